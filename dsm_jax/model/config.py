@@ -1,0 +1,87 @@
+"""The shape of a decoder, its presets with their sources, and its parameter count.
+
+A ModelConfig fixes the parameters and the arithmetic of a Llama-shaped decoder: pre-norm RMSNorm, rotary
+positions, grouped-query attention, SwiGLU, no biases. A run chooses the rest: batch, optimiser, mesh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dsm_jax.errors import UserError
+
+SIZES = ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "max_seq_len")
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a Llama-style decoder. Raises UserError when the numbers do not fit together."""
+
+    vocab_size: int  # token ids, padding of the vocabulary included
+    d_model: int  # width of the residual stream
+    n_layers: int
+    n_heads: int  # query heads
+    n_kv_heads: int  # key and value heads; equal to n_heads for multi-head attention
+    head_dim: int  # width of one head
+    d_ff: int  # inner width of the SwiGLU block
+    rope_theta: float = 10_000.0  # base of the rotary frequencies
+    rms_eps: float = 1e-6  # added to the mean square in RMSNorm
+    max_seq_len: int = 4096  # longest sequence, in tokens
+    tie_embeddings: bool = False  # the output matrix is the embedding, transposed
+    init_std: float = 0.02  # standard deviation of the initial matrices
+    dtype: str = "float32"  # of the matmuls: float32 or bfloat16; norms, softmax and logits stay float32
+
+    def __post_init__(self) -> None:
+        for name in SIZES:
+            if getattr(self, name) < 1:
+                raise UserError(f"model config: {name} is {getattr(self, name)}; it must be at least 1")
+        if self.n_heads % self.n_kv_heads:
+            raise UserError(
+                f"model config: n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}; "
+                "change one of them"
+            )
+        if self.head_dim % 2:
+            raise UserError(f"model config: head_dim {self.head_dim} is odd; rotary positions need pairs")
+        if self.dtype not in DTYPES:
+            raise UserError(f"model config: dtype {self.dtype!r} is unknown; take one of {', '.join(DTYPES)}")
+
+
+# Two layers for tests of the machinery: learns nothing worth reading.
+SMOKE = ModelConfig(
+    vocab_size=512, d_model=64, n_layers=2, n_heads=4, n_kv_heads=4, head_dim=16, d_ff=176, max_seq_len=512
+)
+
+# 0.94M parameters: the smallest shape seen to learn arithmetic in minutes on a CPU.
+TINY = ModelConfig(
+    vocab_size=512, d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=32, d_ff=352, max_seq_len=512
+)
+
+# DeepSeek-LLM 1.3B. The paper gives no shape: this is deepseek-coder-1.3b's config.json with DeepSeek-LLM's
+# vocabulary and rope_theta; init_std from DeepSeek LLM (arXiv 2401.02954).
+DEEPSEEK_1B = ModelConfig(
+    vocab_size=102_400, d_model=2048, n_layers=24, n_heads=16, n_kv_heads=16, head_dim=128, d_ff=5504,
+    rope_theta=10_000.0, rms_eps=1e-6, max_seq_len=4096, init_std=0.006, dtype="bfloat16",
+)  # fmt: skip
+
+# deepseek-ai/deepseek-math-7b-base, config.json; init_std from DeepSeek LLM (arXiv 2401.02954).
+DEEPSEEK_MATH_7B = ModelConfig(
+    vocab_size=102_400, d_model=4096, n_layers=30, n_heads=32, n_kv_heads=32, head_dim=128, d_ff=11_008,
+    rope_theta=10_000.0, rms_eps=1e-6, max_seq_len=4096, init_std=0.006, dtype="bfloat16",
+)  # fmt: skip
+
+PRESETS = {
+    "smoke": SMOKE,
+    "tiny": TINY,
+    "deepseek_1b": DEEPSEEK_1B,
+    "deepseek_math_7b": DEEPSEEK_MATH_7B,
+}
+
+
+def param_count(config: ModelConfig) -> int:
+    """Number of parameters, embeddings included: 6.91e9 for deepseek_math_7b."""
+    embeddings = config.vocab_size * config.d_model * (1 if config.tie_embeddings else 2)
+    attention = 2 * config.d_model * config.head_dim * (config.n_heads + config.n_kv_heads)  # q, o and k, v
+    mlp = 3 * config.d_model * config.d_ff  # gate, up, down
+    norms = 2 * config.d_model
+    return embeddings + config.n_layers * (attention + mlp + norms) + config.d_model
