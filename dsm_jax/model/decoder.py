@@ -1,0 +1,243 @@
+"""A Llama-shaped decoder: declared with Flax NNX, run as pure functions over a pytree of parameters.
+
+`Decoder` says which parameters there are and what the arithmetic is. `bind(config, params)` gives a module
+over a plain dict of arrays, inside jit; nothing else of NNX leaves this file. Layers are stacked and scanned
+for training, unstacked and unrolled for decoding. Weights are stored in fp32 (or as loaded) and cast to the
+compute dtype where they are used; norms, softmax and logits are fp32.
+
+Layout: an activation is [N, D] with N = batch x time (matmuls over flattened rows); a weight is gathered over
+fsdp where it is used, and stays split over tensor. Left out on purpose: dropout, biases, rope scaling.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, reshard
+from jax.sharding import PartitionSpec as P
+
+from dsm_jax.mesh import BATCH, Rules
+from dsm_jax.model.attention import cached_attention, packed_attention
+from dsm_jax.model.config import ModelConfig
+
+Params = Any  # nested dict of arrays, as nnx.to_pure_dict gives it
+REMAT = {"none": None, "full": jax.checkpoint_policies.nothing_saveable}
+
+
+class LayerCache(NamedTuple):
+    """Keys and values of one layer: [B, K, S, h], S places of which a row's first `length` are filled."""
+
+    k: jax.Array
+    v: jax.Array
+
+
+def _weight(rngs: nnx.Rngs, config: ModelConfig, shape: tuple[int, ...], axes: tuple) -> nnx.Param:
+    return nnx.Param(config.init_std * jax.random.normal(rngs.params(), shape), axes=axes)
+
+
+def _gather(weight: nnx.Param, dtype: jnp.dtype) -> jax.Array:
+    """The weight in the compute dtype, whole along fsdp, still split along tensor."""
+    spec = Rules(embed=None).spec(weight.axes)
+    return reshard(weight.get_value().astype(dtype), spec)
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+    """x / rms(x) * scale over the last axis, computed in fp32, returned in x's dtype."""
+    x32 = x.astype(jnp.float32)
+    return (x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps) * scale).astype(x.dtype)
+
+
+def rope_angles(positions: jax.Array, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
+    """cos and sin of the rotary angles, each [..., h / 2] in fp32, for integer positions [...]."""
+    exponent = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
+    angles = positions[..., None].astype(jnp.float32) * config.rope_theta**-exponent
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    """Rotary positions, halves layout (first half with second half), over the last axis of x."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+class Layer(nnx.Module):
+    """Pre-norm attention and SwiGLU. Query heads are stored grouped by their kv head: [D, K, G, h]."""
+
+    def __init__(self, rngs: nnx.Rngs, config: ModelConfig):
+        self.config = config
+        d, k, h, f = config.d_model, config.n_kv_heads, config.head_dim, config.d_ff
+        group = config.n_heads // k
+        weight = partial(_weight, rngs, config)
+        self.attention_norm = nnx.Param(jnp.ones(d), axes=(None,))
+        self.q = weight((d, k, group, h), ("embed", "kv_heads", None, None))
+        self.k = weight((d, k, h), ("embed", "kv_heads", None))
+        self.v = weight((d, k, h), ("embed", "kv_heads", None))
+        self.o = weight((k, group, h, d), ("kv_heads", None, None, "embed"))
+        self.mlp_norm = nnx.Param(jnp.ones(d), axes=(None,))
+        self.gate = weight((d, f), ("embed", "ffn"))
+        self.up = weight((d, f), ("embed", "ffn"))
+        self.down = weight((f, d), ("ffn", "embed"))
+
+    def qkv(self, x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        """x [N, D], angles over [N] -> q [N, K, G, h], k and v [N, K, h], rotary positions applied."""
+        cos, sin = (a[:, None, :] for a in angles)
+        x = rms_norm(x, self.attention_norm.get_value(), self.config.rms_eps)
+        q = jnp.einsum("nd,dkgh->nkgh", x, _gather(self.q, x.dtype))
+        k = jnp.einsum("nd,dkh->nkh", x, _gather(self.k, x.dtype))
+        v = jnp.einsum("nd,dkh->nkh", x, _gather(self.v, x.dtype))
+        return rotate(q, cos[:, None], sin[:, None]), rotate(k, cos, sin), v
+
+    def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
+        """Residual x [N, D] and attended heads [N, K, G, h] -> the layer's output [N, D]."""
+        rows = P(BATCH, None)
+        x = x + jnp.einsum("nkgh,kghd->nd", attended, _gather(self.o, x.dtype), out_sharding=rows)
+        h = rms_norm(x, self.mlp_norm.get_value(), self.config.rms_eps)
+        gate, up = (jnp.einsum("nd,df->nf", h, _gather(w, x.dtype)) for w in (self.gate, self.up))
+        inner = jax.nn.silu(gate) * up
+        return x + jnp.einsum("nf,fd->nd", inner, _gather(self.down, x.dtype), out_sharding=rows)
+
+    def __call__(
+        self, x: jax.Array, segment_ids: jax.Array, angles: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, LayerCache]:
+        """Whole sequences: x [N, D] with segment_ids [B, T], N = B*T. Also the keys and values, [B, K, T, h]."""
+        q, k, v = (a.reshape(*segment_ids.shape, *a.shape[1:]) for a in self.qkv(x, angles))
+        attended = packed_attention(q, k, v, segment_ids)
+        x = self.finish(x, attended.reshape(-1, *attended.shape[2:]))
+        return x, LayerCache(k.swapaxes(1, 2), v.swapaxes(1, 2))
+
+    def decode(
+        self, x: jax.Array, cache: LayerCache, positions: jax.Array, angles: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, LayerCache]:
+        """One token per row: x [B, D] at positions [B]; writes the cache there."""
+        q, k, v = self.qkv(x, angles)
+        cache = LayerCache(_write(cache.k, k, positions), _write(cache.v, v, positions))
+        return self.finish(x, cached_attention(q, cache.k, cache.v, positions)), cache
+
+
+@jax.vmap
+def _write(cache: jax.Array, new: jax.Array, position: jax.Array) -> jax.Array:
+    """cache [B, K, S, h], new [B, K, h]: row b's place position[b] takes new[b]."""
+    return jax.lax.dynamic_update_slice(cache, new[:, None], (0, position, 0))
+
+
+class Decoder(nnx.Module):
+    """Token ids to hidden states to logits. `layers` holds every layer's parameters, stacked on axis 0."""
+
+    def __init__(self, rngs: nnx.Rngs, config: ModelConfig):
+        self.config = config
+        vocab, d = config.vocab_size, config.d_model
+        self.embed = _weight(rngs, config, (vocab, d), ("vocab", "embed"))
+        self.layers = nnx.vmap(Layer, in_axes=(0, None))(rngs.split(config.n_layers), config)
+        self.final_norm = nnx.Param(jnp.ones(d), axes=(None,))
+        if not config.tie_embeddings:
+            self.head = _weight(rngs, config, (d, vocab), ("embed", "vocab"))
+
+    def embed_tokens(self, ids: jax.Array) -> jax.Array:
+        """ids [N] -> [N, D] in the compute dtype."""
+        table = _gather(self.embed, jnp.dtype(self.config.dtype))
+        return table.at[ids].get(out_sharding=P(BATCH, None))
+
+    def hidden(self, ids: jax.Array, segment_ids: jax.Array, remat: str = "none") -> jax.Array:
+        """ids and segment_ids [B, T] -> final hidden states [B, T, D], normed. `remat` names a policy."""
+        graphdef, layers = nnx.split(self.layers)
+        angles = rope_angles(segment_positions(segment_ids).reshape(-1), self.config)
+
+        def run(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:
+            return nnx.merge(graphdef, layer)(x, segment_ids, angles)[0], None
+
+        if REMAT[remat] is not None:
+            run = jax.checkpoint(run, policy=REMAT[remat], prevent_cse=False)
+        x, _ = jax.lax.scan(run, self.embed_tokens(ids.reshape(-1)), layers)
+        x = rms_norm(x, self.final_norm.get_value(), self.config.rms_eps)
+        return x.reshape(*ids.shape, -1)
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """hidden [..., D] -> logits [..., V] in fp32, split over tensor along V."""
+        head = self.embed if self.config.tie_embeddings else self.head
+        weight = _gather(head, hidden.dtype)
+        weight = weight.T if self.config.tie_embeddings else weight
+        return jnp.einsum("...d,dv->...v", hidden, weight, preferred_element_type=jnp.float32)
+
+    def prefill(self, layers: list[Layer], ids: jax.Array) -> tuple[jax.Array, list[LayerCache]]:
+        """Prompts ids [B, T], left-aligned -> normed hidden states [B, T, D] and each layer's cache, S = T."""
+        segment_ids = jnp.zeros_like(ids)
+        angles = rope_angles(segment_positions(segment_ids).reshape(-1), self.config)
+        x, caches = self.embed_tokens(ids.reshape(-1)), []
+        for layer in layers:
+            x, cache = layer(x, segment_ids, angles)
+            caches.append(cache)
+        return rms_norm(x, self.final_norm.get_value(), self.config.rms_eps).reshape(*ids.shape, -1), caches
+
+    def decode(
+        self, layers: list[Layer], ids: jax.Array, positions: jax.Array, caches: list[LayerCache]
+    ) -> tuple[jax.Array, list[LayerCache]]:
+        """One step: ids [B] at positions [B] -> normed hidden states [B, D] and the caches with them written."""
+        angles = rope_angles(positions, self.config)
+        x, written = self.embed_tokens(ids), []
+        for layer, cache in zip(layers, caches, strict=True):
+            x, cache = layer.decode(x, cache, positions, angles)
+            written.append(cache)
+        return rms_norm(x, self.final_norm.get_value(), self.config.rms_eps), written
+
+
+def segment_positions(segment_ids: jax.Array) -> jax.Array:
+    """Position of each token within its document [B, T]: ids of one document are equal and adjacent."""
+    place = jnp.arange(segment_ids.shape[1])
+    starts = jnp.pad(segment_ids[:, 1:] != segment_ids[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    return place - jax.lax.cummax(jnp.where(starts, place, 0), axis=1)
+
+
+@lru_cache
+def _abstract(config: ModelConfig) -> tuple[Any, Any]:
+    """Graph definition and abstract state of a decoder; no array is made."""
+    return jax.eval_shape(lambda: nnx.split(Decoder(nnx.Rngs(0), config)))
+
+
+def bind(config: ModelConfig, params: Params) -> Decoder:
+    """The decoder over these parameters; cheap, for use inside a jitted function."""
+    return nnx.merge(_abstract(config)[0], params)
+
+
+def unstack(config: ModelConfig, params: Params) -> list[Params]:
+    """Each layer's own parameters, for decoding: a slice of a stacked weight would be copied at every step."""
+    return [jax.tree.map(lambda stacked: stacked[i], params["layers"]) for i in range(config.n_layers)]
+
+
+def bind_layers(config: ModelConfig, layers: list[Params]) -> list[Layer]:
+    """Unstacked layers over these parameters, for `prefill` and `decode`."""
+    graphdef = jax.eval_shape(lambda: nnx.split(Layer(nnx.Rngs(0), config)))[0]
+    return [nnx.merge(graphdef, layer) for layer in layers]
+
+
+def param_specs(config: ModelConfig, rules: Rules | None = None) -> Params:
+    """PartitionSpec of every parameter; the stacked layer axis is never split."""
+    rules = rules or Rules()
+
+    def spec(variable: nnx.Param) -> P:
+        stacked = variable.get_value().ndim > len(variable.axes)
+        return rules.spec((None, *variable.axes) if stacked else variable.axes)
+
+    leaves = nnx.to_flat_state(_abstract(config)[1])
+    return nnx.traversals.unflatten_mapping({path: spec(variable) for path, variable in leaves})
+
+
+def param_shapes(config: ModelConfig) -> Params:
+    """jax.ShapeDtypeStruct of every parameter, fp32."""
+    return nnx.to_pure_dict(_abstract(config)[1])
+
+
+def param_shardings(config: ModelConfig, mesh: Mesh) -> Params:
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), param_specs(config))
+
+
+def init_params(config: ModelConfig, seed: int, mesh: Mesh) -> Params:
+    """Random parameters, made in place on the mesh; the same numbers on every mesh."""
+
+    def init(key: jax.Array) -> Params:
+        return nnx.to_pure_dict(nnx.state(Decoder(nnx.Rngs(key), config)))
+
+    return jax.jit(init, out_shardings=param_shardings(config, mesh))(jax.random.key(seed))
