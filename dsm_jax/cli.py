@@ -1,0 +1,131 @@
+"""The command line of every script: presets, options from a frozen dataclass, one-line errors, exit codes.
+
+Leaves out on purpose: configuration files (a run directory's config.json records, and is not read as input) and
+sub-commands. Does not import jax.
+"""
+
+import contextlib
+import difflib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from dsm_jax.errors import Preempted, UserError
+from dsm_jax.run import handling_sigterm
+
+Config = TypeVar("Config")
+
+PYTHONS = ((3, 11), (3, 12))
+
+
+def run_script(
+    main: Callable[[Config], Any], presets: Mapping[str, Config], argv: Sequence[str] | None = None
+) -> None:
+    """Calls main(config), config being a preset (the first by default) with the command line's changes.
+
+    presets: name -> instance of one frozen dataclass with a field `preset` that holds the name.
+    Exits 2 for a user's mistake (one line on stderr), 75 after SIGTERM (everything is saved: start it again),
+    130 after Ctrl-C; returns where main returns.
+    """
+    try:
+        with handling_sigterm(_preempt):
+            _check_python()
+            _use_compilation_cache()
+            main(parse(presets, sys.argv[1:] if argv is None else argv, description=_docstring(main)))
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(UserError.exit_code)
+    except Preempted:
+        print("stopped by SIGTERM; the same command goes on from here", file=sys.stderr)
+        sys.exit(Preempted.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse(presets: Mapping[str, Config], argv: Sequence[str], description: str = "") -> Config:
+    """The configuration that `argv` asks for. Raises UserError; --help prints and exits 0."""
+    name = _preset_name(argv, default=next(iter(presets)))
+    if name not in presets:
+        raise UserError(
+            f"--preset {name}: unknown{_hint(name, presets)}; the presets are {', '.join(presets)}"
+        )
+    config = presets[name]
+    help_text = f"{description}\n\nPresets: {', '.join(presets)}. Defaults below are those of {name}.".strip()
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(type(config), default=config, args=list(argv), description=help_text)
+    except SystemExit as end:
+        if end.code in (None, 0):
+            raise
+        raise UserError(_one_line(complaint.getvalue())) from None
+
+
+def _preset_name(argv: Sequence[str], default: str) -> str:
+    """The last --preset of the command line: it has to be known before the other options have defaults."""
+    name = default
+    for i, word in enumerate(argv):
+        if word == "--preset" and i + 1 < len(argv):
+            name = argv[i + 1]
+        elif word.startswith("--preset="):
+            name = word.removeprefix("--preset=")
+    return name
+
+
+def _hint(name: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _one_line(box: str) -> str:
+    """tyro's box of several lines as one: its message, and the nearest option where tyro names one."""
+    lines = [line.strip("│| ") for line in box.splitlines() if not re.match(r"[╭╰+]", line)]
+    parts = re.split(r"\n[─-]{3,}\n", "\n".join(lines))
+    message = " ".join(parts[0].split())
+    meant = re.search(r"Perhaps you meant:\s+(--\S+)", box.replace("│", " "))
+    return (
+        message.rstrip(".") + (f" (did you mean {meant[1]}?)" if meant else "") + "; --help lists the options"
+    )
+
+
+def _docstring(main: Callable[..., Any]) -> str:
+    """The script's own docstring: its first paragraph says what --help needs."""
+    module_doc = sys.modules[main.__module__].__doc__ or ""
+    return " ".join((main.__doc__ or module_doc).strip().split("\n\n")[0].split())
+
+
+def _check_python() -> None:
+    if sys.version_info[:2] not in PYTHONS:
+        found = ".".join(map(str, sys.version_info[:2]))
+        raise UserError(
+            f"Python {found} is not supported: use 3.11 or 3.12 (make demo finds one and creates .venv)"
+        )
+
+
+def _use_compilation_cache() -> None:
+    """Keeps XLA's compilations between runs. The environment wins; a jax imported already hears of it too."""
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": str(Path("~/.cache/dsm_jax/xla").expanduser()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    missing = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(missing)
+    if "jax" in sys.modules:
+        for name, value in missing.items():
+            sys.modules["jax"].config.update(name.lower(), _number(value))
+
+
+def _number(value: str) -> str | int:
+    return int(value) if re.fullmatch(r"-?\d+", value) else value
+
+
+def _preempt(signum: int, frame: object) -> None:
+    raise Preempted("SIGTERM")

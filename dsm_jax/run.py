@@ -1,0 +1,280 @@
+"""Run directories: one configuration, files that appear whole, metrics that survive a kill, and progress.
+
+Leaves out on purpose: checkpoints of arrays (train/checkpoint.py), and locks. Two processes must not write
+one run directory at once.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import rich.console
+import rich.markup
+import rich.progress
+from tensorboardX import SummaryWriter
+
+from dsm_jax.errors import Preempted, UserError
+
+CONFIG = "config.json"
+DONE = "done.json"
+PLAIN_INTERVAL_S = 10.0  # between progress lines where stderr is not a terminal
+
+
+# Files
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yields a path to write in the same folder; renames it to `path` when the block ends without an error."""
+    path = Path(path)
+    tmp = path.with_name(path.name + ".tmp")  # one name, so that killed writes leave one file and not many
+    yield tmp
+    with open(tmp, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(tmp, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text; readers see the old file or the whole new one."""
+    with atomic(path) as tmp:
+        tmp.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Writes canonical JSON (sorted keys, one space of indent): equal objects give equal bytes."""
+    write_text(path, json.dumps(obj, indent=1, sort_keys=True, ensure_ascii=False, default=_plain) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`. Raises UserError for a missing or damaged file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}): delete it and start again") from None
+
+
+def _plain(value: Any) -> Any:
+    """JSON form of what configurations and metrics hold besides JSON's own types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):  # numpy and jax scalars
+        return value.item()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+# Run directories and stages
+
+
+def open_run(out: Path, config: Any) -> None:
+    """Creates the run directory `out` for `config`, a frozen dataclass, or goes on in it.
+
+    Every option counts. Raises UserError where `out` holds another configuration or cannot be written.
+    """
+    out = Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / CONFIG).exists():
+            return write_json(out / CONFIG, config)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot write there ({error.strerror}): give another folder") from None
+    differing = _differences(read_json(out / CONFIG), json.loads(json.dumps(config, default=_plain)))
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise UserError(
+            f"{out} holds a run of another configuration: {', '.join(differing[:3])}{more}; "
+            "give the same options, another --out, or delete that folder"
+        )
+
+
+def _differences(old: Any, new: Any) -> list[str]:
+    """One text for each option with another value, the option spelled as on the command line."""
+    olds, news = _flat(old), _flat(new)
+    pairs = {name: (olds.get(name, "absent"), news.get(name, "absent")) for name in sorted(olds | news)}
+    return [f"{name} (there {there}, now {now})" for name, (there, now) in pairs.items() if there != now]
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
+    """{"--a.b-c": JSON text} for every leaf of a nested dict."""
+    if not isinstance(tree, dict) or not tree:
+        return {"--" + prefix.replace("_", "-"): json.dumps(tree, ensure_ascii=False)}
+    leaves: dict[str, str] = {}
+    for name, value in tree.items():
+        leaves |= _flat(value, f"{prefix}.{name}" if prefix else name)
+    return leaves
+
+
+def is_done(stage_dir: Path) -> bool:
+    """True where mark_done was called: the stage's files are complete."""
+    return (Path(stage_dir) / DONE).exists()
+
+
+def mark_done(stage_dir: Path, payload: Mapping[str, Any] | None = None) -> None:
+    """Marks a stage complete; `payload` lies in its done.json (read_json(stage_dir / DONE))."""
+    write_json(Path(stage_dir) / DONE, dict(payload or {}))
+
+
+# Metrics
+
+
+class MetricsWriter:
+    """metrics.jsonl, one row {"step": ..., name: value} per write, and TensorBoard events in tb/.
+
+    Rows at or after `resume_step` are dropped when it opens (the resumed run writes them again), and so is a
+    last line torn by a kill.
+    """
+
+    def __init__(self, folder: Path, resume_step: int = 0):
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        kept = [row for row in read_metrics(path) if row["step"] < resume_step] if path.exists() else []
+        write_text(path, "".join(map(_row_text, kept)))
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (close() closes it)
+        self._events = SummaryWriter(str(folder / "tb"), purge_step=resume_step)
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Adds one row; numbers also go to TensorBoard."""
+        row = json.loads(_row_text({"step": int(step), **metrics}))
+        self._file.write(_row_text(row))
+        self._file.flush()
+        for name, value in row.items():
+            if name != "step" and isinstance(value, int | float):
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line without its newline (torn by a kill) is left out."""
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n")[:-1], start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise UserError(f"{path} line {number} is damaged: delete that line") from None
+    return rows
+
+
+def _row_text(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, default=_plain) + "\n"
+
+
+# SIGTERM
+
+
+class Sigterm:
+    """`requested` becomes True when SIGTERM has come."""
+
+    requested = False
+
+
+@contextmanager
+def catch_sigterm() -> Iterator[Sigterm]:
+    """Holds SIGTERM back for a loop, which looks at `.requested`, saves, and raises Preempted.
+
+    A SIGTERM that the block did not answer raises Preempted at its end. Outside the main thread signals
+    cannot be caught: there `.requested` stays False.
+    """
+    sigterm = Sigterm()
+
+    def note(signum: int, frame: object) -> None:
+        sigterm.requested = True
+
+    with handling_sigterm(note):
+        yield sigterm
+    if sigterm.requested:
+        raise Preempted("SIGTERM")
+
+
+@contextmanager
+def handling_sigterm(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Installs a SIGTERM handler for the block (in the main thread only) and puts the old one back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+# Progress
+
+
+class Progress:
+    """Counts done units of work, for a terminal (a live bar) or a log (a plain line every ten seconds)."""
+
+    def __init__(self, show: Callable[[int, str], None], done: int):
+        self._show = show
+        self.done = done
+
+    def advance(self, units: int = 1, note: str = "") -> None:
+        """`units` more are done; `note` (a loss, a file name) stands beside the bar until the next call."""
+        self.done += units
+        self._show(self.done, note)
+
+
+def progress(total: int | None, description: str, done: int = 0) -> AbstractContextManager[Progress]:
+    """Shows how far `description` is on stderr, with the time left. total None: the end is not known.
+
+    `done` units come from an earlier run: they count for the share, not for the speed.
+    """
+    return (_bar if sys.stderr.isatty() else _plain_lines)(total, description, done)
+
+
+@contextmanager
+def _bar(total: int | None, description: str, done: int) -> Iterator[Progress]:
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.fields[note]}"),
+    )
+    with rich.progress.Progress(*columns, console=rich.console.Console(stderr=True)) as bar:
+        task = bar.add_task(rich.markup.escape(description), total=total, completed=done, note="")
+        yield Progress(lambda n, note: bar.update(task, completed=n, note=rich.markup.escape(note)), done)
+
+
+@contextmanager
+def _plain_lines(total: int | None, description: str, done: int) -> Iterator[Progress]:
+    start = last = time.monotonic()
+
+    def line(units: int, note: str) -> str:
+        seconds = time.monotonic() - start
+        text = f"{description}: {units}" + (f"/{total}" if total is not None else "") + f", {seconds:.0f} s"
+        if total is not None and units > done and units < total:
+            text += f", {seconds / (units - done) * (total - units):.0f} s left"
+        return text + (f", {note}" if note else "")
+
+    def show(units: int, note: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_INTERVAL_S:
+            last = time.monotonic()
+            print(line(units, note), file=sys.stderr, flush=True)
+
+    shown = Progress(show, done)
+    yield shown
+    print(line(shown.done, ""), file=sys.stderr, flush=True)
