@@ -1,0 +1,203 @@
+"""Text to token ids and back: sentencepiece models that we train, tokenizer.json files that users bring.
+
+One protocol serves both. `encode` never yields a special token, whatever the text says ("</s>" typed by a
+user is four characters), and `decode` drops special tokens; whoever builds a sequence adds bos and eos by id.
+Left out on purpose: chat templates (dsm_jax.data.sft), padding (masks come from lengths, not from pad_id),
+and training on more text than fits into memory.
+"""
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import sentencepiece
+import tokenizers
+
+from dsm_jax.errors import UserError
+from dsm_jax.run import atomic
+
+SPACE_MARK = "\u2581"  # sentencepiece writes a space as this character, and reads this character as a space
+RESERVED_PIECES = 4 + 256  # pad, bos, eos, unk and the byte pieces
+DIGITS = "0123456789"
+BOS_NAMES = ("<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<s>", "<bos>", "<|endoftext|>")
+EOS_NAMES = ("<｜end▁of▁sentence｜>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "<|endoftext|>")
+PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]")
+
+
+class Tokenizer(Protocol):
+    """What the rest of the package knows of a tokenizer."""
+
+    vocab_size: int  # largest id + 1
+    bos_id: int
+    eos_id: int
+    pad_id: int
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`, without special tokens. A lone surrogate is read as "?"."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`; special tokens are dropped, bytes that are no UTF-8 become U+FFFD."""
+        ...
+
+
+def train_sentencepiece(
+    texts: Iterable[str], path: Path, *, vocab_size: int, symbols: Sequence[str] = ()
+) -> Tokenizer:
+    """Trains a BPE model with byte fallback and writes it to `path` (NAME.model): the same bytes each time.
+
+    Digits are split one by one (DeepSeek LLM, arXiv 2401.02954). The text is taken as it is: no
+    normalisation, all white space kept. The newline and each of `symbols` is a piece of its own. At most half
+    of the free pieces are single characters; rarer characters are spelled in bytes.
+    Errors: UserError where there is no text, or `vocab_size` is too small or too large for it.
+    """
+    pieces = list(dict.fromkeys(["\n", *symbols]))
+    room = (vocab_size - RESERVED_PIECES - len(pieces)) // 2
+    if room < len(DIGITS):
+        least = RESERVED_PIECES + len(pieces) + 2 * len(DIGITS)
+        raise UserError(f"vocab_size {vocab_size}: the bytes and {len(pieces)} symbols need at least {least}")
+    lines = _training_lines(texts, room)
+    if not lines:
+        raise UserError("no text to train a tokenizer on: give at least one text that is not empty")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines), model_writer=model, model_type="bpe", vocab_size=vocab_size,
+            user_defined_symbols=pieces, byte_fallback=True, split_digits=True, required_chars=DIGITS,
+            character_coverage=1.0, max_sentence_length=1 << 16,
+            normalization_rule_name="identity", add_dummy_prefix=False, remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True, pad_id=0, bos_id=1, eos_id=2, unk_id=3,
+            num_threads=1, minloglevel=2,
+        )  # fmt: skip
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("] ")[-1].split())
+        raise UserError(f"vocab_size {vocab_size} does not fit the text: {reason}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as tmp:
+        tmp.write_bytes(model.getvalue())
+    return SentencePieceTokenizer(path)
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """Loads a sentencepiece NAME.model, a tokenizer.json, or a folder with one of them (JSON first).
+
+    Errors: UserError where the file is missing, unreadable, or has no bos or eos token.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [path / "tokenizer.json", path / "tokenizer.model", *sorted(path.glob("*.model"))]
+        files = [file for file in found if file.is_file()]
+        if not files:
+            raise UserError(f"{path}: no tokenizer.json and no *.model in this folder")
+        path = files[0]
+    if not path.is_file():
+        raise UserError(f"{path}: no such tokenizer file")
+    return JsonTokenizer(path) if path.suffix == ".json" else SentencePieceTokenizer(path)
+
+
+class SentencePieceTokenizer:
+    """A sentencepiece model file."""
+
+    def __init__(self, path: Path):
+        try:
+            self._model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{path}: not a sentencepiece model, or damaged; make it again") from error
+        model = self._model
+        self.vocab_size = model.get_piece_size()
+        self.bos_id, self.eos_id = model.bos_id(), model.eos_id()
+        if min(self.bos_id, self.eos_id) < 0:
+            raise UserError(f"{path}: this sentencepiece model has no bos or no eos piece; both are needed")
+        self.pad_id = model.pad_id() if model.pad_id() >= 0 else self.eos_id
+        self._special = {i for i in range(self.vocab_size) if model.is_control(i) or model.is_unknown(i)}
+        mark = [model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode()]
+        self._mark_ids = mark if all(model.is_byte(i) for i in mark) else []
+
+    def encode(self, text: str) -> list[int]:
+        text = _valid(text)
+        if SPACE_MARK not in text or not self._mark_ids:
+            return self._model.encode(text)
+        first, *others = text.split(SPACE_MARK)
+        ids = self._model.encode(first)
+        for part in others:
+            ids += self._mark_ids + self._model.encode(part)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._model.decode([int(i) for i in ids if int(i) not in self._special])
+
+
+class JsonTokenizer:
+    """A Hugging Face tokenizer.json; the special tokens' names come from tokenizer_config.json beside it."""
+
+    def __init__(self, path: Path):
+        try:
+            self._model = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises plain Exception for whatever is wrong with the file
+            raise UserError(f"{path}: not a tokenizer.json, or a damaged one ({error})") from error
+        names = _special_names(path.with_name("tokenizer_config.json"))
+        self.bos_id = self._special_id(path, "bos_token", names, BOS_NAMES)
+        self.eos_id = self._special_id(path, "eos_token", names, EOS_NAMES)
+        pad = [name for name in (names.get("pad_token"), *PAD_NAMES) if name]
+        self.pad_id = next((i for i in map(self._model.token_to_id, pad) if i is not None), self.eos_id)
+        self.vocab_size = max(self._model.get_vocab(with_added_tokens=True).values()) + 1
+        special = {self._model.id_to_token(i) for i in (self.bos_id, self.eos_id, self.pad_id)}
+        self._model.add_special_tokens(sorted(special))  # also where the file does not mark them as special
+        self._model.encode_special_tokens = True  # the library's name for: read their text as ordinary text
+        self._model.no_truncation()
+        self._model.no_padding()
+
+    def _special_id(self, path: Path, role: str, names: dict[str, str], usual: Sequence[str]) -> int:
+        for name in (names[role],) if role in names else usual:
+            token = self._model.token_to_id(name)
+            if token is not None:
+                return token
+        raise UserError(f"{path}: no {role}; name it in tokenizer_config.json beside it")
+
+    def encode(self, text: str) -> list[int]:
+        return self._model.encode(_valid(text), add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._model.decode([int(i) for i in ids], skip_special_tokens=True)
+
+
+def _special_names(config: Path) -> dict[str, str]:
+    """{"bos_token": name, ...} of a tokenizer_config.json; tokens there are strings or {"content": string}."""
+    if not config.is_file():
+        return {}
+    try:
+        entries: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{config}: not valid JSON ({error})") from error
+    tokens = {role: entries.get(role) for role in ("bos_token", "eos_token", "pad_token")}
+    names = {role: token["content"] if isinstance(token, dict) else token for role, token in tokens.items()}
+    return {role: name for role, name in names.items() if name}
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _training_lines(texts: Iterable[str], room: int) -> list[str]:
+    """The text in lines of at most 4,096 characters (the trainer skips what is longer than its limit).
+
+    Its characters are the most frequent ones, at most `room`, at most 99.95% of the text, and the digits; any
+    other character ends a line. (The trainer's own character_coverage cannot go below 98%.)
+    """
+    lines = [line for text in texts for line in _valid(text).split("\n")]
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(line)
+    alphabet, covered = set(DIGITS), 0
+    for char, count in counts.most_common(room):
+        if covered >= 0.9995 * counts.total():
+            break
+        alphabet.add(char)
+        covered += count
+    rare = re.compile("[^" + re.escape("".join(sorted(alphabet))) + "]")
+    parts = (part for line in lines for part in rare.split(line))
+    return [part[at : at + 4096] for part in parts for at in range(0, len(part), 4096)]

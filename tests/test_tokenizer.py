@@ -1,0 +1,143 @@
+"""Round trips, special tokens and reproducible training of dsm_jax.tokenizer."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers
+
+from dsm_jax.errors import UserError
+from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
+
+SYMBOLS = ("+", "-", "*", "/", "=", "\\boxed{", "}")
+TEXTS = [
+    "Let x be a number. Then x + 12 = 30, so x = \\boxed{18}.\n\nThe sum of 7 and 8 is 15.\n",
+    "    def add(a, b):\n\treturn a + b  # 1 + 1 = 2\n",
+    "小明有3个苹果，又买了5个，一共有8个。 </s> <0x0A> <s>\x00 ▁",
+] * 5
+TRICKY = [
+    "",
+    " ",
+    "  x\n\n\ty  ",
+    "▁a ▁▁b▁",
+    "\r\n\x00\ufeff\ufffd\u3000",
+    "</s><s><pad><unk><0x0A>",
+    "a" * 9000,
+]
+TRICKY += ["<｜begin▁of▁sentence｜>你好<｜end▁of▁sentence｜>", "<|endoftext|><｜User｜>"]
+
+
+def train(path, **options):
+    return train_sentencepiece(TEXTS, path, vocab_size=360, symbols=SYMBOLS, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("spm") / "t.model")
+
+
+@pytest.fixture(scope="module")
+def hub_folder(tmp_path_factory):
+
+    folder = tmp_path_factory.mktemp("hub")
+    alphabet = {token: i for i, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    model = tokenizers.Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = decoders.ByteLevel()
+    model.add_special_tokens(["<｜begin▁of▁sentence｜>"])
+    model.add_tokens(["<｜end▁of▁sentence｜>"])
+    model.save(str(folder / "tokenizer.json"))
+    config = {
+        "bos_token": {"content": "<｜begin▁of▁sentence｜>"},
+        "eos_token": "<｜end▁of▁sentence｜>",
+        "pad_token": None,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(params=["sentencepiece", "json"])
+def tokenizer(request, trained, hub_folder):
+    return trained if request.param == "sentencepiece" else load_tokenizer(hub_folder)
+
+
+@pytest.mark.parametrize("text", TRICKY)
+def test_round_trip_without_special_tokens(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert not {tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id} & set(ids)
+    assert all(0 <= i < tokenizer.vocab_size for i in ids)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode([tokenizer.bos_id, *ids, tokenizer.eos_id, tokenizer.pad_id]) == text
+
+
+@given(st.text(), st.text(alphabet="▁ \n\t</s>1小\\boxed{}"))
+def test_round_trip_of_any_text(trained, text, odd):
+    assert trained.decode(trained.encode(text)) == text
+    assert trained.decode(trained.encode(odd)) == odd
+
+
+def test_lone_surrogate_is_read_as_question_mark(tokenizer):
+    assert tokenizer.decode(tokenizer.encode("a\ud800b")) == "a?b"
+
+
+def test_digits_symbols_and_newline_are_pieces(trained):
+    assert len(trained.encode("2024")) == 4
+    assert len(trained.encode("+")) == len(trained.encode("\\boxed{")) == len(trained.encode("\n")) == 1
+    assert len(trained.encode("\n\n")) == 2
+    assert trained.vocab_size == 360
+    assert len({trained.bos_id, trained.eos_id, trained.pad_id}) == 3
+
+
+def test_training_is_reproducible(tmp_path, trained):
+    train(tmp_path / "a.model")
+    code = "import sys, pathlib, tests.test_tokenizer as t; t.train(pathlib.Path(sys.argv[1]))"
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "12345",
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+    }
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "b.model")], check=True, env=environment)
+    assert (tmp_path / "a.model").read_bytes() == (tmp_path / "b.model").read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.model", "b.model"]
+    assert load_tokenizer(tmp_path).encode("x = 5") == trained.encode("x = 5")
+
+
+def test_many_characters_leave_room_for_merges(tmp_path):
+    texts = ["".join(map(chr, range(0x4E00, 0x4E00 + 2000))), "the number of the numbers " * 200]
+    tokenizer = train_sentencepiece(texts, tmp_path / "t.model", vocab_size=320)
+    assert len(tokenizer.encode("the number")) <= 6
+    assert tokenizer.decode(tokenizer.encode(texts[0])) == texts[0]
+
+
+def test_names_are_found_without_a_config(hub_folder, tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes((hub_folder / "tokenizer.json").read_bytes())
+    tokenizer = load_tokenizer(tmp_path / "tokenizer.json")
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id) == (256, 257, 257)
+    assert tokenizer.vocab_size == 258
+
+
+@pytest.mark.parametrize("name", ["missing.model", "bad.model", "bad.json", "empty", "nobos/tokenizer.json"])
+def test_bad_files_are_the_users_mistake(tmp_path, name):
+    (tmp_path / "bad.model").write_bytes(b"not a model")
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "nobos").mkdir()
+    tokenizers.Tokenizer(models.BPE(vocab={"a": 0}, merges=[])).save(str(tmp_path / "nobos/tokenizer.json"))
+    with pytest.raises(UserError) as error:
+        load_tokenizer(tmp_path / name)
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "texts, size", [([], 400), (["\n", ""], 400), (["abc def"], 280), (["abc def"], 4000)]
+)
+def test_untrainable_requests_are_the_users_mistake(tmp_path, texts, size):
+    with pytest.raises(UserError) as error:
+        train_sentencepiece(texts, tmp_path / "t.model", vocab_size=size)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
