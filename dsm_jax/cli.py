@@ -85,14 +85,13 @@ def _hint(name: str, known: Mapping[str, Any]) -> str:
 
 
 def _one_line(box: str) -> str:
-    """tyro's box of several lines as one: its message, and the nearest option where tyro names one."""
-    lines = [line.strip("│| ") for line in box.splitlines() if not re.match(r"[╭╰+]", line)]
-    parts = re.split(r"\n[─-]{3,}\n", "\n".join(lines))
-    message = " ".join(parts[0].split())
-    meant = re.search(r"Perhaps you meant:\s+(--\S+)", box.replace("│", " "))
-    return (
-        message.rstrip(".") + (f" (did you mean {meant[1]}?)" if meant else "") + "; --help lists the options"
-    )
+    """tyro's box (a title, then blocks between rules) as one line: the first block, and the nearest option."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", box)
+    lines = [line.strip("│ ") for line in plain.splitlines()[1:]]
+    message, *more = re.split(r"\n[─-]{3,}\n", "\n".join(lines))
+    meant = re.search(r"Perhaps you meant:\s+(--\S+)", "\n".join(more))
+    hint = f" (did you mean {meant[1]}?)" if meant else ""
+    return " ".join(message.split()).rstrip(".") + hint + "; --help lists the options"
 
 
 def _docstring(main: Callable[..., Any]) -> str:
@@ -120,11 +119,7 @@ def _use_compilation_cache() -> None:
     os.environ.update(missing)
     if "jax" in sys.modules:
         for name, value in missing.items():
-            sys.modules["jax"].config.update(name.lower(), _number(value))
-
-
-def _number(value: str) -> str | int:
-    return int(value) if re.fullmatch(r"-?\d+", value) else value
+            sys.modules["jax"].config.update(name.lower(), value if name.endswith("DIR") else int(value))
 
 
 def _preempt(signum: int, frame: object) -> None:

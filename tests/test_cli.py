@@ -1,0 +1,137 @@
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import pytest
+
+from dsm_jax import cli
+from dsm_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    lr: float = 1e-3
+    """Learning rate of the first step."""
+
+
+@dataclass(frozen=True)
+class Config:
+    preset: str = "small"
+    """Name of the defaults."""
+    mesh: tuple[str, ...] = ()
+    """Mesh axes; none given: every device."""
+    steps: int = 10
+    mode: Literal["a", "b"] = "a"
+    optimizer: Optimizer = field(default_factory=Optimizer)
+
+
+PRESETS = {"small": Config(), "large": replace(Config(), preset="large", steps=1000)}
+
+
+def parse(*argv: str) -> Config:
+    return cli.parse(PRESETS, argv)
+
+
+def test_presets_give_the_defaults_and_options_win():
+    assert parse() == PRESETS["small"]
+    assert parse("--preset", "large") == PRESETS["large"]
+    assert parse("--steps", "5", "--preset=large") == replace(PRESETS["large"], steps=5)
+    assert parse("--optimizer.lr", "2e-3").optimizer.lr == 2e-3
+
+
+def test_mesh_stands_bare_or_with_axes():
+    assert parse("--mesh").mesh == ()
+    assert parse("--mesh", "--steps", "1").mesh == ()
+    assert parse("--mesh", "fsdp=8,tensor=4").mesh == ("fsdp=8,tensor=4",)
+    assert parse("--mesh=fsdp=8").mesh == ("fsdp=8",)
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (["--stepz", "3"], ["--stepz", "did you mean --steps?"]),
+        (["--steps", "x"], ["--steps", "'x'"]),
+        (["--steps"], ["--steps", "Missing value"]),
+        (["--mode", "c"], ["--mode", "'c'", "'a', 'b'"]),
+        (["stray"], ["stray"]),
+        (["--preset", "lrage"], ["--preset lrage", "did you mean large?", "small, large"]),
+        (["--preset"], ["--preset", "Missing value"]),
+        (["--optimizer.lr", "fast"], ["--optimizer.lr", "'fast'"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(argv, parts, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.run_script(lambda config: pytest.fail("must not run"), PRESETS, argv)
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and len(err) < 300
+    assert not set("│╭╰─") & set(err)
+    for part in parts:
+        assert part in err
+
+
+def test_help_shows_options_defaults_and_presets(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse("--preset", "large", "--help")
+    assert end.value.code in (None, 0)
+    out = capsys.readouterr().out
+    for part in ("--steps", "1000", "--optimizer.lr", "Learning rate", "small, large", "--mesh"):
+        assert part in out
+
+
+def ending(main, capsys) -> tuple[object, str]:
+    with pytest.raises(SystemExit) as end:
+        cli.run_script(main, PRESETS, [])
+    return end.value.code, capsys.readouterr().err
+
+
+def test_exit_codes(capsys):
+    def mistake(config):
+        raise UserError("the corpus is empty:\n give more pages")
+
+    def interrupt(config):
+        raise KeyboardInterrupt
+
+    assert ending(mistake, capsys) == (2, "error: the corpus is empty: give more pages\n")
+    assert ending(lambda config: os.kill(os.getpid(), signal.SIGTERM), capsys)[0] == 75
+    assert ending(interrupt, capsys)[0] == 130
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_other_pythons_are_refused(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    code, err = ending(lambda config: pytest.fail("must not run"), capsys)
+    assert code == 2 and err.startswith("error: Python 3.13") and err.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.run_script(lambda config: 1 / 0, PRESETS, [])
+
+
+@pytest.mark.parametrize("jax_first", [False, True])
+def test_compilation_cache_is_set_and_jax_not_imported(jax_first, tmp_path):
+    names = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    env = {k: v for k, v in os.environ.items() if k not in names} | {"HOME": str(tmp_path)}
+    code = f"""
+import sys
+if {jax_first}: import jax
+from dsm_jax import cli
+from tests.test_cli import PRESETS
+def main(config):
+    assert ("jax" in sys.modules) == {jax_first}
+    import jax
+    print(jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs == 0)
+cli.run_script(main, PRESETS, [])
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(tmp_path / ".cache/dsm_jax/xla"), "True"]
+
+
+def test_the_users_own_cache_setting_wins(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
+    cli.run_script(lambda config: None, PRESETS, [])
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
