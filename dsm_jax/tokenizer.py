@@ -166,7 +166,7 @@ class JsonTokenizer:
 
 
 def _special_names(config: Path) -> dict[str, str]:
-    """{"bos_token": name, ...} of a tokenizer_config.json; tokens there are strings or {"content": string}."""
+    """{"bos_token": name, ...} of tokenizer_config.json; tokens there are strings or {"content": string}."""
     if not config.is_file():
         return {}
     try:
