@@ -1,0 +1,166 @@
+"""The math problem generator: seeded, endless, exact, in English and Chinese; no files and no device.
+
+`ProblemSet("train", seed=0)[i]` is a pure function of its configuration and of i. The test split holds a fifth of
+all problems, chosen by a hash of a problem's bare mathematics: held-out problems are disjoint by construction from
+training problems and drills of every seed, level, language and wording. Left out on purpose: proofs, geometry,
+irrational answers; benchmarks are read elsewhere.
+"""
+
+import hashlib
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+
+from dsm_jax.data.families import FACTOR, FAMILIES, LEVELS, OPERAND, RESULT, Draft, Step, draw
+from dsm_jax.data.wordings import CLOSING, ITEMS, LANGUAGES, NAMES, QUESTIONS, STORIES
+from dsm_jax.errors import UserError
+
+__all__ = ["FAMILIES", "LANGUAGES", "LEVELS", "Problem", "ProblemSet", "Step", "drill", "is_test"]
+
+SPLITS = ("train", "test")
+PATIENCE = 3000  # draws in a row without a new problem: then the space counts as exhausted
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question, its exact answer (an int or a fraction in lowest terms, as text) and its worked steps.
+
+    `id` is made from family and question; `form` is the bare mathematics, which decides the split.
+    """
+
+    id: str
+    family: str
+    level: int
+    language: str
+    question: str
+    answer: str
+    steps: tuple[Step, ...]
+    form: str
+
+    @property
+    def solution(self) -> str:
+        """The steps, one a line, and a last line that boxes the answer."""
+        lines = [step.text for step in self.steps]
+        return "\n".join([*lines, CLOSING[self.language].format(answer=self.answer)])
+
+
+@dataclass(frozen=True)
+class ProblemSet:
+    """An endless random-access set of problems of one split ("train" or "test"), families and levels mixed evenly."""
+
+    split: str
+    families: tuple[str, ...] = FAMILIES
+    levels: tuple[int, ...] = LEVELS
+    language: str = "en"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check("split", (self.split,), SPLITS)
+        _check("families", self.families, FAMILIES)
+        _check("levels", self.levels, LEVELS)
+        _check("language", (self.language,), LANGUAGES)
+
+    def __getitem__(self, index: int) -> Problem:
+        """Problem number `index`, from 0 on, without end."""
+        if index < 0:
+            raise IndexError(f"problem index {index}: the set is endless, count from 0")
+        rng = random.Random(f"problem {self.seed} {self.split} {index}")
+        family, level = rng.choice(self.families), rng.choice(self.levels)
+        draft = _draw_split(family, level, rng, test=self.split == "test")
+        return _tell(draft, family, level, self.language, rng)
+
+    def distinct(self, count: int) -> list[Problem]:
+        """The first `count` problems with different forms. Raises UserError where there are not so many."""
+        found: dict[str, Problem] = {}
+        index = last_new = 0
+        while len(found) < count:
+            problem = self[index]
+            if problem.form not in found:
+                found[problem.form] = problem
+                last_new = index
+            index += 1
+            if index - last_new > PATIENCE:
+                raise UserError(
+                    f"problems: {count} distinct {self.split} problems wanted, families {', '.join(self.families)} at "
+                    f"levels {', '.join(map(str, self.levels))} gave {len(found)}: ask for fewer, or add families or levels"
+                )
+        return list(found.values())
+
+
+def is_test(form: str) -> bool:
+    """Whether a problem with this bare mathematics is held out: a fifth of all forms, by sha256."""
+    return hashlib.sha256(form.encode()).digest()[0] % 5 == 0
+
+
+def drill(
+    seed: int, index: int, *, families: tuple[str, ...] = FAMILIES, levels: tuple[int, ...] = LEVELS
+) -> str:
+    """Plain equations for pretraining: a line ("23 + 18 = 41"), or the equations of one training problem.
+
+    A pure function of its arguments, without a newline at the end; never contains a held-out problem.
+    """
+    _check("families", families, FAMILIES)
+    _check("levels", levels, LEVELS)
+    rng = random.Random(f"drill {seed} {index}")
+    level = rng.choice(levels)
+    if rng.random() < 0.5:
+        return _table_line(level, rng)
+    draft = _draw_split(rng.choice(families), level, rng, test=False)
+    lines = [step.text for step in draft.steps]
+    if draft.wording == "equation":
+        lines = [draft.form, *lines, f"x = {draft.answer}"]
+    return "\n".join(lines)
+
+
+def _table_line(level: int, rng: random.Random) -> str:
+    """One operation with small operands; a single operation is never a whole problem of a family."""
+    a, b = rng.randint(1, RESULT[level] - 1), rng.randint(1, OPERAND[level])
+    x, factor = rng.randint(1, OPERAND[level]), rng.randint(2, FACTOR)
+    first, second = rng.sample((a, b), 2)
+    return rng.choice(
+        (
+            f"{first} + {second} = {a + b}",
+            f"{a + b} - {second} = {first}",
+            f"{x} * {factor} = {x * factor}",
+            f"{factor} * {x} = {x * factor}",
+            f"{x * factor} / {factor} = {x}",
+            f"{factor} * x = {x * factor}, x = {x}",
+            f"x + {b} = {a + b}, x = {a}",
+        )
+    )
+
+
+def _draw_split(family: str, level: int, rng: random.Random, *, test: bool) -> Draft:
+    while True:
+        draft = draw(family, level, rng)
+        if is_test(draft.form) == test:
+            return draft
+
+
+def _tell(draft: Draft, family: str, level: int, language: str, rng: random.Random) -> Problem:
+    name, other = rng.sample(NAMES[language], 2)
+    slots = {"name": name, "other": other, "item": rng.choice(ITEMS[language]), **draft.slots}
+    if draft.wording == "story":
+        question = _tell_story(draft, language, slots, rng)
+    else:
+        question = rng.choice(QUESTIONS[draft.wording][language]).format(**slots)
+    digest = hashlib.sha256(question.encode()).hexdigest()[:12]
+    answer = str(Fraction(draft.answer))
+    return Problem(f"{family}-{digest}", family, level, language, question, answer, draft.steps, draft.form)
+
+
+def _tell_story(draft: Draft, language: str, slots: dict[str, object], rng: random.Random) -> str:
+    """An opening, a sentence for each operation, a question; from the stories that know all operations of the chain."""
+    stories = [story for story in STORIES[language] if all(op in story.turns for op, _ in draft.chain)]
+    story = rng.choice(stories)
+    turns = [story.turns[op].format(**{**slots, "b": b}) for op, b in draft.chain]
+    sentences = [story.opening.format(**slots), *turns, story.ask.format(**slots)]
+    return (" " if language == "en" else "").join(sentences)
+
+
+def _check(option: str, values: tuple[object, ...], known: tuple[object, ...]) -> None:
+    wrong = [value for value in values if value not in known]
+    if wrong or not values:
+        raise UserError(
+            f"problems: {option} {wrong[0] if wrong else '()'} is unknown, use some of: {', '.join(map(str, known))}"
+        )
