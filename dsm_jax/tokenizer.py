@@ -6,6 +6,7 @@ Left out on purpose: chat templates (dsm_jax.data.sft), padding (masks come from
 and training on more text than fits into memory.
 """
 
+import hashlib
 import io
 import json
 import re
@@ -35,6 +36,7 @@ class Tokenizer(Protocol):
     bos_id: int
     eos_id: int
     pad_id: int
+    fingerprint: str  # SHA-256 of its file: equal where two tokenizers give the same ids
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without special tokens. A lone surrogate is read as "?"."""
@@ -104,9 +106,11 @@ class SentencePieceTokenizer:
 
     def __init__(self, path: Path):
         try:
-            self._model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+            data = path.read_bytes()
+            self._model = sentencepiece.SentencePieceProcessor(model_proto=data)
         except (OSError, RuntimeError) as error:
             raise UserError(f"{path}: not a sentencepiece model, or damaged; make it again") from error
+        self.fingerprint = hashlib.sha256(data).hexdigest()
         model = self._model
         self.vocab_size = model.get_piece_size()
         self.bos_id, self.eos_id = model.bos_id(), model.eos_id()
@@ -139,6 +143,7 @@ class JsonTokenizer:
             self._model = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises plain Exception for whatever is wrong with the file
             raise UserError(f"{path}: not a tokenizer.json, or a damaged one ({error})") from error
+        self.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
         names = _special_names(path.with_name("tokenizer_config.json"))
         self.bos_id = self._special_id(path, "bos_token", names, BOS_NAMES)
         self.eos_id = self._special_id(path, "eos_token", names, EOS_NAMES)

@@ -1,0 +1,1 @@
+"""From text and problems to batches: packed windows, mixtures, SFT examples, and the problem generator."""

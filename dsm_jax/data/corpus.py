@@ -1,0 +1,106 @@
+"""Tokenising a corpus once: text to packed windows in an ArrayRecord file, read back by index.
+
+A folder holds windows.array_record and, written last, manifest.json: its presence says that the folder is
+complete, its digest of what it was made from. Left out on purpose: shards and parallel tokenising.
+"""
+
+import hashlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from dsm_jax.data.windows import Window, pack_documents
+from dsm_jax.errors import UserError
+from dsm_jax.run import atomic, progress, read_json, write_json
+from dsm_jax.tokenizer import Tokenizer
+
+RECORDS = "windows.array_record"
+MANIFEST = "manifest.json"
+
+
+class StoredWindows:
+    """Random access to the windows in a folder made by `tokenize_to_windows`.
+
+    `manifest` holds inputs (digest), window (tokens), documents, tokens (bos and eos included) and windows.
+    Errors: UserError where the folder is not complete.
+    """
+
+    def __init__(self, folder: Path):
+        self.manifest: dict[str, Any] = read_json(folder / MANIFEST)
+        damaged = UserError(f"{folder / RECORDS} is damaged: delete {folder} and start again")
+        try:
+            self._records = ArrayRecordDataSource(str(folder / RECORDS))
+        except (OSError, RuntimeError) as error:  # the reader's, for a missing or a cut file
+            raise damaged from error
+        if len(self._records) != self.manifest["windows"]:
+            raise damaged
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Window:
+        return _unpack(self._records[index])
+
+
+def tokenize_to_windows(
+    texts: Collection[str], tokenizer: Tokenizer, window: int, out: Path
+) -> StoredWindows:
+    """Packs the documents bos + text + eos into windows of `window` tokens, in the folder `out`.
+
+    A folder complete for the same texts, tokenizer and window is used as it is; any other is replaced.
+    Errors: UserError where there is no text.
+    """
+    if not texts:
+        raise UserError(f"no text to tokenise into {out}: the corpus is empty")
+    inputs = _digest(texts, tokenizer, window)
+    if (out / MANIFEST).exists():
+        if read_json(out / MANIFEST)["inputs"] == inputs:
+            return StoredWindows(out)
+        (out / MANIFEST).unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    tokens = windows = 0
+    with atomic(out / RECORDS) as tmp:
+        writer = ArrayRecordWriter(str(tmp), "group_size:1")
+        for packed in pack_documents(_documents(texts, tokenizer, out.name), window):
+            writer.write(_pack(packed))
+            windows += 1
+            tokens += int(np.count_nonzero(packed["segment_ids"]))
+        writer.close()
+    counts = {"documents": len(texts), "tokens": tokens, "windows": windows}
+    write_json(out / MANIFEST, {"inputs": inputs, "window": window, **counts})
+    return StoredWindows(out)
+
+
+def _documents(texts: Collection[str], tokenizer: Tokenizer, name: str) -> Iterator[list[int]]:
+    with progress(len(texts), f"tokenise {name}") as bar:
+        for text in texts:
+            yield [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
+            bar.advance()
+
+
+def _digest(texts: Collection[str], tokenizer: Tokenizer, window: int) -> str:
+    digest = hashlib.sha256(f"windows 1 {tokenizer.fingerprint} {window}\n".encode())
+    for text in texts:
+        data = text.encode("utf-8", "replace")
+        digest.update(f"{len(data)} ".encode() + data)
+    return digest.hexdigest()
+
+
+def _pack(window: Window) -> bytes:
+    """A record: tokens as little-endian int32, then segment ids as uint16, then the loss mask as uint8."""
+    tokens = window["tokens"].astype("<i4")
+    segment_ids, loss_mask = window["segment_ids"].astype("<u2"), window["loss_mask"].astype("u1")
+    return tokens.tobytes() + segment_ids.tobytes() + loss_mask.tobytes()
+
+
+def _unpack(record: bytes) -> Window:
+    length = len(record) // 7
+    return {
+        "tokens": np.frombuffer(record, "<i4", length).astype(np.int32),
+        "segment_ids": np.frombuffer(record, "<u2", length, 4 * length).astype(np.int32),
+        "loss_mask": np.frombuffer(record, "u1", length, 6 * length).astype(np.float32),
+    }

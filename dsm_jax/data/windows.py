@@ -1,0 +1,94 @@
+"""Packing token documents into fixed windows, the one form in which every trainer gets its text.
+
+A window of T tokens is a dict of numpy arrays of shape [T]:
+    tokens       int32    bos + text + eos of one or more documents, then zeros
+    segment_ids  int32    1, 2, .. for the documents in the window, 0 for padding
+    loss_mask    float32  1 where the token at t is a target: the model predicts it from the tokens before it
+                          in its segment. A segment's first token is never one: nothing stands before it
+Attention stays inside a segment and positions restart with it: a packed document trains as it would alone.
+Left out on purpose: positions (the model derives them), storage (corpus.py), mixing (mixture.py).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Window = dict[str, np.ndarray]
+OPEN_WINDOWS = 64  # windows that first-fit looks at; it bounds the time and memory of packing
+
+
+@dataclass(frozen=True)
+class Example:
+    """A document that stays whole: its token ids, and which of them are targets (one flag per id)."""
+
+    ids: Sequence[int]
+    is_target: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Windows, and what did not fit into one."""
+
+    windows: list[Window]
+    dropped: int  # examples longer than a window
+
+
+def pack_documents(documents: Iterable[Sequence[int]], length: int) -> Iterator[Window]:
+    """Lays documents (ids with bos and eos) end to end and cuts the line every `length` tokens; none is lost.
+
+    A document that crosses a cut goes on in the next window as its own segment; the last window is padded.
+    """
+    segments: list[Sequence[int]] = []
+    room = length
+    for document in documents:
+        at = 0
+        while at < len(document):
+            segments.append(document[at : at + room])
+            at += len(segments[-1])
+            room -= len(segments[-1])
+            if room == 0:
+                yield _window([Example(ids, [True] * len(ids)) for ids in segments], length)
+                segments, room = [], length
+    if segments:
+        yield _window([Example(ids, [True] * len(ids)) for ids in segments], length)
+
+
+def pack_examples(examples: Iterable[Example], length: int) -> Packed:
+    """Puts each example, in order, into the first open window with room for it (first-fit over 64 windows).
+
+    An example longer than `length` is dropped and counted. Windows stand in the order in which they opened.
+    """
+    windows: list[list[Example]] = []
+    room: list[int] = []
+    dropped = 0
+    for example in examples:
+        size = len(example.ids)
+        if size > length:
+            dropped += 1
+            continue
+        first_open = max(0, len(windows) - OPEN_WINDOWS)
+        at = next((i for i in range(first_open, len(windows)) if room[i] >= size), len(windows))
+        if at == len(windows):
+            windows.append([])
+            room.append(length)
+        windows[at].append(example)
+        room[at] -= size
+    return Packed([_window(segments, length) for segments in windows], dropped)
+
+
+def _window(segments: Sequence[Example], length: int) -> Window:
+    window = {
+        "tokens": np.zeros(length, np.int32),
+        "segment_ids": np.zeros(length, np.int32),
+        "loss_mask": np.zeros(length, np.float32),
+    }
+    at = 0
+    for number, segment in enumerate(segments, start=1):
+        end = at + len(segment.ids)
+        window["tokens"][at:end] = segment.ids
+        window["segment_ids"][at:end] = number
+        window["loss_mask"][at:end] = segment.is_target
+        window["loss_mask"][at] = 0.0
+        at = end
+    return window
