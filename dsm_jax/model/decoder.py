@@ -104,7 +104,7 @@ class Layer(nnx.Module):
         self, x: jax.Array, segment_ids: jax.Array, angles: tuple[jax.Array, jax.Array]
     ) -> tuple[jax.Array, LayerCache]:
         """Whole sequences: x [N, D] with segment_ids [B, T], N = B*T. Also the keys and values, [B, K, T, h]."""
-        q, k, v = (a.reshape(*segment_ids.shape, *a.shape[1:]) for a in self.qkv(x, angles))
+        q, k, v = (unflatten(a, segment_ids.shape, "tensor") for a in self.qkv(x, angles))
         attended = packed_attention(q, k, v, segment_ids)
         x = self.finish(x, attended.reshape(-1, *attended.shape[2:]))
         return x, LayerCache(k.swapaxes(1, 2), v.swapaxes(1, 2))
@@ -125,13 +125,20 @@ def _write(cache: jax.Array, new: jax.Array, position: jax.Array) -> jax.Array:
 
 
 class Decoder(nnx.Module):
-    """Token ids to hidden states to logits. `layers` holds every layer's parameters, stacked on axis 0."""
+    """Token ids to hidden states to logits.
 
-    def __init__(self, rngs: nnx.Rngs, config: ModelConfig):
+    `layers` is one Layer whose parameters are stacked on axis 0 (training: `hidden`), or a list of layers
+    (decoding: `prefill`, `decode`; a slice of a stacked weight would be copied at every step).
+    """
+
+    def __init__(self, rngs: nnx.Rngs, config: ModelConfig, stacked: bool = True):
         self.config = config
         vocab, d = config.vocab_size, config.d_model
         self.embed = _weight(rngs, config, (vocab, d), ("vocab", "embed"))
-        self.layers = nnx.vmap(Layer, in_axes=(0, None))(rngs.split(config.n_layers), config)
+        if stacked:
+            self.layers = nnx.vmap(Layer, in_axes=(0, None))(rngs.split(config.n_layers), config)
+        else:
+            self.layers = nnx.List([Layer(rngs, config) for _ in range(config.n_layers)])
         self.final_norm = nnx.Param(jnp.ones(d), axes=(None,))
         if not config.tie_embeddings:
             self.head = _weight(rngs, config, (d, vocab), ("embed", "vocab"))
@@ -143,6 +150,7 @@ class Decoder(nnx.Module):
 
     def hidden(self, ids: jax.Array, segment_ids: jax.Array, remat: str = "none") -> jax.Array:
         """ids and segment_ids [B, T] -> final hidden states [B, T, D], normed. `remat` names a policy."""
+        ids, segment_ids = (reshard(a, P(BATCH, None)) for a in (ids, segment_ids))
         graphdef, layers = nnx.split(self.layers)
         angles = rope_angles(segment_positions(segment_ids).reshape(-1), self.config)
 
@@ -153,7 +161,7 @@ class Decoder(nnx.Module):
             run = jax.checkpoint(run, policy=REMAT[remat], prevent_cse=False)
         x, _ = jax.lax.scan(run, self.embed_tokens(ids.reshape(-1)), layers)
         x = rms_norm(x, self.final_norm.get_value(), self.config.rms_eps)
-        return x.reshape(*ids.shape, -1)
+        return unflatten(x, ids.shape)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """hidden [..., D] -> logits [..., V] in fp32, split over tensor along V."""
@@ -162,26 +170,31 @@ class Decoder(nnx.Module):
         weight = weight.T if self.config.tie_embeddings else weight
         return jnp.einsum("...d,dv->...v", hidden, weight, preferred_element_type=jnp.float32)
 
-    def prefill(self, layers: list[Layer], ids: jax.Array) -> tuple[jax.Array, list[LayerCache]]:
-        """Prompts ids [B, T], left-aligned -> normed hidden states [B, T, D] and each layer's cache, S = T."""
+    def prefill(self, ids: jax.Array) -> list[LayerCache]:
+        """Prompts ids [B, T], left-aligned -> each layer's cache with S = T; places past a prompt hold noise."""
         segment_ids = jnp.zeros_like(ids)
         angles = rope_angles(segment_positions(segment_ids).reshape(-1), self.config)
         x, caches = self.embed_tokens(ids.reshape(-1)), []
-        for layer in layers:
+        for layer in self.layers:
             x, cache = layer(x, segment_ids, angles)
             caches.append(cache)
-        return rms_norm(x, self.final_norm.get_value(), self.config.rms_eps).reshape(*ids.shape, -1), caches
+        return caches
 
     def decode(
-        self, layers: list[Layer], ids: jax.Array, positions: jax.Array, caches: list[LayerCache]
+        self, ids: jax.Array, positions: jax.Array, caches: list[LayerCache]
     ) -> tuple[jax.Array, list[LayerCache]]:
         """One step: ids [B] at positions [B] -> normed hidden states [B, D] and the caches with them written."""
         angles = rope_angles(positions, self.config)
         x, written = self.embed_tokens(ids), []
-        for layer, cache in zip(layers, caches, strict=True):
+        for layer, cache in zip(self.layers, caches, strict=True):
             x, cache = layer.decode(x, cache, positions, angles)
             written.append(cache)
         return rms_norm(x, self.final_norm.get_value(), self.config.rms_eps), written
+
+
+def unflatten(x: jax.Array, batch_time: tuple[int, ...], *spec: str) -> jax.Array:
+    """[B*T, ...] -> [B, T, ...], rows of the batch spread as they were; `spec` shards the axes that follow."""
+    return jax.lax.reshape(x, (*batch_time, *x.shape[1:]), out_sharding=P(BATCH, None, *spec))
 
 
 def segment_positions(segment_ids: jax.Array) -> jax.Array:
@@ -192,46 +205,49 @@ def segment_positions(segment_ids: jax.Array) -> jax.Array:
 
 
 @lru_cache
-def _abstract(config: ModelConfig) -> tuple[Any, Any]:
+def _abstract(config: ModelConfig, stacked: bool) -> tuple[Any, Any]:
     """Graph definition and abstract state of a decoder; no array is made."""
-    return jax.eval_shape(lambda: nnx.split(Decoder(nnx.Rngs(0), config)))
+    return jax.eval_shape(lambda: nnx.split(Decoder(nnx.Rngs(0), config, stacked)))
 
 
 def bind(config: ModelConfig, params: Params) -> Decoder:
-    """The decoder over these parameters; cheap, for use inside a jitted function."""
-    return nnx.merge(_abstract(config)[0], params)
+    """The decoder over these parameters, stacked or unstacked; cheap, for use inside a jitted function."""
+    stacked = "q" in params["layers"]
+    return nnx.merge(_abstract(config, stacked)[0], params)
 
 
-def unstack(config: ModelConfig, params: Params) -> list[Params]:
-    """Each layer's own parameters, for decoding: a slice of a stacked weight would be copied at every step."""
-    return [jax.tree.map(lambda stacked: stacked[i], params["layers"]) for i in range(config.n_layers)]
+def unstack(config: ModelConfig, params: Params) -> Params:
+    """The same parameters with each layer's own arrays under layers[i], for decoding."""
+    layers = {i: jax.tree.map(lambda stacked: stacked[i], params["layers"]) for i in range(config.n_layers)}  # noqa: B023
+    return {**params, "layers": layers}
 
 
-def bind_layers(config: ModelConfig, layers: list[Params]) -> list[Layer]:
-    """Unstacked layers over these parameters, for `prefill` and `decode`."""
-    graphdef = jax.eval_shape(lambda: nnx.split(Layer(nnx.Rngs(0), config)))[0]
-    return [nnx.merge(graphdef, layer) for layer in layers]
-
-
-def param_specs(config: ModelConfig, rules: Rules | None = None) -> Params:
-    """PartitionSpec of every parameter; the stacked layer axis is never split."""
+def param_specs(config: ModelConfig, *, rules: Rules | None = None, stacked: bool = True) -> Params:
+    """PartitionSpec of every parameter; a stacked layer axis is never split."""
     rules = rules or Rules()
 
     def spec(variable: nnx.Param) -> P:
-        stacked = variable.get_value().ndim > len(variable.axes)
-        return rules.spec((None, *variable.axes) if stacked else variable.axes)
+        in_stack = variable.get_value().ndim > len(variable.axes)
+        return rules.spec((None, *variable.axes) if in_stack else variable.axes)
 
-    leaves = nnx.to_flat_state(_abstract(config)[1])
+    leaves = nnx.to_flat_state(_abstract(config, stacked)[1])
     return nnx.traversals.unflatten_mapping({path: spec(variable) for path, variable in leaves})
 
 
 def param_shapes(config: ModelConfig) -> Params:
-    """jax.ShapeDtypeStruct of every parameter, fp32."""
-    return nnx.to_pure_dict(_abstract(config)[1])
+    """jax.ShapeDtypeStruct of every parameter, stacked, fp32."""
+    return nnx.to_pure_dict(_abstract(config, True)[1])
 
 
 def param_shardings(config: ModelConfig, mesh: Mesh) -> Params:
+    """NamedSharding of every parameter for training."""
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), param_specs(config))
+
+
+def decode_shardings(config: ModelConfig, mesh: Mesh) -> Params:
+    """NamedSharding of the unstacked parameters for decoding: whole along fsdp, so that no step gathers them."""
+    specs = param_specs(config, rules=Rules(embed=None), stacked=False)
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
 def init_params(config: ModelConfig, seed: int, mesh: Mesh) -> Params:

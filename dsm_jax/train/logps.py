@@ -1,0 +1,72 @@
+"""Log-probabilities of tokens, the one function behind every loss, the reference policy and the old one.
+
+Logits are made a chunk of time steps at a time and never kept: backward makes them again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+from jax.sharding import reshard
+
+from dsm_jax.mesh import BATCH
+from dsm_jax.model.config import ModelConfig
+from dsm_jax.model.decoder import Decoder, Params, bind
+
+CHUNK = 256  # time steps whose logits exist at once
+
+
+class TokenLogps(NamedTuple):
+    """Per token, fp32 [B, T]: its log-probability, and the entropy of the distribution it was drawn from."""
+
+    logps: jax.Array
+    entropies: jax.Array
+
+
+def token_logps(
+    config: ModelConfig,
+    params: Params,
+    tokens: jax.Array,
+    segment_ids: jax.Array,
+    *,
+    temperature: float = 1.0,
+    remat: str = "none",
+) -> TokenLogps:
+    """log p(tokens[b, t] | its document's tokens before t), at the sampler's temperature.
+
+    tokens, segment_ids [B, T]. Entry 0 is 0; entries at the first token of a document mean nothing (the
+    model sees no token before them): losses mask them.
+    """
+    decoder, tokens = bind(config, params), reshard(tokens, P(BATCH, None))
+    hidden = decoder.hidden(tokens, segment_ids, remat)
+    shifted = _chunked(decoder, hidden[:, :-1], tokens[:, 1:], temperature)
+    return TokenLogps(*(jnp.pad(a, ((0, 0), (1, 0))) for a in shifted))
+
+
+def _chunked(decoder: Decoder, hidden: jax.Array, targets: jax.Array, temperature: float) -> TokenLogps:
+    """hidden [B, T, D] scores targets [B, T]."""
+    b, t, d = hidden.shape
+    chunks = -(-t // CHUNK)
+    if chunks == 1:
+        return _score(decoder, hidden, targets, temperature)
+    size = -(-t // chunks)
+    padding = chunks * size - t
+    hidden = jnp.pad(hidden, ((0, 0), (0, padding), (0, 0))).reshape(b, chunks, size, d).swapaxes(0, 1)
+    targets = jnp.pad(targets, ((0, 0), (0, padding))).reshape(b, chunks, size).swapaxes(0, 1)
+    score = jax.checkpoint(lambda chunk: _score(decoder, *chunk, temperature), prevent_cse=False)
+    scored = jax.lax.map(score, (hidden, targets))
+    return TokenLogps(*(a.swapaxes(0, 1).reshape(b, -1)[:, :t] for a in scored))
+
+
+def _score(decoder: Decoder, hidden: jax.Array, targets: jax.Array, temperature: float) -> TokenLogps:
+    logits = decoder.logits(hidden) / temperature
+    normaliser = jax.nn.logsumexp(logits, axis=-1)
+    # A sum over a one-hot mask, not a gather: the vocabulary may be split over devices.
+    chosen = jnp.where(jnp.arange(logits.shape[-1]) == targets[..., None], logits, 0.0).sum(-1)
+    held = jax.lax.stop_gradient(logits)
+    probabilities = jnp.exp(held - jax.lax.stop_gradient(normaliser)[..., None])
+    entropies = jax.lax.stop_gradient(normaliser) - (probabilities * held).sum(-1)
+    return TokenLogps(chosen - normaliser, entropies)

@@ -1,0 +1,118 @@
+"""The training state and the step that pretraining and SFT share: pure, jitted, shardings in and out given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from dsm_jax.errors import UserError
+from dsm_jax.mesh import batch_sharding, batch_shards, replicated
+from dsm_jax.model.config import ModelConfig
+from dsm_jax.model.decoder import Params, init_params, param_shapes, param_shardings
+from dsm_jax.train.logps import token_logps
+
+Batch = Any  # dict of arrays [B, T]: tokens, segment_ids, loss_mask
+Metrics = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """What training changes. Parameters are the fp32 master."""
+
+    params: Params
+    opt_state: Any
+    step: jax.Array  # int32 [], updates done
+
+
+def state_shardings(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Sharding of every leaf: moments lie as their parameters do, counters on every device."""
+    params = param_shardings(config, mesh)
+    abstract = jax.eval_shape(optimizer.init, param_shapes(config))
+    opt_state = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, sharding: sharding,
+        abstract,
+        params,
+        transform_non_params=lambda _: replicated(mesh),
+    )
+    return TrainState(params, opt_state, replicated(mesh))
+
+
+def abstract_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """jax.ShapeDtypeStruct of every leaf with its sharding: the target of a restore."""
+    shapes = param_shapes(config)
+    state = TrainState(shapes, jax.eval_shape(optimizer.init, shapes), jax.ShapeDtypeStruct((), jnp.int32))
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        state,
+        state_shardings(config, optimizer, mesh),
+    )
+
+
+def start_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, params: Params
+) -> TrainState:
+    """Step 0 from these parameters, which are copied (a train step donates its state)."""
+
+    def start(params: Params) -> TrainState:
+        return TrainState(jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.zeros((), jnp.int32))
+
+    with jax.set_mesh(mesh):
+        return jax.jit(start, out_shardings=state_shardings(config, optimizer, mesh))(params)
+
+
+def random_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
+) -> TrainState:
+    return start_state(config, optimizer, mesh, init_params(config, seed, mesh))
+
+
+def lm_loss(config: ModelConfig, params: Params, batch: Batch, remat: str = "none") -> jax.Array:
+    """Mean negative log-likelihood, in nats, of the tokens whose loss_mask is 1."""
+    logps = token_logps(config, params, batch["tokens"], batch["segment_ids"], remat=remat).logps
+    mask = batch["loss_mask"]
+    return -jnp.sum(logps * mask) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def apply_gradients(
+    optimizer: optax.GradientTransformation, state: TrainState, gradients: Params
+) -> tuple[TrainState, jax.Array]:
+    """One optimiser update; also the gradients' global norm before clipping."""
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, opt_state, state.step + 1), optax.global_norm(gradients)
+
+
+def make_train_step(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, remat: str = "none"
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """(state, batch) -> (state, metrics); the state's buffers are donated."""
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        loss, gradients = jax.value_and_grad(lambda params: lm_loss(config, params, batch, remat))(state.params)
+        state, norm = apply_gradients(optimizer, state, gradients)
+        return state, {"loss": loss, "grad_norm": norm, "num_tokens": jnp.sum(batch["loss_mask"])}
+
+    shardings = state_shardings(config, optimizer, mesh)
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+    )
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
+    """Host arrays [B, ...] onto the mesh, rows spread over data and fsdp. Raises UserError where B does not divide."""
+    rows, shards = len(next(iter(batch.values()))), batch_shards(mesh)
+    if rows % shards:
+        raise UserError(
+            f"a batch of {rows} rows does not divide over {shards} devices (data x fsdp): "
+            "change the batch size or --mesh"
+        )
+    return jax.device_put(batch, batch_sharding(mesh))
