@@ -1,0 +1,59 @@
+# make demo      the whole pipeline on this machine (runs/quickstart)
+# make test      the tests;  make test-all: the slow ones too, and `make test` under Python 3.12 when it is there
+# make lint      ruff and mypy;  make drill: five kills of the quickstart;  make check-extras: setup.py's extras resolve
+# make clean     removes what the others made, except runs/
+#
+# Each creates .venv when it is missing or the requirements changed. PYTHON=... chooses the Python (3.11 or 3.12).
+
+VENV := .venv
+PYTHON ?= $(or $(call find,3.11),$(call find,3.12))
+
+# The first Python of a version that runs and can make environments. A pyenv shim may stand on the PATH and fail.
+version = $(shell $(1) -c 'import ensurepip, sys, venv; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+candidates = python$(1) /usr/bin/python$(1) python3 $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python)
+find = $(firstword $(foreach python,$(candidates),$(if $(filter $(1),$(call version,$(python))),$(python))))
+
+ifneq ($(origin PYTHON)$(filter clean,$(MAKECMDGOALS)),file)
+ifneq ($(wildcard $(VENV)/installed),)
+ifneq ($(call version,$(PYTHON)),$(call version,$(VENV)/bin/python))
+$(error $(VENV) is of Python $(call version,$(VENV)/bin/python), not of PYTHON=$(PYTHON): run "make clean" first)
+endif
+endif
+endif
+
+.PHONY: demo test test-all lint drill check-extras clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/python experiments/quickstart.py
+
+test: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+
+test-all: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -m slow
+	@python=$(call find,3.12); \
+	if [ -z "$$python" ]; then echo "skipped: make test under Python 3.12, which is not here"; \
+	elif [ "$(call version,$(VENV)/bin/python)" = 3.12 ]; then echo "make test ran under Python 3.12 already"; \
+	else $(MAKE) test VENV=.venv312 PYTHON=$$python; fi
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+drill: $(VENV)/installed
+	$(VENV)/bin/python experiments/drill.py --kills 5 --json docs/drill.json
+
+check-extras: $(VENV)/installed
+	@for extra in gpu tpu beam dev; do \
+	  $(VENV)/bin/pip install --quiet --dry-run ".[$$extra]" && echo "[$$extra] resolves" || exit 1; done
+
+$(VENV)/installed: requirements.txt constraints.txt setup.py
+	@case "$(call version,$(PYTHON))" in 3.11|3.12) ;; \
+	*) echo "error: Python 3.11 or 3.12 with venv is needed$(if $(PYTHON), and $(PYTHON) is not one): install one, or say where: make PYTHON=/path/to/python3.12" >&2; exit 2;; esac
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.txt -e .
+	@touch $@
+
+clean:
+	rm -rf .venv .venv312 .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build

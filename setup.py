@@ -1,0 +1,35 @@
+"""`pip install -e .`, with extras [gpu], [tpu], [beam] and [dev]. Requirements stand in requirements.txt only."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+RUNTIME, DEVELOPMENT = (
+    [line.split("  #")[0].strip() for line in part.splitlines() if line and line[0] not in "#-"]
+    for part in (ROOT / "requirements.txt").read_text().split("# Development\n")
+)
+VERSION = (ROOT / "dsm_jax/__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
+
+
+def jax_with(extra: str) -> list[str]:
+    """The same pins of jax, with one of its extras."""
+    return [line.replace("jax==", f"jax[{extra}]==") for line in RUNTIME if line.startswith("jax==")]
+
+
+setup(
+    name="dsm-jax",
+    version=VERSION,
+    description="DeepSeekMath in JAX: mine web pages, pretrain, finetune, GRPO, evaluate",
+    license="Apache-2.0",
+    packages=find_packages(include=["dsm_jax", "dsm_jax.*"]),
+    package_data={"": ["*.txt", "*.json", "*.html"]},
+    python_requires=">=3.11,<3.13",
+    install_requires=RUNTIME,
+    extras_require={
+        "gpu": jax_with("cuda12"),
+        "tpu": jax_with("tpu"),
+        "beam": ["apache-beam==2.77.0"],
+        "dev": DEVELOPMENT,
+    },
+)

@@ -1,0 +1,24 @@
+"""Every test sees 8 CPU devices. Data too large for the repository comes through DSM_DATA only."""
+
+import os
+from pathlib import Path
+
+# Before anything imports jax.
+CACHE = Path(__file__).parent.parent / ".cache"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "xla")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+import pytest  # noqa: E402 (jax may come with a plugin)
+
+
+@pytest.fixture(scope="session")
+def dsm_data() -> Path:
+    """The folder of local data; tests that ask for it are skipped aloud where the variable is not set."""
+    if "DSM_DATA" not in os.environ:
+        pytest.skip("DSM_DATA is not set")
+    folder = Path(os.environ["DSM_DATA"])
+    assert folder.is_dir(), f"DSM_DATA={folder} is no folder"
+    return folder
