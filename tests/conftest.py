@@ -11,8 +11,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "xla")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-import hypothesis  # noqa: E402 (its pytest plugin and ours may import jax)
-import pytest  # noqa: E402
+import hypothesis
+import pytest
 
 # A shared machine is slow at times, and a test must fail for the next person too.
 hypothesis.settings.register_profile("repository", deadline=None, derandomize=True)
