@@ -1,13 +1,14 @@
 """The math problem generator: seeded, endless, exact, in English and Chinese; no files and no device.
 
-`ProblemSet("train", seed=0)[i]` is a pure function of its configuration and of i. The test split holds a fifth of
-all problems, chosen by a hash of a problem's bare mathematics: held-out problems are disjoint by construction from
-training problems and drills of every seed, level, language and wording. Left out on purpose: proofs, geometry,
-irrational answers; benchmarks are read elsewhere.
+`ProblemSet("train", seed=0)[i]` is a pure function of its configuration and of i. The test split holds a
+fifth of all problems, chosen by a hash of a problem's bare mathematics: held-out problems are disjoint by
+construction from training problems and drills of every seed, level, language and wording. Left out on
+purpose: proofs, geometry, irrational answers; benchmarks are read elsewhere.
 """
 
 import hashlib
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -46,7 +47,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """An endless random-access set of problems of one split ("train" or "test"), families and levels mixed evenly."""
+    """An endless random-access set of problems ("train" or "test"), families and levels mixed evenly."""
 
     split: str
     families: tuple[str, ...] = FAMILIES
@@ -81,8 +82,8 @@ class ProblemSet:
             index += 1
             if index - last_new > PATIENCE:
                 raise UserError(
-                    f"problems: {count} distinct {self.split} problems wanted, families {', '.join(self.families)} at "
-                    f"levels {', '.join(map(str, self.levels))} gave {len(found)}: ask for fewer, or add families or levels"
+                    f"problems: {count} distinct {self.split} problems wanted, families {_list(self.families)} "
+                    f"at levels {_list(self.levels)} gave {len(found)}: ask for fewer, or add families or levels"
                 )
         return list(found.values())
 
@@ -150,7 +151,7 @@ def _tell(draft: Draft, family: str, level: int, language: str, rng: random.Rand
 
 
 def _tell_story(draft: Draft, language: str, slots: dict[str, object], rng: random.Random) -> str:
-    """An opening, a sentence for each operation, a question; from the stories that know all operations of the chain."""
+    """An opening, a sentence for each operation, a question: a story that knows all the operations."""
     stories = [story for story in STORIES[language] if all(op in story.turns for op, _ in draft.chain)]
     story = rng.choice(stories)
     turns = [story.turns[op].format(**{**slots, "b": b}) for op, b in draft.chain]
@@ -161,6 +162,9 @@ def _tell_story(draft: Draft, language: str, slots: dict[str, object], rng: rand
 def _check(option: str, values: tuple[object, ...], known: tuple[object, ...]) -> None:
     wrong = [value for value in values if value not in known]
     if wrong or not values:
-        raise UserError(
-            f"problems: {option} {wrong[0] if wrong else '()'} is unknown, use some of: {', '.join(map(str, known))}"
-        )
+        given = wrong[0] if wrong else "()"
+        raise UserError(f"problems: {option} {given} is unknown, use some of: {_list(known)}")
+
+
+def _list(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))

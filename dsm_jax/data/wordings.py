@@ -1,8 +1,9 @@
 """The words of the problem generator: questions of each family in English and Chinese.
 
-Only words: operands, answers and steps are made in `problems`. Sentences are short and the vocabulary is small, so
-that a decoder of a million parameters can read them. Slots: a, b, c, d are operands, e a bare expression, name and
-other two people, item a thing. Every operand of a problem stands in its question as digits.
+Only words: operands, answers and steps are made in `problems`. Sentences are short and the vocabulary is
+small, so that a decoder of a million parameters can read them. Slots: a, b, c, d are operands, e a bare
+expression, name and other two people, item a thing. Every operand of a problem stands in its question as
+digits.
 """
 
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ STORIES = {
                 "+": "It gets {b} more.",
                 "-": "It sells {b}.",
                 "*": "Then it has {b} times as many.",
-                "/": "It splits them into {b} equal parts and keeps one part.",
+                "/": "It keeps one of {b} equal parts.",
             },
             "How many {item} are left?",
         ),
@@ -106,7 +107,7 @@ QUESTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "en": (
             "A car drives {a} hours at {b} km an hour and {c} hours at {d} km an hour. How far does it go?",
             "{name} buys {a} pens at {b} coins each and {c} cups at {d} coins each. What is the price?",
-            "{name} works {a} days for {b} coins a day and {c} days for {d} coins a day. How many coins is that?",
+            "{name} works {a} days for {b} coins a day and {c} days for {d} coins a day. What is the pay?",
         ),
         "zh": (
             "汽车先行{a}小时，每小时{b}千米，再行{c}小时，每小时{d}千米，共行多少千米？",
@@ -147,7 +148,7 @@ QUESTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "difference": {
         "en": (
-            "{name} has {a} boxes of {b} {item}. {other} has {c} boxes of {d} {item}. How many more does {name} have?",
+            "{name} has {a} boxes of {b} {item}. {other} has {c} boxes of {d}. How many more does {name} have?",
             "How much larger is {a} * {b} than {c} * {d}?",
         ),
         "zh": (
