@@ -1,0 +1,91 @@
+"""AdamW with the paper's settings: clip, moments, decay of matrices, learning-rate schedule, all of it optax.
+
+Left out on purpose: presets (they stand beside the stage that they are for) and moments in bf16.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import optax
+
+from dsm_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its schedule. The defaults are DeepSeekMath 2.2.1's where it says something, else DeepSeek LLM's."""
+
+    peak_lr: float  # learning rate after the warm-up
+    total_steps: int  # updates in the whole run: what the schedule's shares refer to
+    warmup_steps: int = 0  # updates of linear warm-up; 0 starts at the peak
+    schedule: Literal["multi_step", "cosine", "constant"] = "multi_step"  # what follows the warm-up
+    b1: float = 0.9  # decay of the first moment
+    b2: float = 0.95  # decay of the second moment
+    eps: float = 1e-8  # added to the root of the second moment
+    weight_decay: float = 0.1  # decoupled, of matrices only
+    clip_norm: float = 1.0  # largest global norm of the gradient
+
+    def __post_init__(self) -> None:
+        for name in ("peak_lr", "total_steps", "eps", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"optimizer: {name} is {getattr(self, name)}; it must be above 0")
+        for name in ("warmup_steps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"optimizer: {name} is {getattr(self, name)}; it must not be negative")
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"optimizer: {name} is {getattr(self, name)}; it must lie in [0, 1)")
+        first_change = self.total_steps * 8 // 10 if self.schedule == "multi_step" else self.total_steps
+        if self.warmup_steps >= first_change and self.schedule != "constant":
+            raise UserError(
+                f"optimizer: {self.warmup_steps} warmup_steps do not end before the {self.schedule} schedule falls "
+                f"(step {first_change} of {self.total_steps}): give fewer"
+            )
+
+
+def make_schedule(config: OptimizerConfig) -> optax.Schedule:
+    """Learning rate of update 0, 1, ..
+
+    Warm-up: update i has peak * (i + 1) / warmup_steps, so that no update is without effect. Then
+    multi_step: the peak, 0.316 of it from 80% of the updates on, 0.10 from 90% on (DeepSeekMath 2.2.1);
+    cosine: from the peak to 0.10 of it; constant: the peak.
+    """
+    peak, warmup, total = config.peak_lr, config.warmup_steps, config.total_steps
+    if config.schedule == "multi_step":
+        falls = {total * 8 // 10 - warmup: 0.316, total * 9 // 10 - warmup: 0.10 / 0.316}
+        after = optax.piecewise_constant_schedule(peak, falls)
+    elif config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(peak, total - warmup, alpha=0.10)
+    else:
+        after = optax.constant_schedule(peak)
+    if warmup == 0:
+        return after
+    rise = (
+        optax.linear_schedule(peak / warmup, peak, warmup - 1)
+        if warmup > 1
+        else optax.constant_schedule(peak)
+    )
+    return optax.join_schedules([rise, after], [warmup])
+
+
+def make_optimizer(config: OptimizerConfig) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Clipping by global norm, then AdamW; and its schedule, for the metrics."""
+    schedule = make_schedule(config)
+    adamw = optax.adamw(
+        schedule, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decayed
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw), schedule
+
+
+def decayed(params: Any) -> Any:
+    """True for the parameters that weight decay shrinks: matrices, but no norms or biases.
+
+    By name, because the norms of stacked layers have two axes too.
+    """
+
+    def is_matrix(path: tuple[Any, ...], leaf: Any) -> bool:
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        return leaf.ndim >= 2 and "norm" not in name and "bias" not in name
+
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
