@@ -1,0 +1,63 @@
+"""Next-token training: the one trainer behind pretraining and SFT, which differ in data and numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from dsm_jax.model.config import ModelConfig
+from dsm_jax.model.decoder import Params
+from dsm_jax.train.loop import LoopConfig, Stop, run_loop
+from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
+from dsm_jax.train.step import TrainState, abstract_state, make_train_step, put_batch, start_state
+
+
+@dataclass(frozen=True)
+class LMTraining:
+    """Batch, schedule and length of a run."""
+
+    loop: LoopConfig
+    optimizer: OptimizerConfig
+    batch_size: int  # windows in a batch
+    window: int  # tokens in a window
+    remat: str = "none"  # activations kept for the backward pass: none (keeps all) or full (recomputes all)
+
+
+def train_lm(
+    config: LMTraining,
+    model: ModelConfig,
+    mesh: Mesh,
+    *,
+    batch: Callable[[int], dict[str, np.ndarray]],
+    start: Callable[[], Params],
+    folder: Path,
+    description: str,
+    stop: Stop[TrainState] | None = None,
+) -> Params:
+    """Trains on batch(step), arrays [batch_size, window] as in data/windows.py, and returns the parameters.
+
+    Goes on from the last checkpoint in `folder`; start() gives the parameters when there is none.
+    """
+    optimizer, schedule = make_optimizer(config.optimizer)
+    train_step = make_train_step(model, optimizer, mesh, config.remat)
+
+    def update(state: TrainState, step: int) -> tuple[TrainState, dict]:
+        with jax.set_mesh(mesh):
+            state, metrics = train_step(state, put_batch(batch(step), mesh))
+        return state, metrics | {"learning_rate": schedule(step)}
+
+    state = run_loop(
+        update,
+        lambda: start_state(model, optimizer, mesh, start()),
+        abstract_state(model, optimizer, mesh),
+        config.loop,
+        folder,
+        description=description,
+        stop=stop,
+    )
+    return state.params

@@ -1,0 +1,96 @@
+"""The loop that pretraining, SFT and GRPO share: update, log, checkpoint, resume, answer SIGTERM.
+
+The data state is the step: `update(state, step)` fetches its own batch. Started again in the same folder, the
+loop goes on from the last checkpoint and ends in the same parameters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from dsm_jax.errors import Preempted, UserError
+from dsm_jax.run import MetricsWriter, catch_sigterm, progress
+from dsm_jax.train.checkpoint import Checkpoints
+
+State = TypeVar("State")
+Update = Callable[[State, int], tuple[State, Mapping[str, Any]]]
+Stop = Callable[[State, int], tuple[bool, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long a loop runs and what it leaves behind."""
+
+    steps: int  # updates
+    log_every: int = 10  # updates between two rows of metrics.jsonl
+    checkpoint_every: int = 500  # updates between two checkpoints; the last update is always saved
+    stop_every: int = 0  # updates between two looks at the stop rule; 0: there is none
+
+
+def run_loop(
+    update: Update[State],
+    start: Callable[[], State],
+    target: State,
+    config: LoopConfig,
+    folder: Path,
+    *,
+    description: str,
+    stop: Stop[State] | None = None,
+) -> State:
+    """Runs to config.steps, or until stop(state, step) says so, from the last checkpoint in `folder` or start().
+
+    target: the state's shapes and shardings, for the restore. Raises Preempted after SIGTERM (the state is
+    saved), UserError when the loss is not finite (the last checkpoint stays).
+    """
+    with Checkpoints(folder / "checkpoints") as checkpoints, catch_sigterm() as sigterm:
+        step = checkpoints.latest_step() or 0
+        state = checkpoints.restore(target) if step else start()
+        with MetricsWriter(folder, step) as metrics, progress(config.steps, description, step) as bar:
+            log = _Log(metrics, step)
+            while step < config.steps:
+                if stop and step and step % config.stop_every == 0:
+                    enough, shown = stop(state, step)
+                    metrics.write(step, shown)
+                    if enough:
+                        break
+                state, measured = update(state, step)
+                step += 1
+                note = log.add(step, measured) if step % config.log_every == 0 or step == config.steps else ""
+                bar.advance(1, note)
+                if step % config.checkpoint_every == 0 and step < config.steps:
+                    checkpoints.save(step, state)
+                if sigterm.requested:
+                    checkpoints.save(step, state)
+                    checkpoints.wait()
+                    raise Preempted(f"{description}: saved at step {step}; start again to go on")
+        if checkpoints.latest_step() != step:
+            checkpoints.save(step, state)
+        checkpoints.wait()
+    return state
+
+
+class _Log:
+    """Turns device metrics into rows, with the seconds per step since the last row."""
+
+    def __init__(self, writer: MetricsWriter, step: int):
+        self.writer, self.step, self.at = writer, step, time.monotonic()
+
+    def add(self, step: int, measured: Mapping[str, Any]) -> str:
+        """Writes a row; returns the note beside the progress bar."""
+        values = {name: float(np.asarray(value)) for name, value in jax.device_get(dict(measured)).items()}
+        if not np.isfinite(values["loss"]):
+            raise UserError(
+                f"step {step}: the loss is {values['loss']}; start again from the last checkpoint with a lower learning rate"
+            )
+        now = time.monotonic()
+        values["step_time"] = (now - self.at) / (step - self.step)
+        self.step, self.at = step, now
+        self.writer.write(step, values)
+        return f"loss {values['loss']:.3f}"
