@@ -14,7 +14,7 @@ from dsm_jax.errors import UserError
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and its schedule. The defaults are DeepSeekMath 2.2.1's where it says something, else DeepSeek LLM's."""
+    """AdamW and its schedule. The defaults are those of DeepSeekMath 2.2.1; clipping is DeepSeek LLM's."""
 
     peak_lr: float  # learning rate after the warm-up
     total_steps: int  # updates in the whole run: what the schedule's shares refer to
@@ -36,11 +36,11 @@ class OptimizerConfig:
         for name in ("b1", "b2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"optimizer: {name} is {getattr(self, name)}; it must lie in [0, 1)")
-        first_change = self.total_steps * 8 // 10 if self.schedule == "multi_step" else self.total_steps
-        if self.warmup_steps >= first_change and self.schedule != "constant":
+        fall = share_of(self.total_steps, 8) if self.schedule == "multi_step" else self.total_steps
+        if self.warmup_steps >= fall and self.schedule != "constant":
             raise UserError(
-                f"optimizer: {self.warmup_steps} warmup_steps do not end before the {self.schedule} schedule falls "
-                f"(step {first_change} of {self.total_steps}): give fewer"
+                f"optimizer: {self.warmup_steps} warmup_steps do not end before {self.schedule} falls "
+                f"(step {fall} of {self.total_steps}): give fewer"
             )
 
 
@@ -53,7 +53,7 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
     """
     peak, warmup, total = config.peak_lr, config.warmup_steps, config.total_steps
     if config.schedule == "multi_step":
-        falls = {total * 8 // 10 - warmup: 0.316, total * 9 // 10 - warmup: 0.10 / 0.316}
+        falls = {share_of(total, 8) - warmup: 0.316, share_of(total, 9) - warmup: 0.10 / 0.316}
         after = optax.piecewise_constant_schedule(peak, falls)
     elif config.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, total - warmup, alpha=0.10)
@@ -61,12 +61,13 @@ def make_schedule(config: OptimizerConfig) -> optax.Schedule:
         after = optax.constant_schedule(peak)
     if warmup == 0:
         return after
-    rise = (
-        optax.linear_schedule(peak / warmup, peak, warmup - 1)
-        if warmup > 1
-        else optax.constant_schedule(peak)
-    )
+    rise = optax.linear_schedule(peak / warmup, peak, max(1, warmup - 1))
     return optax.join_schedules([rise, after], [warmup])
+
+
+def share_of(total: int, tenths: int) -> int:
+    """The first step at which `tenths` tenths of `total` updates are done."""
+    return -(-total * tenths // 10)
 
 
 def make_optimizer(config: OptimizerConfig) -> tuple[optax.GradientTransformation, optax.Schedule]:
