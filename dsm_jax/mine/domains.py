@@ -1,0 +1,89 @@
+"""Mathematical domains (DeepSeekMath section 2.1) and the URL prefixes inside them that join the seed.
+
+A domain is mathematical when more than a tenth of its pages was collected. In the paper people then annotate
+URL paths with mathematical content; here an annotations file {prefix, accept} stands for them. Without one
+every discovered domain is accepted whole.
+
+Left out on purpose: the public suffix list (a domain is the host without www), the annotation page.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsm_jax.errors import UserError
+from dsm_jax.mine.pages import canonical_url
+
+
+@dataclass(frozen=True)
+class DomainCount:
+    """A domain with its pages in the crawl and those collected."""
+
+    domain: str
+    pages: int
+    collected: int
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """URL prefixes ("mathoverflow.net/questions"), accepted or rejected; the longest wins."""
+
+    prefixes: dict[str, bool]
+
+    def verdict(self, url: str) -> bool | None:
+        """True accepted, False rejected, None where no prefix says."""
+        url = canonical_url(url)
+        matching = [prefix for prefix in self.prefixes if url.startswith(prefix)]
+        return self.prefixes[max(matching, key=len)] if matching else None
+
+
+def discover(
+    domains: Iterable[str], collected: Iterable[bool], share: float, min_pages: int
+) -> list[DomainCount]:
+    """Domains of which more than `share` of at least `min_pages` pages was collected, most collected first.
+
+    Pages without a domain ("") are in none.
+    """
+    pages: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    for domain, is_kept in zip(domains, collected, strict=True):
+        pages[domain] += 1
+        kept[domain] += is_kept
+    found = [
+        DomainCount(domain, n, kept[domain])
+        for domain, n in pages.items()
+        if domain and n >= min_pages and kept[domain] > share * n
+    ]
+    return sorted(found, key=lambda count: (-count.collected, count.domain))
+
+
+def read_annotations(path: Path | None) -> Annotations | None:
+    """Reads JSONL rows {prefix, accept}. Raises UserError with file:line for a row that is none."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise UserError(f"--annotations {path}: no such file")
+    prefixes = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            prefix, accept = row["prefix"], row["accept"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f'{path}:{number}: not a row {{"prefix": "host/path", "accept": true}}') from None
+        if not isinstance(prefix, str) or not isinstance(accept, bool):
+            raise UserError(f"{path}:{number}: prefix must be a string and accept true or false")
+        prefixes[_canonical_prefix(prefix)] = accept
+    return Annotations(prefixes)
+
+
+def accepted(url: str, domain: str, discovered: set[str], annotations: Annotations | None) -> bool:
+    """Whether a page joins the seed: in a discovered domain and, with annotations, under an accepted prefix."""
+    if domain not in discovered:
+        return False
+    return annotations is None or annotations.verdict(url) is True
+
+
+def _canonical_prefix(prefix: str) -> str:
+    return prefix.split("://", 1)[-1].removeprefix("www.")
