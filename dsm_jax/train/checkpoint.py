@@ -1,0 +1,157 @@
+"""Checkpoints of a training state: saved while training goes on, restored onto any mesh.
+
+A state is any pytree of jax arrays, PRNG keys of jax's default kind included. It is stored as a flat table of
+names ("params.embed"), so that neither the tree's classes nor the mesh are part of the file. Orbax writes a
+checkpoint beside its place and renames it: a killed save leaves the one before in force.
+Left out on purpose: the data position, which is the step; places other than a local or mounted file system.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from dsm_jax.errors import UserError
+
+State = TypeVar("State")
+Flat = dict[str, Any]
+UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a checkpoint that is being written
+UNREADABLE = (ValueError, KeyError, OSError)  # what orbax raises for missing, cut and garbled files
+
+
+class Checkpoints:
+    """The checkpoints in one folder; the last `keep` are kept. Close it, or use it in a `with` block.
+
+    Opening it removes a save that was killed, with a message on stderr.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder = Path(folder).resolve()
+        for torn in sorted(self.folder.glob(f"*{UNFINISHED}*")):
+            _tell(f"{torn} was being written when the run was killed: removed")
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        handler = ocp.PyTreeCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handler)
+
+    def latest_step(self) -> int | None:
+        """The newest step that was saved, None where there is none."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, *, wait: bool = False) -> None:
+        """Copies `state` off the devices and writes it in the background; `wait` returns when it is on disk.
+
+        The state's buffers may be donated once this returns. A step that is there already is left alone.
+        """
+        if step not in self._manager.all_steps():
+            flat = {name: _stored(leaf) for name, leaf in _flatten(state).items()}
+            self._manager.save(step, args=ocp.args.PyTreeSave(flat), force=True)
+        if wait:
+            self._manager.wait_until_finished()
+
+    def restore(self, target: State, step: int | None = None) -> State | None:
+        """The state at `step`, or the newest one that can be read; None where nothing was saved.
+
+        target: the state's pytree of jax.ShapeDtypeStruct, each with the sharding to restore to.
+        A damaged checkpoint is passed over with a message and put aside as STEP.damaged.
+        Errors: UserError where the checkpoint is of another model, or every one is damaged.
+        """
+        self._manager.wait_until_finished()
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if step is not None:
+            if step not in steps:
+                raise UserError(f"{self.folder}: no checkpoint of step {step}; there are {sorted(steps)}")
+            steps = [step]
+        damaged: dict[int, Exception] = {}
+        for at in steps:
+            try:
+                state = self._read(at, target)
+            except UNREADABLE as error:
+                damaged[at] = error
+                continue
+            self._put_aside(damaged, at)
+            return state
+        if damaged:
+            reason = _reason(next(iter(damaged.values())))
+            raise UserError(f"{self.folder}: no checkpoint can be read ({reason}); delete it and start again")
+        return None
+
+    def close(self) -> None:
+        """Waits for the last save."""
+        self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _read(self, step: int, target: State) -> State:
+        wanted = {name: _stored_struct(leaf) for name, leaf in _flatten(target).items()}
+        self._check_same_model(step, wanted)
+        args = ocp.checkpoint_utils.construct_restore_args(wanted)
+        flat = self._manager.restore(step, args=ocp.args.PyTreeRestore(wanted, restore_args=args))
+        leaves = [_unstored(flat[name], leaf) for name, leaf in _flatten(target).items()]
+        return jax.tree.unflatten(jax.tree.structure(target), leaves)
+
+    def _check_same_model(self, step: int, wanted: Flat) -> None:
+        metadata = self._manager.item_metadata(step)
+        if metadata is None:
+            raise ValueError("its table of names is missing")
+        here = {name: _form(leaf) for name, leaf in wanted.items()}
+        there = {name: _form(leaf) for name, leaf in metadata.items()}
+        for name in here | there:
+            if here.get(name) != there.get(name):
+                raise UserError(
+                    f"{self.folder}: step {step} is of another model or optimiser: {name} is "
+                    f"{there.get(name, 'absent')} there and {here.get(name, 'absent')} here; "
+                    "give the options it was made with, or another folder"
+                )
+
+    def _put_aside(self, damaged: dict[int, Exception], used: int) -> None:
+        for step, error in damaged.items():
+            _tell(f"{self.folder}: step {step} is damaged ({_reason(error)}): put aside; step {used} is used")
+            aside = self.folder / f"{step}.damaged"
+            shutil.rmtree(aside, ignore_errors=True)
+            (self.folder / str(step)).rename(aside)
+        if damaged:
+            self._manager.reload()
+
+
+def _flatten(tree: Any) -> Flat:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _stored(leaf: jax.Array) -> jax.Array:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _stored_struct(leaf: Any) -> Any:
+    if not _is_key(leaf):
+        return leaf
+    data = jax.eval_shape(jax.random.key_data, leaf)
+    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=leaf.sharding)
+
+
+def _unstored(stored: jax.Array, leaf: Any) -> jax.Array:
+    return jax.random.wrap_key_data(stored) if _is_key(leaf) else stored
+
+
+def _form(leaf: Any) -> str:
+    return f"{np.dtype(leaf.dtype)}{list(leaf.shape)}"
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _tell(message: str) -> None:
+    print(f"checkpoint: {message}", file=sys.stderr)
