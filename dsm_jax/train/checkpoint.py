@@ -3,7 +3,7 @@
 A state is any pytree of jax arrays, PRNG keys of jax's default kind included. It is stored as a flat table of
 names ("params.embed"), so that neither the tree's classes nor the mesh are part of the file. Orbax writes a
 checkpoint beside its place and renames it: a killed save leaves the one before in force.
-Left out on purpose: the data position, which is the step; places other than a local or mounted file system.
+Left out on purpose: the data position, which is the step; checksums; places other than a mounted file system.
 """
 
 import shutil
@@ -20,7 +20,6 @@ from dsm_jax.errors import UserError
 State = TypeVar("State")
 Flat = dict[str, Any]
 UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a checkpoint that is being written
-UNREADABLE = (ValueError, KeyError, OSError)  # what orbax raises for missing, cut and garbled files
 
 
 class Checkpoints:
@@ -69,7 +68,9 @@ class Checkpoints:
         for at in steps:
             try:
                 state = self._read(at, target)
-            except UNREADABLE as error:
+            except Exception as error:
+                if not _means_damage(error):
+                    raise
                 damaged[at] = error
                 continue
             self._put_aside(damaged, at)
@@ -143,6 +144,11 @@ def _stored_struct(leaf: Any) -> Any:
 
 def _unstored(stored: jax.Array, leaf: Any) -> jax.Array:
     return jax.random.wrap_key_data(stored) if _is_key(leaf) else stored
+
+
+def _means_damage(error: Exception) -> bool:
+    """Whether orbax raises this for a missing or cut file; for an array's data it raises a bare Exception."""
+    return isinstance(error, ValueError | KeyError | OSError) or type(error) is Exception
 
 
 def _form(leaf: Any) -> str:

@@ -113,17 +113,26 @@ def test_keeps_the_last_and_skips_a_step_that_is_there(tmp_path):
             checkpoints.restore(target(mesh), step=1)
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing"])
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the reads orbax gives up
+@pytest.mark.parametrize("damage", ["everything", "data", "index", "table"])
 def test_damaged_checkpoint_is_passed_over(tmp_path, capsys, damage):
     mesh = make_mesh("one")
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, make_state(mesh, step, width=2048))
-    for file in (tmp_path / "2").rglob("*"):
-        if file.is_file() and damage == "cut":
-            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-        elif file.is_file() and file.parent.name == "d":
-            file.unlink()
+    files = [file for file in (tmp_path / "2").rglob("*") if file.is_file()]
+    if damage == "data":
+        cut(max(files, key=lambda file: file.stat().st_size))
+    elif damage == "index":
+        (tmp_path / "2/default/manifest.ocdbt").unlink()
+    else:
+        for file in files:
+            if damage == "everything" or file.name == "_METADATA":
+                cut(file)
     with Checkpoints(tmp_path) as checkpoints:
         assert_same(checkpoints.restore(target(mesh, width=2048)), make_state(mesh, 1, width=2048))
         assert "step 2 is damaged" in capsys.readouterr().err
