@@ -9,8 +9,13 @@ from __future__ import annotations
 import pytest
 
 from dsm_jax.errors import UserError
+from dsm_jax.mine import decontaminate
+from dsm_jax.mine.config import PRESETS as MINE_PRESETS
 from dsm_jax.model.config import PRESETS, ModelConfig, param_count
+from dsm_jax.rl import grpo
 from dsm_jax.rl.objectives import GRPOConfig
+from dsm_jax.train import pretrain, sft
+from dsm_jax.train.optimizer import make_schedule
 
 # deepseek-ai/deepseek-math-7b-base, config.json; init_std: DeepSeek LLM, section 2
 MODEL_7B = {
@@ -39,46 +44,37 @@ MODEL_1B = {
     "d_ff": 5504,
 }
 
-# DeepSeekMath, section 2.2.1 and DeepSeek LLM, table 2: common to both pre-trainings
-SCHEDULE = {
-    "warmup_steps": 2000,
-    "decays": ((0.8, 0.316), (0.9, 0.1)),  # from this share of the steps on, this share of the peak rate
-    "betas": (0.9, 0.95),
-    "weight_decay": 0.1,
-    "seq_len": 4096,
-}
-PRETRAIN_7B = {
-    **SCHEDULE,
-    "learning_rate": 4.2e-4,
-    "steps": 50_000,
-    "batch_tokens": 10_000_000,
-}  # section 2.3
-PRETRAIN_1B = {
-    **SCHEDULE,
-    "learning_rate": 5.3e-4,
-    "steps": 37_500,
-    "batch_tokens": 4_000_000,
-}  # section 2.2.1
+# DeepSeekMath, section 2.2.1, common to both pre-trainings; clipping from DeepSeek LLM, section 2
+ADAMW = {"b1": 0.9, "b2": 0.95, "weight_decay": 0.1, "clip_norm": 1.0, "warmup_steps": 2000}
+PRETRAIN_7B = {"peak_lr": 4.2e-4, "steps": 50_000, "batch_tokens": 10e6, "window": 4096}  # section 2.3
+PRETRAIN_1B = {"peak_lr": 5.3e-4, "steps": 37_500, "batch_tokens": 4e6, "window": 4096}  # section 2.2.1
+DECAY = {0.79: 1.0, 0.8: 0.316, 0.89: 0.316, 0.9: 0.1, 0.99: 0.1}  # share of the steps -> of the peak
 
 # section 2.3: shares of the 500B tokens
-MIXTURE_7B = {"deepseekmath": 0.56, "algebraic_stack": 0.04, "arxiv": 0.10, "code": 0.20, "language": 0.10}
-
-# section 3.1: a constant rate
-SFT_7B = {"learning_rate": 5e-5, "steps": 500, "batch_size": 256, "seq_len": 4096, "warmup_steps": 0}
-
-# section 4.2; a step's 1,024 outputs are 16 questions
-GRPO_LOSS = {"beta": 0.04}
-GRPO_7B = {
-    "learning_rate": 1e-6,
-    "num_generations": 64,
-    "max_completion_length": 1024,
-    "outputs_per_step": 1024,
-    "num_iterations": 1,
+MIXTURE_7B = {
+    "math_corpus": 0.56,
+    "algebraic_stack": 0.04,
+    "arxiv": 0.10,
+    "github_code": 0.20,
+    "natural_language": 0.10,
 }
 
+# section 3.1
+SFT_7B = {"batch_size": 256, "window": 4096}
+SFT_7B_OPTIMIZER = {"peak_lr": 5e-5, "schedule": "constant"}
+SFT_7B_STEPS = 500
+
+# section 4.2: 1,024 outputs a step, one update each; 144K questions / 16 = 9,000 steps an epoch
+GRPO_LOSS = {"beta": 0.04}
+GRPO_7B = {"num_generations": 64, "max_completion_length": 1024}
+GRPO_7B_LEARNING_RATE = 1e-6
+GRPO_7B_OUTPUTS = 1024
+
 # section 2.1
-FASTTEXT = {"dim": 256, "lr": 0.1, "wordNgrams": 3, "minCount": 3, "epoch": 3}
-MINING = {"positives": 500_000, "negatives": 500_000, "iterations": 4, "domain_share": 0.10}
+FASTTEXT = {"dim": 256, "lr": 0.1, "word_ngrams": 3, "min_count": 3, "epoch": 3}
+MINING = {"max_seed_pages": 500_000, "iterations": 4, "stop_share": 0.98, "domain_share": 0.10}
+KEPT_TOKENS = (40e9, 89e9, 120.2e9)  # iteration 1 (section 2.1), 2 (section 5.1), the final corpus (table 1)
+DECONTAMINATION = (10, 3)  # grams: of the sliding window, of the shortest text that is matched whole
 
 
 def assert_facts(config: object, facts: dict) -> None:
@@ -98,12 +94,53 @@ def test_preset_holds_the_papers_numbers(config, facts):
     assert_facts(config, facts)
 
 
-def test_the_facts_agree_with_the_papers_totals():
-    """500B tokens at 7B and 150B at 1.3B; 16 questions a step; shares of the mixture that are a whole."""
-    assert PRETRAIN_7B["steps"] * PRETRAIN_7B["batch_tokens"] == 500e9
-    assert PRETRAIN_1B["steps"] * PRETRAIN_1B["batch_tokens"] == 150e9
-    assert GRPO_7B["outputs_per_step"] / GRPO_7B["num_generations"] == 16
+@pytest.mark.parametrize(
+    "training, facts",
+    [
+        pytest.param(pretrain.DEEPSEEK_MATH_7B, PRETRAIN_7B, id="7B"),
+        pytest.param(pretrain.CORPUS_1B, PRETRAIN_1B, id="1.3B"),
+    ],
+)
+def test_pretraining_holds_the_papers_numbers(training, facts):
+    assert_facts(training.optimizer, ADAMW)
+    assert training.optimizer.peak_lr == facts["peak_lr"]
+    assert training.window == facts["window"]
+    assert training.loop.steps == training.optimizer.total_steps == facts["steps"]
+    assert training.batch_size * training.window == pytest.approx(facts["batch_tokens"], rel=0.05)
+    schedule = make_schedule(training.optimizer)
+    assert float(schedule(1999)) == pytest.approx(facts["peak_lr"])
+    assert float(schedule(999)) == pytest.approx(facts["peak_lr"] / 2)
+    shares = {at: float(schedule(at * facts["steps"])) / facts["peak_lr"] for at in DECAY}
+    assert shares == pytest.approx(DECAY)
+
+
+def test_the_mixture_holds_the_papers_shares():
+    assert pretrain.MIXTURE == MIXTURE_7B
     assert sum(MIXTURE_7B.values()) == pytest.approx(1.0)
+
+
+def test_sft_holds_the_papers_numbers():
+    assert_facts(sft.DEEPSEEK_MATH_7B, SFT_7B)
+    assert_facts(sft.DEEPSEEK_MATH_7B.optimizer, SFT_7B_OPTIMIZER)
+    assert sft.DEEPSEEK_MATH_7B.loop.steps == SFT_7B_STEPS
+    schedule = make_schedule(sft.DEEPSEEK_MATH_7B.optimizer)
+    assert [float(schedule(step)) for step in (0, 1, 250, 499)] == pytest.approx([5e-5] * 4)
+
+
+def test_grpo_holds_the_papers_numbers():
+    assert_facts(grpo.PAPER, GRPO_7B)
+    assert_facts(grpo.PAPER.loss, GRPO_LOSS)
+    assert grpo.PAPER.optimizer.peak_lr == GRPO_7B_LEARNING_RATE
+    assert grpo.PAPER.prompts_per_step * grpo.PAPER.num_generations == GRPO_7B_OUTPUTS
+    assert grpo.PAPER.loop.steps * grpo.PAPER.prompts_per_step == 144_000
+
+
+def test_mining_holds_the_papers_numbers():
+    config = MINE_PRESETS["paper"]
+    assert_facts(config, MINING)
+    assert_facts(config.classifier, FASTTEXT)
+    assert config.keep_tokens == KEPT_TOKENS
+    assert (decontaminate.LONG, decontaminate.SHORT) == DECONTAMINATION
 
 
 def test_parameter_counts():
