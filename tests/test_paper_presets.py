@@ -6,6 +6,9 @@ DeepSeekMath (arXiv 2402.03300), DeepSeek LLM (arXiv 2401.02954), deepseek-math-
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from dsm_jax.errors import UserError
@@ -156,3 +159,12 @@ def test_a_shape_that_does_not_fit_is_refused(option):
     shape = {name: getattr(PRESETS["smoke"], name) for name in MODEL_7B}
     with pytest.raises(UserError, match=next(iter(option))):
         ModelConfig(**{**shape, **option})
+
+
+def test_decisions_name_files_that_exist():
+    root = Path(__file__).parents[1]
+    named = set(re.findall(r"`([\w/]+\.py)`", (root / "docs" / "decisions.md").read_text(encoding="utf-8")))
+    assert len(named) > 10
+    assert [
+        name for name in named if not (root / name).exists() and not (root / "dsm_jax" / name).exists()
+    ] == []
