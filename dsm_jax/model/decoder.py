@@ -184,6 +184,7 @@ class Decoder(nnx.Module):
         self, ids: jax.Array, positions: jax.Array, caches: list[LayerCache]
     ) -> tuple[jax.Array, list[LayerCache]]:
         """One step: ids [B] at positions [B] -> normed hidden states [B, D] and the caches with them written."""
+        ids, positions = (reshard(a, P(BATCH)) for a in (ids, positions))
         angles = rope_angles(positions, self.config)
         x, written = self.embed_tokens(ids), []
         for layer, cache in zip(self.layers, caches, strict=True):
