@@ -82,8 +82,9 @@ class ProblemSet:
             index += 1
             if index - last_new > PATIENCE:
                 raise UserError(
-                    f"problems: {count} distinct {self.split} problems wanted, families {_list(self.families)} "
-                    f"at levels {_list(self.levels)} gave {len(found)}: ask for fewer, or add families or levels"
+                    f"problems: {count} distinct {self.split} problems wanted; families "
+                    f"{_list(self.families)} at levels {_list(self.levels)} gave {len(found)}: "
+                    "ask for fewer, or add families or levels"
                 )
         return list(found.values())
 

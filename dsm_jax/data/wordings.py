@@ -148,7 +148,7 @@ QUESTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "difference": {
         "en": (
-            "{name} has {a} boxes of {b} {item}. {other} has {c} boxes of {d}. How many more does {name} have?",
+            "{name} has {a} boxes of {b} {item}. {other} has {c} boxes of {d}. How many more has {name}?",
             "How much larger is {a} * {b} than {c} * {d}?",
         ),
         "zh": (

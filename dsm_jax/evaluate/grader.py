@@ -1,11 +1,11 @@
-"""Grades a response against a gold answer: extraction, normalisation, exact comparison. The reward and every score.
+"""Grades a response against a gold answer: extraction, normalisation, exact comparison. The reward of RL.
 
-Strict mode, the default, needs an answer marker: the last `\\boxed{}`, else what follows the last "answer is", "####"
-or 答案是. Only the last one counts, so several different boxes do not help; a box that does not close is no answer.
-Flexible mode takes, where there is no marker, the last number, else the whole text.
+Strict mode, the default, needs an answer marker: the last `\\boxed{}`, else what follows the last "answer
+is", "####" or 答案是. Only the last one counts, so several different boxes do not help; a box that does not close is
+no answer. Flexible mode takes, where there is no marker, the last number, else the whole text.
 Numbers, simple fractions, decimals and mixed numbers are compared as exact rationals, everything else as
-normalised text. Left out on purpose: symbolic mathematics, sets, intervals. Text is never executed; time is
-linear in it.
+normalised text; a unit or a percent sign that only one side has is ignored (50% is also 0.5). Left out on
+purpose: symbolic mathematics, sets, intervals. Text is never executed; time is linear in it.
 """
 
 import re
@@ -46,7 +46,7 @@ _NO_UNIT = re.compile(
 
 @dataclass(frozen=True)
 class Verdict:
-    """`correct` is None where the gold answer cannot be scored; `extracted` is the answer as it stands in the text."""
+    """`correct` is None where the gold answer cannot be scored; `extracted` is the answer as written."""
 
     correct: bool | None
     extracted: str | None
@@ -63,8 +63,8 @@ class _Quantity:
 def grade(response: str, gold: str, *, mode: str = "strict") -> Verdict:
     """Whether the response's final answer equals the gold answer.
 
-    The gold answer may be bare ("3/4"), boxed, or a solution that ends in a marker. Raises UserError for an unknown
-    mode only; any text gets a verdict.
+    The gold answer may be bare ("3/4"), boxed, or a solution that ends in a marker. Raises UserError for an
+    unknown mode only; any text gets a verdict.
     """
     _check_mode(mode)
     marked, _ = _marked(gold)
@@ -92,13 +92,13 @@ def is_boxed(response: str) -> bool:
 
 
 def answer_key(extracted: str) -> str:
-    """One string for all ways to write an answer, by which votes are counted: "0.50", "1/2 cm" and "\\frac12" agree."""
+    """One string for all ways to write an answer, to count votes: "0.50", "1/2 cm" and "\\frac12" agree."""
     quantity = _quantity(extracted)
     return str(quantity.value) if quantity else normalise(extracted)
 
 
 def normalise(answer: str) -> str:
-    """The answer as plain comparable text: no spaces, styles, currency, outer brackets of a choice; lower case."""
+    """The answer as plain comparable text: no spaces, styles, currency, brackets of a choice; lower case."""
     text = re.sub(r"\s+", "", _plain(answer)).casefold()
     return text[1:-1] if re.fullmatch(r"\([a-z]\)", text) else text
 
@@ -120,7 +120,7 @@ def _extract(response: str, mode: str) -> tuple[str | None, str]:
 
 
 def _marked(text: str) -> tuple[str | None, str]:
-    """What the last box holds, else what follows the last marker on its line; None and why where there is neither."""
+    """What the last box holds, else what follows the last marker on its line; or None and why."""
     boxed, reason = _last_box(text)
     if boxed is not None or reason != "no box":
         return boxed, reason

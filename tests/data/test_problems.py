@@ -208,7 +208,7 @@ def test_bad_options_are_one_line(options, words):
 
 def test_a_space_too_small_is_one_line():
     with pytest.raises(
-        UserError, match=r"^problems: 500 distinct test problems wanted, families percentages"
+        UserError, match=r"^problems: 500 distinct test problems wanted; families percentages"
     ):
         ProblemSet("test", families=("percentages",), levels=(1,)).distinct(500)
 
