@@ -50,7 +50,7 @@ def test_a_command_that_resumes_passes_with_a_kill_inside_a_write(tmp_path):
 
 
 def test_a_command_that_takes_up_a_torn_file_is_found(tmp_path):
-    first = "if list(out.glob('*.tmp')): done.insert(0, 0)"
+    first = "if list(out.glob('*.tmp')): done.insert(0, 1)"
     done = drill(tmp_path, COMMAND.format(first=first, starts=1), "--kills", "1", "--rng-seed", "3")
     assert done.returncode == 1
     assert "sum.value DIFFERS" in done.stdout
