@@ -1,8 +1,8 @@
 """Grades a response against a gold answer: extraction, normalisation, exact comparison. The reward of RL.
 
 Strict mode, the default, needs an answer marker: the last `\\boxed{}`, else what follows the last "answer
-is", "####" or 答案是. Only the last one counts, so several different boxes do not help; a box that does not close is
-no answer. Flexible mode takes, where there is no marker, the last number, else the whole text.
+is", "####" or 答案是. Only the last one counts, so several different boxes do not help; a box that does not close
+is no answer. Flexible mode takes, where there is no marker, the last number, else the whole text.
 Numbers, simple fractions, decimals and mixed numbers are compared as exact rationals, everything else as
 normalised text; a unit or a percent sign that only one side has is ignored (50% is also 0.5). Left out on
 purpose: symbolic mathematics, sets, intervals. Text is never executed; time is linear in it.

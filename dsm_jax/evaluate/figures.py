@@ -1,0 +1,141 @@
+"""Pictures of a report: curves of metrics, bars with intervals, horizontal bars. Equal numbers give equal bytes.
+
+Drawn by matplotlib's Agg canvas, without pyplot and its global state. Labels may be any text (a domain of the
+web): they are shown as they are, never read as mathematics. Left out on purpose: interactive charts.
+"""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from dsm_jax.evaluate.scores import Interval
+
+COLORS = ("#2563eb", "#ea580c", "#059669", "#7c3aed", "#db2777", "#64748b", "#ca8a04", "#0891b2")
+MAX_LABEL = 40  # characters
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.edgecolor": "#94a3b8",
+    "axes.labelcolor": "#475569",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "grid.color": "#e2e8f0",
+    "text.color": "#1e293b",
+    "xtick.color": "#475569",
+    "ytick.color": "#475569",
+}
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and the line under it, which is also its alternative text."""
+
+    png: bytes
+    caption: str
+
+
+def metric_points(rows: Iterable[Mapping[str, Any]], column: str) -> list[tuple[float, float]]:
+    """(step, value) of each row of a metrics.jsonl that has the column."""
+    return [(row["step"], row[column]) for row in rows if row.get(column) is not None]
+
+
+def curves(caption: str, series: Mapping[str, Points], *, xlabel: str = "step", ylabel: str = "") -> Picture:
+    """One curve per series: faint as measured, bold as a running mean over a twentieth of its points."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.2))
+        axes = figure.subplots()
+        for color, (name, points) in zip(_colors(series), series.items(), strict=True):
+            x, y = np.asarray(points, dtype=np.float64).reshape(-1, 2).T
+            smooth = _running_mean(y, max(1, len(y) // 20))
+            if len(y) >= 40:
+                axes.plot(x, y, color=color, alpha=0.25, linewidth=0.8)
+            axes.plot(x, smooth, color=color, linewidth=1.8, label=_label(name))
+        axes.grid(axis="y")
+        axes.set_xlabel(_label(xlabel))
+        axes.set_ylabel(_label(ylabel))
+        if len(series) > 1:
+            axes.legend(frameon=False)
+        return _picture(figure, caption)
+
+
+def interval_bars(
+    caption: str, groups: Mapping[str, Mapping[str, Interval]], *, ylabel: str = "accuracy"
+) -> Picture:
+    """Vertical bars with 95% intervals: in each group a bar for each series; shares in 0..1."""
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    width = 0.8 / max(1, len(names))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(max(6.4, 1.0 + 0.32 * len(names) * len(groups)), 3.2))
+        axes = figure.subplots()
+        for index, (color, name) in enumerate(zip(_colors(names), names, strict=True)):
+            places = [place for place, group in enumerate(groups.values()) if name in group]
+            bars = [group[name] for group in groups.values() if name in group]
+            x = np.asarray(places) + (index - (len(names) - 1) / 2) * width
+            values = np.array([bar.value for bar in bars])
+            reach = np.maximum(0, [values - [bar.low for bar in bars], [bar.high for bar in bars] - values])
+            axes.bar(x, values, width * 0.9, color=color, label=_label(name))
+            axes.errorbar(x, values, yerr=reach, fmt="none", ecolor="#334155", elinewidth=1, capsize=2)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.set_xticks(range(len(groups)), [_label(group) for group in groups])
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.set_ylabel(_label(ylabel))
+        if len(names) > 1:
+            axes.legend(frameon=False, ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1))
+        return _picture(figure, caption)
+
+
+def horizontal_bars(
+    caption: str, values: Mapping[str, float], *, unit: str = "", of_first: bool = False
+) -> Picture:
+    """A bar per value, from the top down, with its number; of_first adds the share of the first: a funnel."""
+    numbers = list(values.values())
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.7 + 0.3 * len(numbers)))
+        axes = figure.subplots()
+        axes.barh(range(len(numbers)), numbers, 0.7, color=COLORS[0])
+        for place, number in enumerate(numbers):
+            text = f" {number:,.4g}" if number % 1 else f" {number:,.0f}"
+            share = f" ({number / numbers[0]:.1%})" if of_first and place and numbers[0] else ""
+            axes.text(number, place, _label(f"{text}{' ' * bool(unit)}{unit}{share}"), va="center")
+        axes.set_yticks(range(len(numbers)), [_label(name) for name in values])
+        axes.invert_yaxis()
+        axes.margins(x=0.25)
+        axes.xaxis.set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        return _picture(figure, caption)
+
+
+def _picture(figure: Figure, caption: str) -> Picture:
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    # No version and no date in the file: equal numbers give equal bytes.
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+    return Picture(buffer.getvalue(), caption)
+
+
+def _colors(names: Iterable[str]) -> list[str]:
+    return [COLORS[index % len(COLORS)] for index, _ in enumerate(names)]
+
+
+def _label(text: str) -> str:
+    """The text as a label shows it: short, printable, with dollar signs that start no mathematics."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    short = clean if len(clean) <= MAX_LABEL else clean[: MAX_LABEL - 1] + "…"
+    return short.replace("$", r"\$")
+
+
+def _running_mean(y: np.ndarray, window: int) -> np.ndarray:
+    """Centred mean over `window` points, over fewer at the ends; same length as y."""
+    if not len(y):
+        return y
+    kernel = np.ones(window)
+    return np.convolve(y, kernel, "same") / np.convolve(np.ones(len(y)), kernel, "same")
