@@ -73,7 +73,7 @@ def interval_bars(
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     width = 0.8 / max(1, len(names))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(max(6.4, 1.0 + 0.32 * len(names) * len(groups)), 3.2))
+        figure = Figure(figsize=(max(6.4, 1.0 + 0.25 * len(names) * len(groups)), 3.2))
         axes = figure.subplots()
         for index, (color, name) in enumerate(zip(_colors(names), names, strict=True)):
             places = [place for place, group in enumerate(groups.values()) if name in group]

@@ -5,6 +5,7 @@ Leaves out on purpose: what a report says (the experiment's part), scripts, and 
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -38,10 +39,12 @@ th, td { text-align: left; vertical-align: top; padding: .45rem .75rem .45rem 0;
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 figure { margin: 0 0 1.25rem; }
-img { display: block; width: 100%; max-width: 42rem; height: auto; background: #fff; border-radius: .5rem;
+img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: .5rem;
   padding: .5rem; }
 figcaption { color: var(--soft); font-size: .85rem; margin-top: .35rem; }
 """
+
+_NUMBER = re.compile(r"[-+−]?\d[\d,.]*( ?[%A-Za-z]{1,4})?( to [-+−]?\d[\d,.]*%?)?")
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,14 @@ def _part(part: str | Table | Picture) -> str:
         return _table(part)
     if isinstance(part, Picture):
         data, caption = base64.b64encode(part.png).decode(), _text(part.caption)
-        source = f"data:image/png;base64,{data}"
-        return f'<figure><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>'
+        image = f'<img alt="{caption}" width="{_width(part.png)}" src="data:image/png;base64,{data}">'
+        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
     return "\n".join(f"<p>{_text(paragraph)}</p>" for paragraph in part.split("\n\n") if paragraph.strip())
 
 
 def _table(table: Table) -> str:
-    numeric = [all(_is_number(row[column]) for row in table.rows) for column in range(len(table.header))]
+    columns = list(zip(*table.rows, strict=True)) or [("-",)] * len(table.header)
+    numeric = [all(map(_is_number, column)) and any(column) for column in columns]
     rows = [_row("th", table.header, numeric), *(_row("td", row, numeric) for row in table.rows)]
     return '<div class="scroll"><table>\n' + "\n".join(rows) + "\n</table></div>"
 
@@ -117,7 +121,12 @@ def _row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return not cell or cell.lstrip("+-−")[:1].isdigit()
+    return not cell or bool(_NUMBER.fullmatch(cell))
+
+
+def _width(png: bytes) -> int:
+    """The width on the page: two thirds of the pixels (PNG, bytes 16 to 20), sharp on dense screens."""
+    return int.from_bytes(png[16:20]) * 2 // 3
 
 
 def _text(text: str) -> str:
