@@ -33,6 +33,9 @@ class MineConfig:
     """A domain is mathematical when more than this share of its pages was collected."""
     domain_min_pages: int = 1
     """And when it has at least so many pages (the paper names no minimum)."""
+    accept_share: float = 0.5
+    """Without annotations, a URL folder of such a domain joins the seed when more than this share was collected
+    (ours: in the paper people annotate URL paths)."""
     grams_need_words: bool = False
     """Decontaminate by 10-grams with two different words of three letters only: spares counting runs."""
     docs_pages_per_package: int = 400
@@ -42,7 +45,7 @@ class MineConfig:
     rng_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("keep_share", "domain_share", "stop_share"):
+        for name in ("keep_share", "domain_share", "accept_share", "stop_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{_option(name)} {getattr(self, name)}: must be a share from 0 to 1")
         for name in ("iterations", "max_seed_pages", "domain_min_pages", "docs_pages_per_package"):
@@ -57,34 +60,23 @@ def _option(name: str) -> str:
 
 
 _QUICKSTART = MineConfig(
-    classifier=FastTextConfig(dim=32, epoch=25, bucket=50_000),
+    classifier=FastTextConfig(dim=32, lr=0.5, epoch=25, bucket=50_000),  # few texts: more and larger steps
     iterations=2,
     negatives_by="domain",
-    keep_share=0.3,
+    keep_share=0.15,
     domain_min_pages=10,
     grams_need_words=True,
     docs_pages_per_package=250,
 )
 _SMOKE = MineConfig(
-    classifier=FastTextConfig(dim=16, epoch=10, bucket=10_000),
+    classifier=FastTextConfig(dim=16, lr=0.5, epoch=25, bucket=10_000),
     iterations=2,
     negatives_by="domain",
     keep_share=0.3,
     domain_min_pages=10,
     grams_need_words=True,
     docs_pages_per_package=40,
-    docs_packages=(
-        "sympy",
-        "mpmath",
-        "rich",
-        "requests",
-        "pygments",
-        "packaging",
-        "absl",
-        "click",
-        "pyparsing",
-        "fsspec",
-    ),
+    docs_packages=("absl", "etils", "mpmath", "packaging", "rich", "sympy", "tyro"),
 )
 PRESETS: Mapping[str, MineConfig] = MappingProxyType(
     {"paper": MineConfig(), "quickstart": _QUICKSTART, "smoke": _SMOKE}

@@ -1,8 +1,9 @@
 """Mathematical domains (DeepSeekMath section 2.1) and the URL prefixes inside them that join the seed.
 
 A domain is mathematical when more than a tenth of its pages was collected. In the paper people then annotate
-URL paths with mathematical content; here an annotations file {prefix, accept} stands for them. Without one
-every discovered domain is accepted whole.
+URL paths with mathematical content; here an annotations file {prefix, accept} stands for them. Without one a
+URL folder inside a discovered domain is accepted when most of its pages were collected: accepting domains
+whole would bring in everything else that a large mixed site has.
 
 Left out on purpose: the public suffix list (a domain is the host without www), the annotation page.
 """
@@ -40,23 +41,28 @@ class Annotations:
 
 
 def discover(
-    domains: Iterable[str], collected: Iterable[bool], share: float, min_pages: int
+    groups: Iterable[str], collected: Iterable[bool], share: float, min_pages: int
 ) -> list[DomainCount]:
     """Domains of which more than `share` of at least `min_pages` pages was collected, most collected first.
 
-    Pages without a domain ("") are in none.
+    Each page has its domain (or another group, as its URL folder) in `groups`; pages without one ("") are in none.
     """
     pages: Counter[str] = Counter()
     kept: Counter[str] = Counter()
-    for domain, is_kept in zip(domains, collected, strict=True):
-        pages[domain] += 1
-        kept[domain] += is_kept
+    for group, is_kept in zip(groups, collected, strict=True):
+        pages[group] += 1
+        kept[group] += is_kept
     found = [
-        DomainCount(domain, n, kept[domain])
-        for domain, n in pages.items()
-        if domain and n >= min_pages and kept[domain] > share * n
+        DomainCount(group, n, kept[group])
+        for group, n in pages.items()
+        if group and n >= min_pages and kept[group] > share * n
     ]
     return sorted(found, key=lambda count: (-count.collected, count.domain))
+
+
+def url_folder(url: str) -> str:
+    """The canonical URL up to its last slash: "mathoverflow.net/questions" for mathoverflow.net/questions/1."""
+    return canonical_url(url).partition("?")[0].rpartition("/")[0]
 
 
 def read_annotations(path: Path | None) -> Annotations | None:
@@ -76,13 +82,6 @@ def read_annotations(path: Path | None) -> Annotations | None:
             raise UserError(f"{path}:{number}: prefix must be a string and accept true or false")
         prefixes[_canonical_prefix(prefix)] = accept
     return Annotations(prefixes)
-
-
-def accepted(url: str, domain: str, discovered: set[str], annotations: Annotations | None) -> bool:
-    """Whether a page joins the seed: in a discovered domain and, with annotations, under an accepted prefix."""
-    if domain not in discovered:
-        return False
-    return annotations is None or annotations.verdict(url) is True
 
 
 def _canonical_prefix(prefix: str) -> str:

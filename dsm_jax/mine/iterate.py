@@ -12,7 +12,7 @@ texts are held).
 import gzip
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -21,7 +21,7 @@ from typing import Any
 from dsm_jax.errors import UserError
 from dsm_jax.mine import classify
 from dsm_jax.mine.config import MineConfig
-from dsm_jax.mine.domains import Annotations, accepted, discover
+from dsm_jax.mine.domains import Annotations, discover, url_folder
 from dsm_jax.mine.pages import PageInfo, canonical_url, gzip_lines, json_line, read_shards
 from dsm_jax.mine.rank import keep_top
 from dsm_jax.mine.seed import Seed
@@ -63,7 +63,7 @@ def run_loop(
         folder = scores_file(out, number).parent
         before = rounds[-1].kept if rounds else [False] * len(crawl.infos)
         if rounds:
-            grown |= _accepted_pages(crawl.infos, before, rounds[-1].stats["domains"], annotations)
+            grown |= _accepted_pages(crawl.infos, rounds[-1], annotations, config.accept_share)
         if not is_done(folder):
             folder.mkdir(parents=True, exist_ok=True)
             counts = _train(crawl, seed, seed_pages | grown, before, annotations, config, folder, number)
@@ -74,6 +74,10 @@ def run_loop(
                 folder, {"iteration": number, **counts, **_statistics(crawl.infos, kept, before, config)}
             )
         rounds.append(_read_back(folder))
+        if not any(rounds[-1].kept):
+            raise UserError(
+                "the corpus is empty: the best page is over the budget; raise keep_tokens or keep_share"
+            )
         if number > 1 and rounds[-1].stats["share_already_there"] >= config.stop_share:
             break
     return rounds
@@ -111,20 +115,25 @@ def draw_by_domain(candidates: Iterable[tuple[str, int]], count: int, rng: Rando
 
 
 def _accepted_pages(
-    infos: Sequence[PageInfo],
-    kept: Sequence[bool],
-    domains: Iterable[Mapping[str, Any]],
-    annotations: Annotations | None,
+    infos: Sequence[PageInfo], collected: Collected, annotations: Annotations | None, accept_share: float
 ) -> set[int]:
-    discovered = {row["domain"] for row in domains}
+    """Pages not collected that join the seed: in a discovered domain, under an accepted prefix."""
+    discovered = {row["domain"] for row in collected.stats["domains"]}
+    folders = [url_folder(info.url) for info in infos]
+    mostly = {count.domain for count in discover(folders, collected.kept, accept_share, min_pages=1)}
+
+    def accepted(i: int) -> bool:
+        return folders[i] in mostly if annotations is None else annotations.verdict(infos[i].url) is True
+
     return {
         i
         for i, info in enumerate(infos)
-        if info.words
-        and info.duplicate_of is None
-        and not kept[i]
-        and accepted(info.url, info.domain, discovered, annotations)
+        if info.domain in discovered and not collected.kept[i] and _has_own_text(info) and accepted(i)
     }
+
+
+def _has_own_text(info: PageInfo) -> bool:
+    return info.words > 0 and info.duplicate_of is None
 
 
 def _train(
@@ -161,9 +170,7 @@ def _draw_negatives(
     config: MineConfig,
     rng: Random,
 ) -> list[int]:
-    free = [
-        i for i, info in enumerate(infos) if info.words and info.duplicate_of is None and i not in positives
-    ]
+    free = [i for i, info in enumerate(infos) if _has_own_text(info) and i not in positives]
     rejected = [i for i in free if annotations and annotations.verdict(infos[i].url) is False]
     drawn = rng.sample(rejected, min(count, len(rejected)))
     taken = set(rejected)

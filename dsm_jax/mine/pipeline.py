@@ -25,7 +25,7 @@ from dsm_jax.mine.iterate import Collected, Crawl, find_seed_pages, run_loop, sc
 from dsm_jax.mine.pages import canonical_url, gzip_lines, json_line, load_infos, make_shards, read_shards
 from dsm_jax.mine.read import check_warcs
 from dsm_jax.mine.seed import Seed, read_seed
-from dsm_jax.run import DONE, open_run, progress, read_json, write_json
+from dsm_jax.run import DONE, open_run, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _export(
 ) -> dict[str, Any]:
     """Writes the kept pages, decontaminated, to out/corpus and every hit to out/contamination.jsonl.gz."""
     counts: Counter[str] = Counter()
-    hits: list[dict[str, str]] = []
+    hits: list[dict[str, Any]] = []
     records = _records(crawl, rounds, benchmarks, planted, counts, hits)
     exported = write_corpus(records, out / "corpus")
     with gzip_lines(out / "contamination.jsonl.gz") as file:
@@ -142,7 +142,7 @@ def _export(
     if planted:
         report["planted"] = {
             "texts": len(planted),
-            "in_kept_pages": counts["planted"],
+            "in_kept_pages": counts["planted_kept"],
             "caught": counts["caught"],
         }
     return report
@@ -154,18 +154,20 @@ def _records(
     benchmarks: Benchmarks,
     planted: Mapping[str, str],
     counts: Counter[str],
-    hits: list[dict[str, str]],
+    hits: list[dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
     """The corpus's records in the crawl's order; adds to `counts` and `hits` as it goes."""
     last = rounds[-1]
     for i, row in enumerate(read_shards(crawl.folder)):
-        if not last.kept[i]:
+        if not last.kept[i] and row["url"] not in planted:
             continue
         cleaned = benchmarks.clean(row["text"])
-        hits += [{"url": row["url"], **asdict(hit)} for hit in cleaned.hits]
+        hits += [{"url": row["url"], "kept": last.kept[i], **asdict(hit)} for hit in cleaned.hits]
+        if row["url"] in planted:  # checked wherever it was ranked
+            counts.update(planted_kept=last.kept[i], caught=_is_gone(planted[row["url"]], cleaned))
+        if not last.kept[i]:
+            continue
         counts.update(touched=bool(cleaned.hits), lines=cleaned.lines, dropped=cleaned.text is None)
-        if row["url"] in planted:
-            counts.update(planted=1, caught=_is_gone(planted[row["url"]], cleaned))
         if cleaned.text is not None:
             counts["words"] += count_words(cleaned.text)
             first = next(number for number, collected in enumerate(rounds, start=1) if collected.kept[i])
