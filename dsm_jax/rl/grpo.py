@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -58,7 +58,8 @@ class GRPOTraining:
     max_completion_length: int = 1024  # tokens
     temperature: float = 1.0  # of the rollouts; not stated in the paper
     loss: GRPOConfig = GRPOConfig()
-    optimizer: OptimizerConfig = field(default_factory=lambda: PAPER_OPTIMIZER)
+    # Only the learning rate is stated in the paper.
+    optimizer: OptimizerConfig = OptimizerConfig(peak_lr=1e-6, schedule="constant", weight_decay=0.0)
     micro_batch_rows: int = 64  # sequences whose activations exist at once
     slots: int = 256  # rows decoded at once
     remat: str = "full"  # activations kept for the backward pass: none or full
@@ -70,10 +71,6 @@ class GRPOTraining:
             raise UserError("prompts_per_step and max_completion_length must be at least 1")
 
 
-# lr 1e-6 is the paper's; the rest it does not state (docs/decisions.md).
-PAPER_OPTIMIZER = OptimizerConfig(
-    peak_lr=1e-6, schedule="constant", warmup_steps=0, total_steps=9_000, weight_decay=0.0
-)
 PAPER = GRPOTraining()
 
 
@@ -115,7 +112,7 @@ class GRPO:
         self.config, self.model, self.tokenizer, self.mesh = config, model, tokenizer, mesh
         self.questions, self.prompt, self.reward, self.control = questions, prompt, reward, control
         self.rng_seed = rng_seed
-        self.optimizer, self.schedule = make_optimizer(config.optimizer)
+        self.optimizer, self.schedule = make_optimizer(config.optimizer, config.loop.steps)
         self.sampler = Sampler(model, tokenizer, mesh, slots=config.slots)
         self._gradients = make_gradients(config, model, mesh)
         self._apply = make_apply(model, self.optimizer, mesh)

@@ -43,7 +43,7 @@ def train_lm(
 
     Goes on from the last checkpoint in `folder`; start() gives the parameters when there is none.
     """
-    optimizer, schedule = make_optimizer(config.optimizer)
+    optimizer, schedule = make_optimizer(config.optimizer, config.loop.steps)
     train_step = make_train_step(model, optimizer, mesh, config.remat)
 
     def update(state: TrainState, step: int) -> tuple[TrainState, dict]:

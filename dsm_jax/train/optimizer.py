@@ -17,7 +17,6 @@ class OptimizerConfig:
     """AdamW and its schedule. The defaults are those of DeepSeekMath 2.2.1; clipping is DeepSeek LLM's."""
 
     peak_lr: float  # learning rate after the warm-up
-    total_steps: int  # updates in the whole run: what the schedule's shares refer to
     warmup_steps: int = 0  # updates of linear warm-up; 0 starts at the peak
     schedule: Literal["multi_step", "cosine", "constant"] = "multi_step"  # what follows the warm-up
     b1: float = 0.9  # decay of the first moment
@@ -27,7 +26,7 @@ class OptimizerConfig:
     clip_norm: float = 1.0  # largest global norm of the gradient
 
     def __post_init__(self) -> None:
-        for name in ("peak_lr", "total_steps", "eps", "clip_norm"):
+        for name in ("peak_lr", "eps", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise UserError(f"optimizer: {name} is {getattr(self, name)}; it must be above 0")
         for name in ("warmup_steps", "weight_decay"):
@@ -36,22 +35,17 @@ class OptimizerConfig:
         for name in ("b1", "b2"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"optimizer: {name} is {getattr(self, name)}; it must lie in [0, 1)")
-        fall = share_of(self.total_steps, 8) if self.schedule == "multi_step" else self.total_steps
-        if self.warmup_steps >= fall and self.schedule != "constant":
-            raise UserError(
-                f"optimizer: {self.warmup_steps} warmup_steps do not end before {self.schedule} falls "
-                f"(step {fall} of {self.total_steps}): give fewer"
-            )
 
 
-def make_schedule(config: OptimizerConfig) -> optax.Schedule:
-    """Learning rate of update 0, 1, ..
+def make_schedule(config: OptimizerConfig, total: int) -> optax.Schedule:
+    """Learning rate of update 0, 1, .. of a run of `total` updates.
 
     Warm-up: update i has peak * (i + 1) / warmup_steps, so that no update is without effect. Then
     multi_step: the peak, 0.316 of it from 80% of the updates on, 0.10 from 90% on (DeepSeekMath 2.2.1);
     cosine: from the peak to 0.10 of it; constant: the peak.
     """
-    peak, warmup, total = config.peak_lr, config.warmup_steps, config.total_steps
+    peak, warmup = config.peak_lr, config.warmup_steps
+    _check_warmup(config, total)
     if config.schedule == "multi_step":
         falls = {share_of(total, 8) - warmup: 0.316, share_of(total, 9) - warmup: 0.10 / 0.316}
         after = optax.piecewise_constant_schedule(peak, falls)
@@ -70,9 +64,20 @@ def share_of(total: int, tenths: int) -> int:
     return -(-total * tenths // 10)
 
 
-def make_optimizer(config: OptimizerConfig) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Clipping by global norm, then AdamW; and its schedule, for the metrics."""
-    schedule = make_schedule(config)
+def _check_warmup(config: OptimizerConfig, total: int) -> None:
+    fall = share_of(total, 8) if config.schedule == "multi_step" else total
+    if config.warmup_steps >= fall and config.schedule != "constant":
+        raise UserError(
+            f"optimizer: {config.warmup_steps} warmup_steps do not end before {config.schedule} falls "
+            f"(step {fall} of {total}): give fewer"
+        )
+
+
+def make_optimizer(
+    config: OptimizerConfig, total: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Clipping by global norm, then AdamW, for a run of `total` updates; and its schedule, for the metrics."""
+    schedule = make_schedule(config, total)
     adamw = optax.adamw(
         schedule, config.b1, config.b2, config.eps, weight_decay=config.weight_decay, mask=decayed
     )

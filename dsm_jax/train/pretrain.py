@@ -9,24 +9,22 @@ from dsm_jax.train.optimizer import OptimizerConfig
 # Shares of the training tokens, section 2.3.
 MIXTURE = {"math_corpus": 0.56, "algebraic_stack": 0.04, "arxiv": 0.10, "github_code": 0.20, "natural_language": 0.10}
 
-# Section 2.3: 500B tokens in batches of 10M, context 4K (2,441 windows x 4,096 = 10.0M; 50,000 updates).
+# Section 2.3: 500B tokens in batches of 10M, context 4K (2,432 windows x 4,096 = 9.96M, a number
+# that many meshes divide; 50,000 updates).
 DEEPSEEK_MATH_7B = LMTraining(
     loop=LoopConfig(steps=50_000, checkpoint_every=1_000),
-    optimizer=OptimizerConfig(
-        peak_lr=4.2e-4, schedule="multi_step", warmup_steps=2_000, total_steps=50_000
-    ),
-    batch_size=2_441,
+    optimizer=OptimizerConfig(peak_lr=4.2e-4, schedule="multi_step", warmup_steps=2_000),
+    batch_size=2_432,
     window=4_096,
     remat="full",
 )
 
-# Section 2.2.1, the corpus experiments: 150B tokens in batches of 4M (977 windows x 4,096; 37,500 updates).
+# Section 2.2.1, the corpus experiments: 150B tokens in batches of 4M (960 windows x 4,096 = 3.93M;
+# 37,500 updates).
 CORPUS_1B = LMTraining(
     loop=LoopConfig(steps=37_500, checkpoint_every=1_000),
-    optimizer=OptimizerConfig(
-        peak_lr=5.3e-4, schedule="multi_step", warmup_steps=2_000, total_steps=37_500
-    ),
-    batch_size=977,
+    optimizer=OptimizerConfig(peak_lr=5.3e-4, schedule="multi_step", warmup_steps=2_000),
+    batch_size=960,
     window=4_096,
     remat="full",
 )

@@ -9,7 +9,7 @@ from dsm_jax.train.optimizer import OptimizerConfig
 # Section 3: 500 updates of 256 windows of 4K, constant learning rate.
 DEEPSEEK_MATH_7B = LMTraining(
     loop=LoopConfig(steps=500, checkpoint_every=100),
-    optimizer=OptimizerConfig(peak_lr=5e-5, schedule="constant", warmup_steps=0, total_steps=500),
+    optimizer=OptimizerConfig(peak_lr=5e-5, schedule="constant"),
     batch_size=256,
     window=4_096,
     remat="full",

@@ -88,7 +88,7 @@ def test_eight_devices_equal_one(kind: str) -> None:
 
 def test_a_step_keeps_the_declared_shardings_and_reuses_its_buffers() -> None:
     mesh = MESHES[8]()
-    optimizer, _ = make_optimizer(OptimizerConfig(peak_lr=1e-3, total_steps=10))
+    optimizer, _ = make_optimizer(OptimizerConfig(peak_lr=1e-3), 10)
     state = start_state(CONFIG, optimizer, mesh, init_params(CONFIG, 0, mesh))
     with jax.set_mesh(mesh):
         after, _ = make_train_step(CONFIG, optimizer, mesh)(state, put_batch(packed_batch(False), mesh))
