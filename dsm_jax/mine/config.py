@@ -34,8 +34,8 @@ class MineConfig:
     domain_min_pages: int = 1
     """And when it has at least so many pages (the paper names no minimum)."""
     accept_share: float = 0.5
-    """Without annotations, a URL folder of such a domain joins the seed when more than this share was collected
-    (ours: in the paper people annotate URL paths)."""
+    """Without annotations, a URL folder of such a domain joins the seed when more than this share of it was
+    collected (ours: in the paper people annotate URL paths)."""
     grams_need_words: bool = False
     """Decontaminate by 10-grams with two different words of three letters only: spares counting runs."""
     docs_pages_per_package: int = 400

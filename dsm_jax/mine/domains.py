@@ -45,7 +45,7 @@ def discover(
 ) -> list[DomainCount]:
     """Domains of which more than `share` of at least `min_pages` pages was collected, most collected first.
 
-    Each page has its domain (or another group, as its URL folder) in `groups`; pages without one ("") are in none.
+    `groups` has each page's domain (or another group, as its URL folder); pages without one ("") are in none.
     """
     pages: Counter[str] = Counter()
     kept: Counter[str] = Counter()
@@ -61,7 +61,7 @@ def discover(
 
 
 def url_folder(url: str) -> str:
-    """The canonical URL up to its last slash: "mathoverflow.net/questions" for mathoverflow.net/questions/1."""
+    """The canonical URL up to its last slash: "mathoverflow.net/questions" of mathoverflow.net/questions/1."""
     return canonical_url(url).partition("?")[0].rpartition("/")[0]
 
 

@@ -55,7 +55,7 @@ def run_loop(
     seed_pages = find_seed_pages(crawl.infos, seed)
     if not seed_pages and not seed.texts:
         raise UserError(
-            f"--seed: none of its {len(seed.urls)} urls is a page of the crawl with text: give others, or texts"
+            f"--seed: none of its {len(seed.urls)} urls is a page of the crawl: give others, or texts"
         )
     grown: set[int] = set()
     rounds: list[Collected] = []

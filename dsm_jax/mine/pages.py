@@ -46,7 +46,7 @@ class _Rows:
 
 
 def make_shards(warcs: Sequence[Path], folder: Path, workers: int = 0) -> dict[str, Any]:
-    """Writes folder/NNNNN.jsonl.gz {url, warc, offset, text, tokens, words} and NNNNN.json for each WARC file.
+    """Writes for each WARC file NNNNN.jsonl.gz {url, warc, offset, text, tokens, words} and NNNNN.json.
 
     Returns {"pages", "words", "skipped": {kind: records}}. Raises UserError when no page could be read.
     """
@@ -90,7 +90,7 @@ def load_infos(folder: Path) -> list[PageInfo]:
 
 
 def canonical_url(url: str) -> str:
-    """Without scheme, www, fragment, the host's case and a last slash; pages that agree in it are one page."""
+    """Without scheme, www, fragment, the host's case and a last slash: what tells pages apart."""
     if not domain_of(url):
         return url
     parts = urlsplit(url)

@@ -142,7 +142,7 @@ def _blocks(path: Path, offsets: Sequence[int]) -> list[Block]:
                 i - starts[-1] >= BLOCK_RECORDS and offset > offsets[i - 1] and _is_start(file, offset)
             ):
                 starts.append(i)
-    ends = [*starts[1:], len(offsets)]
+    ends = [*starts[1:], len(offsets)][: len(starts)]
     return [Block(str(path), offsets[a], b - a) for a, b in zip(starts, ends, strict=True)]
 
 
