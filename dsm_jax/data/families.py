@@ -1,7 +1,7 @@
 """The mathematics of the problem generator: operands, worked steps and the exact answer of each family.
 
-A draft is a problem without words. Its `form` is the bare mathematics in one canonical line ("(7 + 5) * 3",
-"3 * x + 5 = 20"); the generator splits training from test by it, so two families that ask for the same
+A draft is a problem without words. Its `form` is the bare mathematics in one canonical line ("(7+5)*3",
+"3*x+5=20"); the generator splits training from test by it, so two families that ask for the same
 computation always fall on the same side. Levels bound the operands: about 9, 20 and 40. Nothing here is a
 sentence.
 """
@@ -50,12 +50,12 @@ def draw(family: str, level: int, rng: random.Random) -> Draft:
 
 
 def show(expression: Expression, outer: int = 0) -> str:
-    """The expression as text, with the brackets that it needs: ("*", ("+", 7, 5), 3) is "(7 + 5) * 3"."""
+    """The expression as text, with the brackets that it needs: ("*", ("+", 7, 5), 3) is "(7+5)*3"."""
     if isinstance(expression, int):
         return str(expression)
     op, left, right = expression
     rank = SIGN[op]
-    text = f"{show(left, rank)} {op} {show(right, rank + 1)}"
+    text = f"{show(left, rank)}{op}{show(right, rank + 1)}"
     return f"({text})" if rank < outer else text
 
 
@@ -67,7 +67,7 @@ def work(expression: Expression) -> tuple[tuple[Step, ...], Fraction]:
     left_steps, a = work(left)
     right_steps, b = work(right)
     value = apply(op, a, b)
-    return (*left_steps, *right_steps, Step(f"{a} {op} {b} = {value}", value)), value
+    return (*left_steps, *right_steps, Step(f"{a}{op}{b}={value}", value)), value
 
 
 def apply(op: str, a: Fraction, b: Fraction) -> Fraction:
@@ -138,7 +138,7 @@ def _equations(level: int, rng: random.Random) -> Draft:
         op, inverse = rng.choice((("+", "-"), ("-", "+")))
         c = int(apply(op, Fraction(a * x), Fraction(b)))
         if 1 <= c <= RESULT[level]:
-            form = f"{a} * x {op} {b} = {c}"
+            form = f"{a}*x{op}{b}={c}"
             return _draft(("/", (inverse, c, b), a), "equation", {"e": form}, form)
 
 
@@ -176,11 +176,11 @@ def _fractions(level: int, rng: random.Random) -> Draft:
     if op == "of":
         f = _proper(level, rng)
         a = f.denominator * rng.randint(2, OPERAND[level] // 2)
-        return _draft(("*", ("/", a, f.denominator), f.numerator), "share", {"f": f, "a": a}, f"{f} * {a}")
+        return _draft(("*", ("/", a, f.denominator), f.numerator), "share", {"f": f, "a": a}, f"{f}*{a}")
     f, g = _two_proper(level, rng)
     if op == "-" and f < g:
         f, g = g, f
-    form = f"{f} {op} {g}"
+    form = f"{f}{op}{g}"
     steps = _multiply(f, g) if op == "*" else _add(op, f, g)
     return Draft(form, steps, steps[-1].value, "value", {"e": form})
 
@@ -188,21 +188,21 @@ def _fractions(level: int, rng: random.Random) -> Draft:
 def _add(op: str, f: Fraction, g: Fraction) -> tuple[Step, ...]:
     """Both fractions brought to the common denominator, then added or subtracted, then reduced."""
     common = lcm(f.denominator, g.denominator)
-    steps = [Step(f"{h} = {_over(h, common)}", h) for h in (f, g) if h.denominator != common]
+    steps = [Step(f"{h}={_over(h, common)}", h) for h in (f, g) if h.denominator != common]
     value = apply(op, f, g)
-    line = f"{_over(f, common)} {op} {_over(g, common)} = {_over(value, common)}"
+    line = f"{_over(f, common)}{op}{_over(g, common)}={_over(value, common)}"
     return (*steps, Step(line, value), *_reduce(value, common))
 
 
 def _multiply(f: Fraction, g: Fraction) -> tuple[Step, ...]:
     value, common = f * g, f.denominator * g.denominator
-    return (Step(f"{f} * {g} = {_over(value, common)}", value), *_reduce(value, common))
+    return (Step(f"{f}*{g}={_over(value, common)}", value), *_reduce(value, common))
 
 
 def _reduce(value: Fraction, denominator: int) -> tuple[Step, ...]:
     if value.denominator == denominator:
         return ()
-    return (Step(f"{_over(value, denominator)} = {value}", value),)
+    return (Step(f"{_over(value, denominator)}={value}", value),)
 
 
 def _over(value: Fraction, denominator: int) -> str:
@@ -241,8 +241,8 @@ def _larger(level: int, rng: random.Random) -> Draft:
     left, right = f.numerator * g.denominator, g.numerator * f.denominator
     sign = ">" if f > g else "<"
     steps = (
-        Step(f"{f.numerator} * {g.denominator} = {left}", Fraction(left)),
-        Step(f"{g.numerator} * {f.denominator} = {right}", Fraction(right)),
+        Step(f"{f.numerator}*{g.denominator}={left}", Fraction(left)),
+        Step(f"{g.numerator}*{f.denominator}={right}", Fraction(right)),
         Step(f"{left} {sign} {right}, {f} {sign} {g}", max(f, g)),
     )
     return Draft(f"max({f}, {g})", steps, max(f, g), "larger", {"f": f, "g": g})

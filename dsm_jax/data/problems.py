@@ -97,7 +97,7 @@ def is_test(form: str) -> bool:
 def drill(
     seed: int, index: int, *, families: tuple[str, ...] = FAMILIES, levels: tuple[int, ...] = LEVELS
 ) -> str:
-    """Plain equations for pretraining: a line ("23 + 18 = 41"), or the equations of one training problem.
+    """Plain equations for pretraining: a line ("23+18=41"), or the equations of one training problem.
 
     A pure function of its arguments, without a newline at the end; never contains a held-out problem.
     """
@@ -110,7 +110,7 @@ def drill(
     draft = _draw_split(rng.choice(families), level, rng, test=False)
     lines = [step.text for step in draft.steps]
     if draft.wording == "equation":
-        lines = [draft.form, *lines, f"x = {draft.answer}"]
+        lines = [draft.form, *lines, f"x={draft.answer}"]
     return "\n".join(lines)
 
 
@@ -121,13 +121,13 @@ def _table_line(level: int, rng: random.Random) -> str:
     first, second = rng.sample((a, b), 2)
     return rng.choice(
         (
-            f"{first} + {second} = {a + b}",
-            f"{a + b} - {second} = {first}",
-            f"{x} * {factor} = {x * factor}",
-            f"{factor} * {x} = {x * factor}",
-            f"{x * factor} / {factor} = {x}",
-            f"{factor} * x = {x * factor}, x = {x}",
-            f"x + {b} = {a + b}, x = {a}",
+            f"{first}+{second}={a + b}",
+            f"{a + b}-{second}={first}",
+            f"{x}*{factor}={x * factor}",
+            f"{factor}*{x}={x * factor}",
+            f"{x * factor}/{factor}={x}",
+            f"{factor}*x={x * factor}, x={x}",
+            f"x+{b}={a + b}, x={a}",
         )
     )
 

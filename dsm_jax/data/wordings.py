@@ -149,11 +149,11 @@ QUESTIONS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "difference": {
         "en": (
             "{name} has {a} boxes of {b} {item}. {other} has {c} boxes of {d}. How many more has {name}?",
-            "How much larger is {a} * {b} than {c} * {d}?",
+            "How much larger is {a}*{b} than {c}*{d}?",
         ),
         "zh": (
             "{name}有{a}盒，每盒{b}{item}，{other}有{c}盒，每盒{d}{item}，{name}多多少？",
-            "{a} * {b} 比 {c} * {d} 大多少？",
+            "{a}*{b} 比 {c}*{d} 大多少？",
         ),
     },
     "larger": {

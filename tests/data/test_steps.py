@@ -3,22 +3,25 @@
 import re
 import time
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsm_jax.data.problems import FAMILIES, LANGUAGES, ProblemSet
+from dsm_jax.data.problems import FAMILIES, LANGUAGES, ProblemSet, Step
 from dsm_jax.data.steps import step_truths
 
 CHAIN = replace(
     ProblemSet("train", families=("rates",), levels=(2,))[2],
     question="A car goes 14 km in 2 hours. How far does it go in 4 hours?",
+    answer="28",
+    steps=(Step("14/2=7", Fraction(7)), Step("7*4=28", Fraction(28))),
 )
 EQUATION = next(
     problem
     for problem in map(ProblemSet("train", families=("equations",)).__getitem__, range(99))
-    if " + " in problem.form
+    if "+" in problem.form
 )
 
 
