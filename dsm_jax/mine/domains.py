@@ -61,7 +61,7 @@ def discover(
 
 
 def url_folder(url: str) -> str:
-    """The canonical URL up to its last slash: "mathoverflow.net/questions" of mathoverflow.net/questions/1."""
+    """The canonical URL up to its last slash: "a.org/b" of https://www.a.org/b/c?d=e."""
     return canonical_url(url).partition("?")[0].rpartition("/")[0]
 
 

@@ -58,7 +58,7 @@ def mine(
     list). workers: Grain worker processes, 0 = in this process; the bytes are the same. Raises UserError for
     bad input, an empty corpus, or an `out` of another configuration.
     """
-    out, warcs = Path(out), [Path(warc) for warc in warcs]
+    out, warcs = Path(out), list(dict.fromkeys(map(Path, warcs)))
     if warcs:
         check_warcs(warcs)
         if seed_file is None:
@@ -164,10 +164,13 @@ def _records(
         cleaned = benchmarks.clean(row["text"])
         hits += [{"url": row["url"], "kept": last.kept[i], **asdict(hit)} for hit in cleaned.hits]
         if row["url"] in planted:  # checked wherever it was ranked
-            counts.update(planted_kept=last.kept[i], caught=_is_gone(planted[row["url"]], cleaned))
+            counts["planted_kept"] += last.kept[i]
+            counts["caught"] += _is_gone(planted[row["url"]], cleaned)
         if not last.kept[i]:
             continue
-        counts.update(touched=bool(cleaned.hits), lines=cleaned.lines, dropped=cleaned.text is None)
+        counts["touched"] += bool(cleaned.hits)
+        counts["lines"] += cleaned.lines
+        counts["dropped"] += cleaned.text is None
         if cleaned.text is not None:
             counts["words"] += count_words(cleaned.text)
             first = next(number for number, collected in enumerate(rounds, start=1) if collected.kept[i])

@@ -24,13 +24,8 @@ from dsm_jax.errors import UserError
 BLOCK_RECORDS = 32
 MAX_RECORD_BYTES = 16 << 20
 _GZIP_MAGIC, _PLAIN_MAGIC = b"\x1f\x8b\x08", b"WARC/"
-_BROKEN = (
-    OSError,
-    ValueError,
-    EOFError,
-    RuntimeError,
-    zlib.error,
-)  # what fastwarc and zlib raise on bad input
+# What fastwarc and zlib raise on bad input.
+_BROKEN = (OSError, ValueError, EOFError, RuntimeError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ def check_warcs(warcs: Sequence[Path]) -> None:
 
 def _readable_at_all(warc: Path) -> bool:
     with open(warc, "rb") as file:
-        if next(_until_broken(ArchiveIterator(file, parse_http=False)), None) is not None:
+        if next(_until_broken(file), None) is not None:
             return True
     return bool(index_warc(warc)[0])
 
@@ -127,9 +122,9 @@ def _readable(path: Path, start: int) -> tuple[list[int], bool]:
     with open(path, "rb") as file:
         file.seek(start)
         try:
-            for record in ArchiveIterator(file, parse_http=False):
+            for record in _records(file):
                 offsets.append(record.stream_pos)
-        except _BROKEN:
+        except OSError:
             return offsets, False
     return offsets, True
 
@@ -152,8 +147,7 @@ def read_block(block: Block) -> ReadBlock:
     skipped: Counter[str] = Counter()
     with open(block.warc, "rb") as file:
         file.seek(block.offset)
-        records = ArchiveIterator(file, parse_http=False)
-        for record in islice(_until_broken(records), block.count):
+        for record in islice(_until_broken(file), block.count):
             page = _page(record, block)
             if isinstance(page, Page):
                 pages.append(page)
@@ -162,10 +156,26 @@ def read_block(block: Block) -> ReadBlock:
     return ReadBlock(block, pages, dict(skipped))
 
 
-def _until_broken(records: ArchiveIterator) -> Iterator[WarcRecord]:
+def _records(file: BinaryIO) -> Iterator[WarcRecord]:
+    """The records from the file's position on. Raises OSError where a broken one ends them."""
+    records = ArchiveIterator(file, parse_http=False)
+    while True:
+        try:
+            record = next(records, None)
+        except BaseException as error:
+            # On some broken lz4 frames fastwarc panics: a BaseException whose class cannot be imported.
+            if isinstance(error, _BROKEN) or type(error).__name__ == "PanicException":
+                raise OSError(f"broken record: {error}") from error
+            raise
+        if record is None:
+            return
+        yield record
+
+
+def _until_broken(file: BinaryIO) -> Iterator[WarcRecord]:
     try:
-        yield from records
-    except _BROKEN:  # index_warc has counted this stretch
+        yield from _records(file)
+    except OSError:  # index_warc has counted this stretch
         return
 
 
@@ -200,6 +210,8 @@ def _page(record: WarcRecord, block: Block) -> Page | str:
     try:
         record.parse_http()
         headers = record.http_headers
+        if headers is None:
+            return "broken http"
         body = record.reader.read()
         if len(body) < record.content_length:
             return "truncated"

@@ -2,6 +2,8 @@ import gzip
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dsm_jax.errors import UserError
 from dsm_jax.mine.read import BLOCK_RECORDS, RecordBlocks, check_warcs, index_warc, read_block
@@ -120,3 +122,23 @@ def test_broken_public_samples_pass_and_every_record_is_accounted_for(dsm_data):
     for path in sorted((dsm_data / "warc_samples").iterdir()):
         blocks, pages, skipped, _ = read_all(path)
         assert sum(block.count for block in blocks) == len(pages) + sum(skipped.values()), path.name
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 10**6), st.binary(max_size=40), st.integers(0, 60)), min_size=1, max_size=4
+    ),
+    st.booleans(),
+)
+def test_mutated_files_never_crash_and_every_record_is_accounted_for(
+    make_record, tmp_path_factory, edits, gz
+):
+    records = [make_record(url, body) for url, body in many_pages(6)]
+    content = b"".join(gzip.compress(record) if gz else record for record in records)
+    for place, inserted, removed in edits:
+        place %= len(content) + 1
+        content = content[:place] + inserted + content[place + removed :]
+    path = tmp_path_factory.getbasetemp() / f"mutated.warc{'.gz' if gz else ''}"
+    path.write_bytes(content)
+    blocks, pages, skipped, _ = read_all(path)
+    assert sum(block.count for block in blocks) == len(pages) + sum(skipped.values())
