@@ -36,7 +36,14 @@ from dsm_jax.tokenizer import Tokenizer
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig, run_loop
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
-from dsm_jax.train.step import TrainState, abstract_state, apply_gradients, put_batch, start_state, state_shardings
+from dsm_jax.train.step import (
+    TrainState,
+    abstract_state,
+    apply_gradients,
+    put_batch,
+    start_state,
+    state_shardings,
+)
 
 Control = Callable[..., np.ndarray]  # rewards [N, G] -> other rewards [N, G]; see rewards.py
 
@@ -44,8 +51,10 @@ Control = Callable[..., np.ndarray]  # rewards [N, G] -> other rewards [N, G]; s
 class Question(Protocol):
     """What a prompt source yields: the question and its gold answer."""
 
-    question: str
-    answer: str
+    @property
+    def question(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,9 @@ class GRPOTraining:
 
     def __post_init__(self) -> None:
         if self.num_generations < 2:
-            raise UserError(f"num_generations is {self.num_generations}; a group needs at least 2 completions")
+            raise UserError(
+                f"num_generations is {self.num_generations}; a group needs at least 2 completions"
+            )
         if self.prompts_per_step < 1 or self.max_completion_length < 1:
             raise UserError("prompts_per_step and max_completion_length must be at least 1")
 
@@ -182,7 +193,9 @@ class GRPO:
         state, metrics = self.update(state, sampled)
         seconds = {"seconds/rollout": sampled_at - began, "seconds/update": time.monotonic() - sampled_at}
         write_text(folder / "completions" / f"{step:06d}.jsonl", _jsonl(_rows(sampled)))
-        return state, metrics | reward_metrics(sampled.rewards) | length_metrics(sampled.completions) | seconds
+        return state, metrics | reward_metrics(sampled.rewards) | length_metrics(
+            sampled.completions
+        ) | seconds
 
 
 def run_grpo(grpo: GRPO, start: Callable[[], Params], folder: Path, *, description: str = "GRPO") -> Params:
@@ -228,7 +241,9 @@ def make_gradients(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Call
         in_shardings=(params, params, params, batch_sharding(mesh), None),
         out_shardings=(params, replicated(mesh)),
     )
-    zeros = jax.jit(lambda: jax.tree.map(lambda a: jnp.zeros(a.shape), param_shapes(model)), out_shardings=params)
+    zeros = jax.jit(
+        lambda: jax.tree.map(lambda a: jnp.zeros(a.shape), param_shapes(model)), out_shardings=params
+    )
 
     def accumulate(accumulated: Params | None, *args: Any) -> tuple[Params, Metrics]:
         return compiled(zeros() if accumulated is None else accumulated, *args)

@@ -295,12 +295,12 @@ def draw(
     """
 
     def noise(key: jax.Array, position: jax.Array) -> jax.Array:
-        return jax.random.gumbel(jax.random.fold_in(jax.random.wrap_key_data(key), position), logits.shape[1:])
+        return jax.random.gumbel(
+            jax.random.fold_in(jax.random.wrap_key_data(key), position), logits.shape[1:]
+        )
 
     scaled = logits / jnp.where(temperature > 0, temperature, 1.0)
-    noisy = jax.lax.cond(
-        temperature > 0, lambda: scaled + jax.vmap(noise)(keys, positions), lambda: scaled
-    )
+    noisy = jax.lax.cond(temperature > 0, lambda: scaled + jax.vmap(noise)(keys, positions), lambda: scaled)
     token = jnp.argmax(noisy, axis=-1).astype(jnp.int32)
     chosen = jnp.where(jnp.arange(logits.shape[-1]) == token[:, None], scaled, 0.0).sum(-1)
     return token, chosen - jax.nn.logsumexp(scaled, axis=-1)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from dsm_jax.errors import Preempted, UserError
-from dsm_jax.run import MetricsWriter, catch_sigterm, progress
+from dsm_jax.run import MetricsWriter, catch_sigterm, is_done, mark_done, progress
 from dsm_jax.train.checkpoint import Checkpoints
 
 State = TypeVar("State")
@@ -46,12 +46,16 @@ def run_loop(
 ) -> State:
     """Runs to config.steps, or until stop(state, step) says so, from the last checkpoint in `folder` or start().
 
-    target: the state's shapes and shardings, for the restore. Raises Preempted after SIGTERM (the state is
-    saved), UserError when the loss is not finite (the last checkpoint stays).
+    target: the state's shapes and shardings, for the restore. done.json in `folder` says at which step the loop
+    ended: started again, it only restores. Raises Preempted after SIGTERM (the state is saved), UserError when
+    the loss is not finite (the last checkpoint stays).
     """
     with Checkpoints(folder / "checkpoints") as checkpoints, catch_sigterm() as sigterm:
+        restored = checkpoints.restore(target)
+        if restored is not None and is_done(folder):
+            return restored
         step = checkpoints.latest_step() or 0
-        state = checkpoints.restore(target) if step else start()
+        state = start() if restored is None else restored
         with MetricsWriter(folder, step) as metrics, progress(config.steps, description, step) as bar:
             log = _Log(metrics, step)
             while step < config.steps:
@@ -67,12 +71,10 @@ def run_loop(
                 if step % config.checkpoint_every == 0 and step < config.steps:
                     checkpoints.save(step, state)
                 if sigterm.requested:
-                    checkpoints.save(step, state)
-                    checkpoints.wait()
+                    checkpoints.save(step, state, wait=True)
                     raise Preempted(f"{description}: saved at step {step}; start again to go on")
-        if checkpoints.latest_step() != step:
-            checkpoints.save(step, state)
-        checkpoints.wait()
+        checkpoints.save(step, state, wait=True)
+    mark_done(folder, {"step": step})
     return state
 
 

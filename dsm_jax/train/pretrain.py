@@ -7,7 +7,13 @@ from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.optimizer import OptimizerConfig
 
 # Shares of the training tokens, section 2.3.
-MIXTURE = {"math_corpus": 0.56, "algebraic_stack": 0.04, "arxiv": 0.10, "github_code": 0.20, "natural_language": 0.10}
+MIXTURE = {
+    "math_corpus": 0.56,
+    "algebraic_stack": 0.04,
+    "arxiv": 0.10,
+    "github_code": 0.20,
+    "natural_language": 0.10,
+}
 
 # Section 2.3: 500B tokens in batches of 10M, context 4K (2,432 windows x 4,096 = 9.96M, a number
 # that many meshes divide; 50,000 updates).

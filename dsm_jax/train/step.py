@@ -94,7 +94,9 @@ def make_train_step(
     """(state, batch) -> (state, metrics); the state's buffers are donated."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        loss, gradients = jax.value_and_grad(lambda params: lm_loss(config, params, batch, remat))(state.params)
+        loss, gradients = jax.value_and_grad(lambda params: lm_loss(config, params, batch, remat))(
+            state.params
+        )
         state, norm = apply_gradients(optimizer, state, gradients)
         return state, {"loss": loss, "grad_norm": norm, "num_tokens": jnp.sum(batch["loss_mask"])}
 

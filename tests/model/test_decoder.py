@@ -165,7 +165,9 @@ def test_decoding_parameters_are_whole_along_fsdp() -> None:
     mesh = parse_mesh(("fsdp=4,tensor=2",))
     specs = jax.tree.leaves(jax.tree.map(lambda s: str(s.spec), decode_shardings(SMOKE, mesh)))
     assert not any("fsdp" in spec for spec in specs)
-    assert jax.tree.structure(decode_shardings(SMOKE, mesh)) == jax.tree.structure(unstack(SMOKE, param_shapes_zeros()))
+    assert jax.tree.structure(decode_shardings(SMOKE, mesh)) == jax.tree.structure(
+        unstack(SMOKE, param_shapes_zeros())
+    )
     assert any("fsdp" in str(spec) for spec in jax.tree.leaves(jax.tree.map(str, param_specs(SMOKE))))
 
 

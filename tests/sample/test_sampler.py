@@ -34,7 +34,9 @@ def sample(mesh: jax.sharding.Mesh | None = None, slots: int = 8, prompts: list[
     mesh = mesh or single_device_mesh()
     sampler = Sampler(CONFIG, Letters(), mesh, slots=slots, chunk=options.pop("chunk", 8))
     sampler.load(init_params(CONFIG, 0, mesh))
-    return sampler.generate(prompts, **{"n": 3, "max_new_tokens": 40, "temperature": 1.3, "seed": 5} | options)
+    return sampler.generate(
+        prompts, **{"n": 3, "max_new_tokens": 40, "temperature": 1.3, "seed": 5} | options
+    )
 
 
 def same(left: list[list[Completion]], right: list[list[Completion]]) -> None:
@@ -84,7 +86,10 @@ def test_a_prompt_that_stands_twice_gets_other_completions() -> None:
     assert PROMPTS[0] == PROMPTS[2]
     assert not np.array_equal(completions[0][0].tokens, completions[2][0].tokens)
     assert len({tuple(c.tokens) for c in completions[1]}) == 3
-    same(sample(prompts=["one", "one"], prompt_ids=[4, 4])[:1], sample(prompts=["one", "one"], prompt_ids=[4, 4])[1:])
+    same(
+        sample(prompts=["one", "one"], prompt_ids=[4, 4])[:1],
+        sample(prompts=["one", "one"], prompt_ids=[4, 4])[1:],
+    )
 
 
 def test_eight_devices_give_the_same_completions() -> None:

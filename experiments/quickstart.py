@@ -1,0 +1,250 @@
+"""The whole of DeepSeekMath on this machine: mine, tokenise, pretrain, SFT, GRPO, evaluate, report.
+
+    python experiments/quickstart.py                      about 12 minutes on 2 CPU cores
+    python experiments/quickstart.py --full               with the controls: noise rewards, SFT continued
+    python experiments/quickstart.py --stage mine --warc crawl/*.warc.gz --seed seed.jsonl --out runs/mine
+
+The same command goes on where a killed run was. The run's folder holds results.json, report.html, the mined
+corpus (mine/), every stage's metrics and checkpoints, and the answers of every model (eval/).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from quickstart_report import write_quickstart_report
+from quickstart_results import collect, print_table
+from small_model import (
+    SMOKE_MODEL,
+    TINY_MODEL,
+    SmallModel,
+    finetune,
+    held_out,
+    make_tokenizer,
+    pretrain,
+    questions,
+)
+
+from dsm_jax.cli import run_script
+from dsm_jax.data.prompts import problem_batch, prompt_text
+from dsm_jax.errors import UserError
+from dsm_jax.evaluate.harness import Answers, answer_problems
+from dsm_jax.mesh import parse_mesh
+from dsm_jax.mine.config import PRESETS as MINE
+from dsm_jax.mine.config import MineConfig
+from dsm_jax.mine.export import read_corpus
+from dsm_jax.mine.pipeline import mine
+from dsm_jax.model.decoder import Params
+from dsm_jax.rl.grpo import GRPO, GRPOTraining, run_grpo
+from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
+from dsm_jax.run import open_run, read_json, write_json
+from dsm_jax.sample.sampler import Sampler
+from dsm_jax.train.loop import LoopConfig
+from dsm_jax.train.optimizer import OptimizerConfig
+
+PLANTED = 20  # held-out problems put into crawled pages, to see that decontamination finds them
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How the models are compared on held-out problems."""
+
+    problems: int = 1_000  # answered greedily
+    sampled_problems: int = 250  # answered `samples` times, for maj@k and pass@k
+    samples: int = 8  # k
+    temperature: float = 0.7  # of those samples; the paper's for its maj@K and pass@K figures
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Options of the quickstart."""
+
+    preset: str
+    mine: MineConfig
+    small: SmallModel
+    grpo: GRPOTraining
+    evaluation: Evaluation = Evaluation()
+    out: Path = Path("runs/quickstart")  # the run's folder
+    stage: Literal["all", "mine"] = "all"  # mine: stop when the corpus is there
+    warc: tuple[Path, ...] = ()  # WARC files to mine; none: the documentation of the installed packages
+    seed: Path | None = None  # JSONL of {text} or {url}: the mathematical seed for --warc
+    full: bool = False  # also train the controls, with as many steps as GRPO
+    mesh: tuple[str, ...] = ()  # such as fsdp=2,tensor=2; bare or left out: every device on fsdp
+    workers: int = 0  # Grain worker processes of the mining stage; the bytes are the same
+    rng_seed: int = 0  # of everything random
+
+
+DEMO = Quickstart(
+    preset="demo",
+    mine=MINE["quickstart"],
+    small=TINY_MODEL,
+    grpo=GRPOTraining(
+        loop=LoopConfig(steps=120, log_every=1, checkpoint_every=20),
+        prompts_per_step=16,
+        num_generations=8,
+        max_completion_length=TINY_MODEL.max_new_tokens,
+        optimizer=OptimizerConfig(peak_lr=1e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
+        micro_batch_rows=16,
+        slots=64,
+        remat="none",
+    ),
+)
+SMOKE = replace(
+    DEMO,
+    preset="smoke",
+    mine=MINE["smoke"],
+    small=SMOKE_MODEL,
+    grpo=replace(
+        DEMO.grpo,
+        loop=LoopConfig(steps=4, log_every=1, checkpoint_every=1),
+        prompts_per_step=4,
+        num_generations=4,
+        max_completion_length=SMOKE_MODEL.max_new_tokens,
+    ),
+    evaluation=Evaluation(problems=32, sampled_problems=8, samples=4),
+    out=Path("runs/smoke"),
+)
+PRESETS = {config.preset: config for config in (DEMO, SMOKE)}
+
+
+def main(config: Quickstart) -> None:
+    check(config)
+    # What decides the results: another folder, a part of the run, another mesh or more workers do not.
+    open_run(config.out, replace(config, out=Path(), stage="all", full=False, mesh=(), workers=0))
+    phase = partial(timed, config.out / "seconds.json")
+    with phase("mine"):
+        funnel, corpus = run_mining(config)
+    if config.stage == "mine":
+        return
+    results = Training(config, corpus, phase).run(funnel)
+    write_json(config.out / "results.json", results)
+
+    write_quickstart_report(config.out, results)
+    print_table(results)
+    print(f"report: {config.out / 'report.html'}")
+
+
+def check(config: Quickstart) -> None:
+    """What can be seen before any work."""
+    if config.seed and not config.warc:
+        raise UserError(
+            "--seed is for --warc: the package documentation has its own seed; give both or neither"
+        )
+    if config.evaluation.sampled_problems > config.evaluation.problems:
+        raise UserError("--evaluation.sampled-problems is more than --evaluation.problems; give fewer")
+
+
+@contextmanager
+def timed(path: Path, phase: str) -> Iterator[None]:
+    """Adds the block's seconds to the phase's in `path`, over restarts too."""
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds = read_json(path) if path.exists() else {}
+        seconds[phase] = round(seconds.get(phase, 0.0) + time.monotonic() - start, 1)
+        write_json(path, seconds)
+
+
+def run_mining(config: Quickstart) -> tuple[dict[str, Any], Sequence[str]]:
+    """The funnel's numbers and the mined texts."""
+
+    benchmark = [problem.question for problem in held_out(config.small, config.evaluation.problems)]
+    mined = mine(
+        replace(config.mine, rng_seed=config.rng_seed),
+        config.out / "mine",
+        benchmark_texts=benchmark,
+        planted_texts=benchmark[:PLANTED],
+        warcs=config.warc,
+        seed_file=config.seed,
+        workers=config.workers,
+    )
+    return dict(mined.funnel), [record["text"] for record in read_corpus(mined.corpus)]
+
+
+class Training:
+    """The stages after mining, over one mesh and one tokenizer."""
+
+    def __init__(self, config: Quickstart, corpus: Sequence[str], phase: Callable[[str], Any]):
+
+        self.config, self.small, self.corpus, self.phase = config, config.small, corpus, phase
+        self.mesh = parse_mesh(config.mesh)
+        with phase("tokenise"):
+            self.tokenizer = make_tokenizer(self.small, corpus, config.out / "tokenizer", config.rng_seed)
+        self.sampler = Sampler(self.small.model, self.tokenizer, self.mesh, slots=self.small.slots)
+        self.problems = held_out(self.small, config.evaluation.problems)
+
+    def run(self, funnel: dict[str, Any]) -> dict[str, Any]:
+        """Trains and evaluates every model; the content of results.json."""
+
+        models = self.train()
+        answers = {name: self.evaluate(name, params) for name, params in models.items()}
+        seconds = read_json(self.config.out / "seconds.json")
+        return collect(answers, funnel, seconds | {"total": round(sum(seconds.values()), 1)})
+
+    def train(self) -> dict[str, Params]:
+        """Parameters by model: base, sft, grpo, and the controls where they are asked for."""
+
+        config, out, rng_seed = self.config, self.config.out, self.config.rng_seed
+        with self.phase("pretrain"):
+            base = pretrain(self.small, self.corpus, self.tokenizer, self.mesh, out / "pretrain", rng_seed)
+        tune = partial(finetune, self.small, tokenizer=self.tokenizer, mesh=self.mesh, rng_seed=rng_seed)
+        with self.phase("sft"):
+            sft = tune(base=base, folder=out / "sft")
+        models = {"base": base, "sft": sft, "grpo": self.grpo("grpo", sft)}
+        if config.full:
+            models |= {name: self.grpo(name, sft) for name in ("random_reward", "shuffled_reward")}
+            with self.phase("sft_longer"):
+                models["sft_longer"] = tune(base=sft, folder=out / "sft_longer", steps=config.grpo.loop.steps)
+        return models
+
+    def grpo(self, name: str, params: Params) -> Params:
+        """GRPO from `params` with the true rewards, or with those of the control `name`."""
+
+        config, rng_seed = self.config.grpo, self.config.rng_seed
+        fresh = questions(self.small, "grpo", rng_seed)
+        grpo = GRPO(
+            config,
+            self.small.model,
+            self.tokenizer,
+            self.mesh,
+            questions=lambda step: problem_batch(fresh, step, config.prompts_per_step),
+            prompt=prompt_text,
+            control={"random_reward": random_rewards, "shuffled_reward": shuffled_rewards}.get(name),
+            rng_seed=rng_seed,
+        )
+        with self.phase(name):
+            return run_grpo(grpo, lambda: params, self.config.out / name, description=name)
+
+    def evaluate(self, name: str, params: Params) -> dict[str, list[Answers]]:
+        """The model's answers on held-out problems: `greedy`, and `sampled` for SFT and GRPO."""
+
+        config, folder = self.config.evaluation, self.config.out / "eval" / name
+        ask = partial(
+            answer_problems, self.sampler, prompt=prompt_text, max_new_tokens=self.small.max_new_tokens
+        )
+        with self.phase("evaluate"):
+            self.sampler.load(params)
+            answers = {
+                "greedy": ask(self.problems, folder / "greedy.jsonl", description=f"evaluate {name}, greedy")
+            }
+            if name in ("sft", "grpo"):
+                answers["sampled"] = ask(
+                    self.problems[: config.sampled_problems],
+                    folder / "sampled.jsonl",
+                    n=config.samples,
+                    temperature=config.temperature,
+                    rng_seed=self.config.rng_seed,
+                    description=f"evaluate {name}, {config.samples} samples",
+                )
+        return answers
+
+
+if __name__ == "__main__":
+    run_script(main, PRESETS)

@@ -1,0 +1,235 @@
+"""The small model that quickstart.py and grpo_7b.py --preset tiny start from: tokenizer, pretraining, SFT.
+
+The 7B's own code path at 1M parameters. Pretraining mixes plain equations (drills), questions without their
+solutions, and a corpus where there is one; SFT trains on a fixed set of worked solutions and stops at a stated
+accuracy, so that GRPO has something left to find. Not a script: the scripts call its functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+
+from dsm_jax.data.corpus import tokenize_to_windows
+from dsm_jax.data.mixture import Mixture, Source
+from dsm_jax.data.problems import Problem, ProblemSet, drill
+from dsm_jax.data.prompts import prompt_text
+from dsm_jax.data.sft import sft_windows
+from dsm_jax.evaluate.grader import grade, is_boxed
+from dsm_jax.model.config import SMOKE, TINY, ModelConfig
+from dsm_jax.model.decoder import Params, init_params
+from dsm_jax.sample.sampler import Sampler
+from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
+from dsm_jax.train.lm import LMTraining, train_lm
+from dsm_jax.train.loop import LoopConfig
+from dsm_jax.train.optimizer import OptimizerConfig
+from dsm_jax.train.step import TrainState
+
+SYMBOLS = ("\\boxed{", "}", "+", "-", "*", "/", "=", "(", ")", ".", ",", "?", "%", "User: ", "\n\nAssistant:")
+DRILLS_PER_DOCUMENT = 12
+QUESTIONS_PER_DOCUMENT = 3
+CORPUS_SHARE_FOR_TOKENIZER = 0.1  # of the corpus texts; the problems decide most of 512 pieces
+
+
+@dataclass(frozen=True)
+class SmallModel:
+    """Problems, model and training of the small model."""
+
+    families: tuple[str, ...]  # of problems.FAMILIES
+    levels: tuple[int, ...]
+    model: ModelConfig
+    pretrain: LMTraining
+    drill_weight: float  # share of the pretraining windows with plain equations
+    question_weight: float  # share with questions, without solutions
+    corpus_weight: float  # share with the mined corpus, where there is one
+    sft: LMTraining
+    sft_problems: int  # worked solutions in the fixed SFT set
+    sft_stop: float  # SFT ends when greedy accuracy on sft_checks training problems reaches this share ..
+    sft_boxed: float  # .. and this share of the answers ends in a box
+    sft_checks: int
+    max_new_tokens: int  # longest answer, in tokens
+    slots: int  # rows decoded at once
+
+
+TINY_MODEL = SmallModel(
+    families=("chains", "calculations", "equations", "rates"),
+    levels=(1, 2, 3),
+    model=TINY,
+    pretrain=LMTraining(
+        loop=LoopConfig(steps=2_800, log_every=50, checkpoint_every=700),
+        optimizer=OptimizerConfig(peak_lr=2e-3, warmup_steps=100),
+        batch_size=4,
+        window=128,
+    ),
+    drill_weight=0.65,
+    question_weight=0.2,
+    corpus_weight=0.15,
+    sft=LMTraining(
+        loop=LoopConfig(steps=900, log_every=25, checkpoint_every=300, stop_every=50),
+        optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=20, schedule="constant"),
+        batch_size=8,
+        window=128,
+    ),
+    sft_problems=4_000,
+    sft_stop=0.40,
+    sft_boxed=0.97,
+    sft_checks=400,
+    max_new_tokens=72,
+    slots=64,
+)
+
+SMOKE_MODEL = replace(
+    TINY_MODEL,
+    model=SMOKE,
+    levels=(1,),
+    pretrain=replace(
+        TINY_MODEL.pretrain,
+        loop=LoopConfig(steps=40, log_every=10, checkpoint_every=10),
+        optimizer=OptimizerConfig(peak_lr=2e-3, warmup_steps=5),
+    ),
+    sft=replace(TINY_MODEL.sft, loop=LoopConfig(steps=40, log_every=10, checkpoint_every=10, stop_every=20)),
+    sft_problems=300,
+    sft_checks=32,
+    max_new_tokens=32,
+)
+
+
+def questions(config: SmallModel, use: str, rng_seed: int) -> ProblemSet:
+    """The training problems of one use; each use draws from a stream of its own."""
+    streams = ("tokenizer", "pretrain", "sft", "sft_check", "grpo")
+    return ProblemSet(
+        "train", config.families, config.levels, seed=len(streams) * rng_seed + streams.index(use)
+    )
+
+
+def held_out(config: SmallModel, count: int) -> list[Problem]:
+    """The test problems, the same for every seed: disjoint by construction from all that is trained on."""
+    return ProblemSet("test", config.families, config.levels, seed=0).distinct(count)
+
+
+def make_tokenizer(config: SmallModel, corpus: Sequence[str], folder: Path, rng_seed: int) -> Tokenizer:
+    """Trains the tokenizer on problems and a part of the corpus, or loads it when it is there."""
+    path = folder / "tokenizer.model"
+    if path.exists():
+        return load_tokenizer(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    problems = questions(config, "tokenizer", rng_seed)
+    texts = [f"{prompt_text(p.question)} {p.solution}" for p in (problems[i] for i in range(3_000))]
+    part = corpus[: int(len(corpus) * CORPUS_SHARE_FOR_TOKENIZER)]
+    return train_sentencepiece([*texts, *part], path, vocab_size=config.model.vocab_size, symbols=SYMBOLS)
+
+
+def pretrain(
+    config: SmallModel, corpus: Sequence[str], tokenizer: Tokenizer, mesh: Mesh, folder: Path, rng_seed: int
+) -> Params:
+    """The base model: drills, questions and corpus in their shares, multi-step schedule."""
+    training = config.pretrain
+    sources = {
+        "drills": (_drills(config, rng_seed), config.drill_weight),
+        "questions": (_questions(config, rng_seed), config.question_weight),
+        "corpus": (corpus, config.corpus_weight),
+    }
+    mixture = Mixture(
+        {
+            name: Source(
+                tokenize_to_windows(texts, tokenizer, training.window, folder / "windows" / name), weight
+            )
+            for name, (texts, weight) in sources.items()
+            if texts
+        },
+        training.batch_size,
+        rng_seed,
+    )
+    return train_lm(
+        training,
+        config.model,
+        mesh,
+        batch=mixture.batch,
+        start=lambda: init_params(config.model, rng_seed, mesh),
+        folder=folder,
+        description="pretrain",
+    )
+
+
+def finetune(
+    config: SmallModel,
+    base: Params,
+    tokenizer: Tokenizer,
+    mesh: Mesh,
+    folder: Path,
+    rng_seed: int,
+    *,
+    steps: int | None = None,
+) -> Params:
+    """SFT on the fixed set: to the stop rule, or for exactly `steps` updates where they are given."""
+    training, problems = config.sft, questions(config, "sft", rng_seed)
+    pairs = [(p.question, p.solution) for p in (problems[i] for i in range(config.sft_problems))]
+    windows = sft_windows(pairs, tokenizer, training.window).windows
+    mixture = Mixture({"sft": Source(windows, 1.0)}, training.batch_size, rng_seed)
+    if steps is not None:
+        training = replace(training, loop=replace(training.loop, steps=steps, stop_every=0))
+    return train_lm(
+        training,
+        config.model,
+        mesh,
+        batch=mixture.batch,
+        start=lambda: base,
+        folder=folder,
+        description="SFT",
+        stop=StopRule(config, tokenizer, mesh, rng_seed) if steps is None else None,
+    )
+
+
+class StopRule:
+    """SFT's end: greedy accuracy and boxed answers on problems of the training split that SFT does not see."""
+
+    def __init__(self, config: SmallModel, tokenizer: Tokenizer, mesh: Mesh, rng_seed: int):
+        checks = questions(config, "sft_check", rng_seed)
+        self.config = config
+        self.problems = [checks[i] for i in range(config.sft_checks)]
+        self.sampler = Sampler(config.model, tokenizer, mesh, slots=config.slots)
+
+    def __call__(self, state: TrainState, step: int) -> tuple[bool, dict[str, float]]:
+        self.sampler.load(state.params)
+        answers = self.sampler.generate(
+            [prompt_text(problem.question) for problem in self.problems],
+            max_new_tokens=self.config.max_new_tokens,
+            temperature=0.0,
+        )
+        right = np.mean(
+            [bool(grade(a.text, p.answer).correct) for (a,), p in zip(answers, self.problems, strict=True)]
+        )
+        boxed = np.mean([a.finished and is_boxed(a.text) for (a,) in answers])
+        enough = right >= self.config.sft_stop and boxed >= self.config.sft_boxed
+        return bool(enough), {"check/greedy": float(right), "check/boxed": float(boxed)}
+
+
+def _drills(config: SmallModel, rng_seed: int) -> list[str]:
+    """Documents of plain equations, about as many tokens as their share of the run takes."""
+    count = _documents(config, config.drill_weight, tokens=120)
+    return [
+        "\n".join(
+            drill(rng_seed, i * DRILLS_PER_DOCUMENT + j, families=config.families, levels=config.levels)
+            for j in range(DRILLS_PER_DOCUMENT)
+        )
+        for i in range(count)
+    ]
+
+
+def _questions(config: SmallModel, rng_seed: int) -> list[str]:
+    count, problems = (
+        _documents(config, config.question_weight, tokens=90),
+        questions(config, "pretrain", rng_seed),
+    )
+    groups = (range(i * QUESTIONS_PER_DOCUMENT, (i + 1) * QUESTIONS_PER_DOCUMENT) for i in range(count))
+    return ["\n\n".join(prompt_text(problems[i].question) for i in group) for group in groups]
+
+
+def _documents(config: SmallModel, weight: float, tokens: int) -> int:
+    """How many documents of `tokens` tokens a share of the run takes, once over."""
+    training = config.pretrain
+    return max(8, int(weight * training.loop.steps * training.batch_size * training.window / tokens))
