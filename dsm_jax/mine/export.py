@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from dsm_jax.errors import UserError
 
@@ -86,14 +87,17 @@ def write_corpus(records: Iterable[Mapping[str, Any]], folder: Path) -> int:
 
 
 def _write_parts(records: Iterator[Mapping[str, Any]], folder: Path) -> tuple[list[int], int]:
+    serializer = ExampleSerializer(FEATURES.get_serialized_info())
     lengths: list[int] = []
     total_bytes = 0
     while shard := list(islice(records, SHARD_RECORDS)):
         writer = ArrayRecordWriter(str(_part(folder, len(lengths))), "group_size:1")
         for record in shard:
-            example = FEATURES.serialize_example(FEATURES.encode_example(dict(record)))
-            writer.write(example)
-            total_bytes += len(example)
+            example = serializer.get_tf_example(FEATURES.encode_example(dict(record)))
+            # By default protobuf orders a map anew in every process.
+            serialized = example.SerializeToString(deterministic=True)
+            writer.write(serialized)
+            total_bytes += len(serialized)
         writer.close()
         lengths.append(len(shard))
     return lengths, total_bytes

@@ -1,6 +1,8 @@
 import gzip
 import json
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +87,17 @@ def test_corpus_reads_back_with_provenance_and_through_tfds(mined):
     assert [example["text"].decode() for example in source] == [record["text"] for record in records]
     texts = {(row["warc"], row["offset"]): row["text"] for row in pages.read_shards(out / "pages")}
     assert all(texts[record["warc"], record["offset"]] == record["text"] for record in records)
+
+
+def test_every_process_writes_the_same_corpus_bytes(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from dsm_jax.mine.export import write_corpus\n"
+        "row = {'text': 't', 'url': 'u', 'warc': 'w', 'offset': 1, 'score': 0.5, 'iteration': 1}\n"
+        "write_corpus([row] * 3, Path(sys.argv[1]))"
+    )
+    for name in ("a", "b"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True, timeout=60)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_negatives_leave_out_what_was_collected(mined):
