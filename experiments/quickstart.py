@@ -85,7 +85,7 @@ DEMO = Quickstart(
     mine=MINE["quickstart"],
     small=TINY_MODEL,
     grpo=GRPOTraining(
-        loop=LoopConfig(steps=120, log_every=1, checkpoint_every=20),
+        loop=LoopConfig(steps=160, log_every=1, checkpoint_every=20),
         prompts_per_step=16,
         num_generations=8,
         max_completion_length=TINY_MODEL.max_new_tokens,

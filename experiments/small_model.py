@@ -57,7 +57,7 @@ class SmallModel:
 
 TINY_MODEL = SmallModel(
     families=("chains", "calculations", "equations", "rates"),
-    levels=(1, 2, 3),
+    levels=(1, 2),
     model=TINY,
     pretrain=LMTraining(
         loop=LoopConfig(steps=2_800, log_every=50, checkpoint_every=700),
@@ -69,15 +69,15 @@ TINY_MODEL = SmallModel(
     question_weight=0.2,
     corpus_weight=0.15,
     sft=LMTraining(
-        loop=LoopConfig(steps=900, log_every=25, checkpoint_every=300, stop_every=50),
+        loop=LoopConfig(steps=900, log_every=25, checkpoint_every=300, stop_every=25),
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=20, schedule="constant"),
         batch_size=8,
         window=128,
     ),
     sft_problems=4_000,
-    sft_stop=0.40,
+    sft_stop=0.38,
     sft_boxed=0.97,
-    sft_checks=400,
+    sft_checks=500,
     max_new_tokens=72,
     slots=64,
 )

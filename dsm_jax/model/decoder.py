@@ -135,6 +135,7 @@ class Decoder(nnx.Module):
         self.config = config
         vocab, d = config.vocab_size, config.d_model
         self.embed = _weight(rngs, config, (vocab, d), ("vocab", "embed"))
+        self.layers: Any
         if stacked:
             self.layers = nnx.vmap(Layer, in_axes=(0, None))(rngs.split(config.n_layers), config)
         else:

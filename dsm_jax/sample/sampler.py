@@ -152,7 +152,9 @@ class _Run:
         self, queue: deque[_Request], on_finish: Callable[[], None]
     ) -> dict[tuple[int, int], tuple[list[int], list[float]]]:
         """Every request's tokens and log-probs, by (prompt, sample)."""
-        drawn = {(request.row, request.sample): ([], []) for request in queue}
+        drawn: dict[tuple[int, int], tuple[list[int], list[float]]] = {
+            (request.row, request.sample): ([], []) for request in queue
+        }
         while queue or any(self.holding):
             while queue and None in self.holding:
                 self._fill(queue)
@@ -216,8 +218,8 @@ class _Run:
             LayerCache(*(jnp.zeros(shape, config.dtype, device=cache) for _ in "kv"))
             for _ in range(config.n_layers)
         ]
-        numbers = [jnp.zeros(size, jnp.int32, device=row) for _ in range(3)]
-        return Slots(caches, *numbers, jnp.zeros((size, 2), jnp.uint32, device=row))
+        tokens, positions, left = (jnp.zeros(size, jnp.int32, device=row) for _ in range(3))
+        return Slots(caches, tokens, positions, left, jnp.zeros((size, 2), jnp.uint32, device=row))
 
 
 def _decode_params(config: ModelConfig, params: Params) -> Params:

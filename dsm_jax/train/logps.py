@@ -56,7 +56,7 @@ def _chunked(decoder: Decoder, hidden: jax.Array, targets: jax.Array, temperatur
     padding = chunks * size - t
     hidden = jnp.pad(hidden, ((0, 0), (0, padding), (0, 0))).reshape(b, chunks, size, d).swapaxes(0, 1)
     targets = jnp.pad(targets, ((0, 0), (0, padding))).reshape(b, chunks, size).swapaxes(0, 1)
-    score = jax.checkpoint(lambda chunk: _score(decoder, *chunk, temperature), prevent_cse=False)
+    score = jax.checkpoint(lambda chunk: _score(decoder, chunk[0], chunk[1], temperature), prevent_cse=False)
     scored = jax.lax.map(score, (hidden, targets))
     return TokenLogps(*(a.swapaxes(0, 1).reshape(b, -1)[:, :t] for a in scored))
 

@@ -22,11 +22,11 @@ Metrics = dict[str, jax.Array]
 
 
 class TrainState(NamedTuple):
-    """What training changes. Parameters are the fp32 master."""
+    """What training changes; also the tree of its shardings or shapes. Parameters are the fp32 master."""
 
     params: Params
     opt_state: Any
-    step: jax.Array  # int32 [], updates done
+    step: Any  # int32 [], updates done
 
 
 def state_shardings(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
