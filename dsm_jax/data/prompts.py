@@ -13,13 +13,13 @@ COT_INSTRUCTION = {
     "zh": "\n请通过逐步推理来解答问题，并把最终答案放置于\\boxed{}中。",
 }
 
-Item = TypeVar("Item", covariant=True)
+Item_co = TypeVar("Item_co", covariant=True)
 
 
-class RandomAccess(Protocol[Item]):
+class RandomAccess(Protocol[Item_co]):
     """Anything with items at 0, 1, 2, .. without end, such as a ProblemSet."""
 
-    def __getitem__(self, index: int, /) -> Item: ...
+    def __getitem__(self, index: int, /) -> Item_co: ...
 
 
 def prompt_text(question: str) -> str:
@@ -32,6 +32,6 @@ def prompt_ids(question: str, tokenizer: Tokenizer) -> list[int]:
     return [tokenizer.bos_id, *tokenizer.encode(prompt_text(question))]
 
 
-def problem_batch(problems: RandomAccess[Item], step: int, count: int) -> list[Item]:
+def problem_batch(problems: RandomAccess[Item_co], step: int, count: int) -> list[Item_co]:
     """The `count` problems of RL step `step`, so that the data state is the step."""
     return [problems[step * count + i] for i in range(count)]

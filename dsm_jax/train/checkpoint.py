@@ -9,7 +9,7 @@ Left out on purpose: the data position, which is the step; checksums; places oth
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
 import numpy as np
@@ -84,7 +84,7 @@ class Checkpoints:
         """Waits for the last save."""
         self._manager.close()
 
-    def __enter__(self) -> "Checkpoints":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

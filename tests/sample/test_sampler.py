@@ -1,6 +1,7 @@
 """The sampler: its log-probs are the trainer's, and a completion depends on (seed, prompt, sample) alone."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ class Letters:
         return " ".join(map(str, ids))
 
 
-def sample(mesh: jax.sharding.Mesh | None = None, slots: int = 8, prompts: list[str] = PROMPTS, **options):  # noqa: B006
+def sample(mesh: jax.sharding.Mesh | None = None, slots: int = 8, prompts: list[str] = PROMPTS, **options):
     mesh = mesh or single_device_mesh()
     sampler = Sampler(CONFIG, Letters(), mesh, slots=slots, chunk=options.pop("chunk", 8))
     sampler.load(init_params(CONFIG, 0, mesh))
@@ -40,7 +41,7 @@ def sample(mesh: jax.sharding.Mesh | None = None, slots: int = 8, prompts: list[
 
 
 def same(left: list[list[Completion]], right: list[list[Completion]]) -> None:
-    for a, b in zip(sum(left, []), sum(right, []), strict=True):
+    for a, b in zip(itertools.chain(*left), itertools.chain(*right), strict=True):
         np.testing.assert_array_equal(a.tokens, b.tokens)
         np.testing.assert_allclose(a.logps, b.logps, atol=1e-5)
         assert a.finish_reason == b.finish_reason
