@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from jax.sharding import Mesh
 from quickstart_report import write_quickstart_report
 from quickstart_results import collect, print_table
 from small_model import (
@@ -35,7 +36,7 @@ from dsm_jax.cli import run_script
 from dsm_jax.data.prompts import problem_batch, prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.harness import Answers, answer_problems
-from dsm_jax.mesh import parse_mesh
+from dsm_jax.mesh import batch_shards, parse_mesh
 from dsm_jax.mine.config import PRESETS as MINE
 from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.export import read_corpus
@@ -114,7 +115,7 @@ PRESETS = {config.preset: config for config in (DEMO, SMOKE)}
 
 
 def main(config: Quickstart) -> None:
-    check(config)
+    mesh = check(config)
     # What decides the results: another folder, a part of the run, another mesh or more workers do not.
     open_run(config.out, replace(config, out=Path(), stage="all", full=False, mesh=(), workers=0))
     phase = partial(timed, config.out / "seconds.json")
@@ -122,22 +123,34 @@ def main(config: Quickstart) -> None:
         funnel, corpus = run_mining(config)
     if config.stage == "mine":
         return
-    results = Training(config, corpus, phase).run(funnel)
+    results = Training(config, corpus, mesh, phase).run(funnel)
     write_json(config.out / "results.json", results)
-
     write_quickstart_report(config.out, results)
     print_table(results)
     print(f"report: {config.out / 'report.html'}")
 
 
-def check(config: Quickstart) -> None:
-    """What can be seen before any work."""
+def check(config: Quickstart) -> Mesh:
+    """Everything about the options that can be seen before any work; the mesh."""
     if config.seed and not config.warc:
         raise UserError(
             "--seed is for --warc: the package documentation has its own seed; give both or neither"
         )
     if config.evaluation.sampled_problems > config.evaluation.problems:
         raise UserError("--evaluation.sampled-problems is more than --evaluation.problems; give fewer")
+    mesh = parse_mesh(config.mesh)
+    rows = {
+        "--small.pretrain.batch-size": config.small.pretrain.batch_size,
+        "--small.sft.batch-size": config.small.sft.batch_size,
+        "--grpo.micro-batch-rows": config.grpo.micro_batch_rows,
+    }
+    for option, count in rows.items():
+        if count % batch_shards(mesh):
+            raise UserError(
+                f"{option} {count} does not divide over the {batch_shards(mesh)} devices of data x fsdp: change it, or "
+                "give --mesh with more devices on tensor"
+            )
+    return mesh
 
 
 @contextmanager
@@ -171,10 +184,10 @@ def run_mining(config: Quickstart) -> tuple[dict[str, Any], Sequence[str]]:
 class Training:
     """The stages after mining, over one mesh and one tokenizer."""
 
-    def __init__(self, config: Quickstart, corpus: Sequence[str], phase: Callable[[str], Any]):
+    def __init__(self, config: Quickstart, corpus: Sequence[str], mesh: Mesh, phase: Callable[[str], Any]):
 
         self.config, self.small, self.corpus, self.phase = config, config.small, corpus, phase
-        self.mesh = parse_mesh(config.mesh)
+        self.mesh = mesh
         with phase("tokenise"):
             self.tokenizer = make_tokenizer(self.small, corpus, config.out / "tokenizer", config.rng_seed)
         self.sampler = Sampler(self.small.model, self.tokenizer, self.mesh, slots=self.small.slots)
