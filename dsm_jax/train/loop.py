@@ -56,19 +56,23 @@ def run_loop(
             return restored
         step = checkpoints.latest_step() or 0
         state = start() if restored is None else restored
-        with MetricsWriter(folder, step) as metrics, progress(config.steps, description, step) as bar:
+
+        def is_due(every: int) -> bool:
+            return every > 0 and step > 0 and step % every == 0
+
+        # The rule's row was written before the checkpoint: after a restart it is only asked again.
+        enough = stop is not None and is_due(config.stop_every) and stop(state, step)[0]
+        with MetricsWriter(folder, step + 1) as metrics, progress(config.steps, description, step) as bar:
             log = _Log(metrics, step)
-            while step < config.steps:
-                if stop and step and step % config.stop_every == 0:
-                    enough, shown = stop(state, step)
-                    metrics.write(step, shown)
-                    if enough:
-                        break
+            while step < config.steps and not enough:
                 state, measured = update(state, step)
                 step += 1
-                note = log.add(step, measured) if step % config.log_every == 0 or step == config.steps else ""
-                bar.advance(1, note)
-                if step % config.checkpoint_every == 0 and step < config.steps:
+                is_row = is_due(config.log_every) or step == config.steps
+                bar.advance(1, log.add(step, measured) if is_row else "")
+                if stop and is_due(config.stop_every):
+                    enough, shown = stop(state, step)
+                    metrics.write(step, shown)
+                if is_due(config.checkpoint_every):
                     checkpoints.save(step, state)
                 if sigterm.requested:
                     checkpoints.save(step, state, wait=True)

@@ -85,7 +85,7 @@ def apply_gradients(
     """One optimiser update; also the gradients' global norm before clipping."""
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, state.step + 1), optax.global_norm(gradients)
+    return TrainState(params, opt_state, state.step + 1), optax.tree.norm(gradients)
 
 
 def make_train_step(

@@ -1,0 +1,165 @@
+"""The GRPO loop on a small model: micro-batches, the first step's identities, learning, controls, resume."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from dsm_jax.data.prompts import prompt_text
+from dsm_jax.errors import UserError
+from dsm_jax.mesh import parse_mesh, single_device_mesh
+from dsm_jax.model.config import SMOKE
+from dsm_jax.model.decoder import init_params
+from dsm_jax.rl.grpo import GRPO, GRPOTraining, reward_metrics, run_grpo
+from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
+from dsm_jax.rl.rollout import Rollout, micro_batches
+from dsm_jax.run import read_metrics
+from dsm_jax.sample.sampler import Completion
+from dsm_jax.train.loop import LoopConfig
+from dsm_jax.train.optimizer import OptimizerConfig
+
+MODEL = dataclasses.replace(SMOKE, vocab_size=64, n_layers=1)
+TRAINING = GRPOTraining(
+    loop=LoopConfig(steps=4, log_every=1, checkpoint_every=1),
+    prompts_per_step=4,
+    num_generations=4,
+    max_completion_length=8,
+    optimizer=OptimizerConfig(peak_lr=3e-3, schedule="constant", weight_decay=0.0),
+    micro_batch_rows=8,
+    slots=16,
+    remat="none",
+)
+
+
+class Letters:
+    """A tokenizer of 60 characters."""
+
+    vocab_size, bos_id, eos_id, pad_id, fingerprint = 64, 1, 2, 0, "letters"
+
+    def encode(self, text: str) -> list[int]:
+        return [4 + ord(letter) % 60 for letter in text]
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(chr(64 + token) for token in ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    question: str
+    answer: str = "7"
+
+
+def short(prompts, completions, **columns):
+    """A reward that can be learned in a few steps: end at once."""
+    return [1.0 / (1 + len(completion)) for completion in completions]
+
+
+def make(config=TRAINING, mesh=None, **options) -> GRPO:
+    return GRPO(
+        config,
+        MODEL,
+        Letters(),
+        mesh or single_device_mesh(),
+        questions=lambda step: [Question(f"q{step} {i}" + "z" * i) for i in range(config.prompts_per_step)],
+        prompt=prompt_text,
+        reward=options.pop("reward", short),
+        **options,
+    )
+
+
+def completion(length: int) -> Completion:
+    return Completion("x", np.arange(10, 10 + length, dtype=np.int32), np.full(length, -0.5, np.float32), "stop")
+
+
+def test_micro_batches_hold_every_completion_once():
+    rollouts = [
+        Rollout([1, 5, 6], [completion(3), completion(40)], np.array([1.0, -1.0])),
+        Rollout([1, 9], [completion(1), completion(7)], np.array([0.5, -0.5])),
+    ]
+    first, second = micro_batches(rollouts, rows=3)
+    assert first["tokens"].shape == (3, 32) and second["tokens"].shape == (3, 64)
+    assert first["tokens"][0, :4].tolist() == [1, 9, 10, 0]
+    assert first["mask"].sum(axis=1).tolist() == [1, 3, 7] and second["mask"].sum(axis=1).tolist() == [40, 0, 0]
+    assert first["segment_ids"].sum(axis=1).tolist() == [3, 6, 9]
+    assert first["advantages"].tolist() == [0.5, 1.0, -0.5] and second["advantages"].tolist() == [-1.0, 0.0, 0.0]
+    for batch in (first, second):
+        np.testing.assert_array_equal(batch["sampler_logps"], -0.5 * batch["mask"])
+
+
+def test_the_first_step_has_ratio_one_no_kl_and_the_sampler_s_log_probs():
+    grpo = make()
+    state, metrics = first_step(grpo)
+    assert metrics["kl"] == 0 and metrics["clip_ratio/region_mean"] == 0
+    assert metrics["sampling/sampling_logp_difference/max"] < 1e-5
+    assert abs(metrics["loss"]) < 1e-5 and metrics["grad_norm"] > 0
+    assert int(state.train.step) == 1
+
+
+def first_step(grpo: GRPO):
+    state = grpo.start(init_params(MODEL, 0, grpo.mesh))
+    return grpo.update(state, grpo.rollout(state.train.params, 0))
+
+
+@pytest.mark.parametrize("rows", [2, 16])
+def test_micro_batches_change_nothing(rows):
+    wanted, _ = first_step(make())
+    other, _ = first_step(make(dataclasses.replace(TRAINING, micro_batch_rows=rows)))
+
+    def close(a, b):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+    jax.tree.map(close, jax.device_get(wanted.train.params), jax.device_get(other.train.params))
+
+
+def test_it_learns_and_resumes_in_the_same_bits(tmp_path):
+    start = lambda: init_params(MODEL, 0, single_device_mesh())  # noqa: E731
+    longer = dataclasses.replace(TRAINING, loop=dataclasses.replace(TRAINING.loop, steps=12))
+    whole = run_grpo(make(longer), start, tmp_path / "a")
+    rewards = [row["reward"] for row in read_metrics(tmp_path / "a" / "metrics.jsonl")]
+    assert np.mean(rewards[-3:]) > np.mean(rewards[:3]) + 0.1
+
+    def dies(prompts, completions, **columns):
+        dies.calls += 1
+        if dies.calls == 8:
+            raise KeyboardInterrupt
+        return short(prompts, completions)
+
+    dies.calls = 0
+    with pytest.raises(KeyboardInterrupt):
+        run_grpo(make(longer, reward=dies), start, tmp_path / "b")
+    resumed = run_grpo(make(longer), start, tmp_path / "b")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
+    texts = [sorted(folder.glob("completions/*.jsonl")) for folder in (tmp_path / "a", tmp_path / "b")]
+    assert len(texts[0]) == 12 and [p.read_text() for p in texts[0]] == [p.read_text() for p in texts[1]]
+
+
+def test_eight_devices_sample_the_same_and_reward_the_same():
+    sampled = []
+    for mesh in (single_device_mesh(), parse_mesh(("data=2,fsdp=2,tensor=2",))):
+        grpo = make(mesh=mesh)
+        sampled.append(grpo.rollout(init_params(MODEL, 0, mesh), 3))
+    for one, eight in zip(sampled[0].completions, sampled[1].completions, strict=True):
+        assert [c.tokens.tolist() for c in one] == [c.tokens.tolist() for c in eight]
+    np.testing.assert_array_equal(sampled[0].rewards, sampled[1].rewards)
+    np.testing.assert_array_equal(sampled[0].advantages, sampled[1].advantages)
+
+
+def test_controls_replace_the_rewards():
+    params = init_params(MODEL, 0, single_device_mesh())
+    true = make().rollout(params, 0)
+    coins = make(control=random_rewards).rollout(params, 0)
+    shuffled = make(control=shuffled_rewards).rollout(params, 0)
+    assert set(coins.rewards.ravel()) == {0.0, 1.0}
+    np.testing.assert_array_equal(np.sort(shuffled.rewards), np.sort(true.rewards))
+    assert not np.array_equal(shuffled.rewards, true.rewards)
+
+
+def test_reward_metrics_tell_all_right_from_all_wrong():
+    metrics = reward_metrics(np.array([[1, 1], [0, 0], [0, 0], [0, 1.0]]))
+    assert metrics == {"reward": 0.375, "reward_std": 0.125, "frac_reward_zero_std": 0.75, "frac_all_right": 0.25}
+
+
+def test_a_group_of_one_is_refused():
+    with pytest.raises(UserError, match="num_generations is 1"):
+        dataclasses.replace(TRAINING, num_generations=1)

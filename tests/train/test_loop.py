@@ -1,0 +1,96 @@
+"""The loop: resumed anywhere it ends in the same bits; SIGTERM saves; stop rules hold over restarts."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dsm_jax.errors import Preempted, UserError
+from dsm_jax.mesh import replicated, single_device_mesh
+from dsm_jax.run import is_done, read_json, read_metrics
+from dsm_jax.train.loop import LoopConfig, run_loop
+
+STEPS = LoopConfig(steps=12, log_every=2, checkpoint_every=5)
+TARGET = {"x": jax.ShapeDtypeStruct((3,), jnp.float32, sharding=replicated(single_device_mesh()))}
+
+
+class Killed(Exception):
+    """What ends a run at a step, as a kill would."""
+
+
+def update(state: dict, step: int) -> tuple[dict, dict]:
+    noise = jax.random.normal(jax.random.key(step), (3,))
+    state = {"x": state["x"] * 0.9 + noise}
+    return state, {"loss": jnp.sum(state["x"])}
+
+
+def run(folder, *, config=STEPS, die_at=None, change=update, stop=None):
+    def once(state, step):
+        if step == die_at:
+            raise Killed
+        return change(state, step)
+
+    start = lambda: {"x": jax.device_put(jnp.ones(3), TARGET["x"].sharding)}  # noqa: E731
+    return run_loop(once, start, TARGET, config, folder, description="test", stop=stop)
+
+
+def rows(folder):
+    return [
+        {name: value for name, value in row.items() if name != "step_time"}
+        for row in read_metrics(folder / "metrics.jsonl")
+    ]
+
+
+@pytest.mark.parametrize("die_at", [0, 3, 5, 6, 10, 11])
+def test_a_killed_run_ends_in_the_same_bits(tmp_path, die_at):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", die_at=die_at)
+    assert not is_done(tmp_path / "killed")
+    np.testing.assert_array_equal(run(tmp_path / "killed")["x"], whole["x"])
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    assert [row["step"] for row in rows(tmp_path / "whole")] == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_finished_run_only_restores(tmp_path):
+    whole = run(tmp_path)
+    np.testing.assert_array_equal(run(tmp_path, die_at=12)["x"], whole["x"])
+    assert read_json(tmp_path / "done.json") == {"step": 12}
+
+
+def test_sigterm_saves_the_step_and_the_same_command_goes_on(tmp_path):
+    def terminated(state, step):
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(state, step)
+
+    with pytest.raises(Preempted, match="saved at step 7"):
+        run(tmp_path / "a", change=terminated)
+    after = run(tmp_path / "a", die_at=6)  # step 6 is not repeated
+    np.testing.assert_array_equal(after["x"], run(tmp_path / "b")["x"])
+
+
+def test_the_stop_rule_ends_the_run_where_it_would_have_without_a_kill(tmp_path):
+    config = LoopConfig(steps=12, log_every=2, checkpoint_every=4, stop_every=4)
+
+    def stop(state, step):
+        return step == 8, {"check": float(state["x"][0])}
+
+    ended = run(tmp_path / "a", config=config, stop=stop)
+    assert read_json(tmp_path / "a" / "done.json") == {"step": 8}
+    with pytest.raises(Killed):
+        run(tmp_path / "b", config=config, stop=stop, die_at=7)
+    np.testing.assert_array_equal(run(tmp_path / "b", config=config, stop=stop)["x"], ended["x"])
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+
+
+def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
+    def broken(state, step):
+        return state, {"loss": jnp.float32(np.nan if step == 7 else 1.0)}
+
+    with pytest.raises(UserError, match="step 8: the loss is nan"):
+        run(tmp_path, change=broken)
+    assert (tmp_path / "checkpoints" / "5").exists()
