@@ -7,7 +7,7 @@ loading one runs code from the file), quantised weights, saving from several pro
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -114,15 +114,32 @@ def find_folder(dir_or_hub_id: str | Path) -> Path:
     name = str(dir_or_hub_id)
     if not HUB_ID.fullmatch(name):
         raise UserError(f"{name}: no such folder, and not a hub id of the form owner/name")
+    return _find_on_hub(name, HUB_FILES, _is_complete)
+
+
+def find_config(dir_or_hub_id: str | Path) -> ModelConfig:
+    """The shape of a folder's or a hub id's model, from its config.json; nothing else is downloaded."""
+    if Path(dir_or_hub_id).is_dir() or not HUB_ID.fullmatch(str(dir_or_hub_id)):
+        return config_from_hf(read_json(find_folder(dir_or_hub_id) / "config.json"))
+    folder = _find_on_hub(str(dir_or_hub_id), ["config.json"], lambda at: (at / "config.json").is_file())
+    return config_from_hf(read_json(folder / "config.json"))
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and all(file.is_file() for file in _weight_files(folder))
+
+
+def _find_on_hub(name: str, patterns: list[str], complete: Callable[[Path], bool]) -> Path:
+    """The local cache's folder of hub id `name` where it is complete, otherwise after a download of `patterns`."""
     from huggingface_hub import snapshot_download  # only here: most runs load a folder
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     with suppress(LocalEntryNotFoundError):
-        folder = Path(snapshot_download(name, allow_patterns=HUB_FILES, local_files_only=True))
-        if (folder / "config.json").is_file() and all(file.is_file() for file in _weight_files(folder)):
+        folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+        if complete(folder):
             return folder
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(

@@ -74,15 +74,37 @@ def test_wrong_warc_files_are_one_line(capsys, tmp_path):
     (tmp_path / "empty.warc.gz").write_bytes(b"")
     (tmp_path / "broken.warc.gz").write_bytes(b"\x1f\x8b\x08\x00 this is no gzip")
     (tmp_path / "other.warc.gz").write_bytes(gzip.compress(b"hello, not a WARC file\n" * 99))
-    options = ("--mesh", "tensor=8", "--out", str(tmp_path / "run"), "--stage", "mine", "--seed", str(seed), "--warc")
+    options = (
+        "--mesh",
+        "tensor=8",
+        "--out",
+        str(tmp_path / "run"),
+        "--stage",
+        "mine",
+        "--seed",
+        str(seed),
+        "--warc",
+    )
     for name in ("missing", "empty", "broken", "other"):
         path = tmp_path / f"{name}.warc.gz"
         assert str(path) in complaint(capsys, *options, str(path))
 
 
 def test_a_seed_without_text_is_one_line(capsys, tmp_path):
-    warc = write_warc(tmp_path / "a.warc.gz", {f"https://a.org/{i}": f"page number {i} " * 30 for i in range(20)})
-    options = ("--mesh", "tensor=8", "--stage", "mine", "--out", str(tmp_path / "run"), "--warc", str(warc), "--seed")
+    warc = write_warc(
+        tmp_path / "a.warc.gz", {f"https://a.org/{i}": f"page number {i} " * 30 for i in range(20)}
+    )
+    options = (
+        "--mesh",
+        "tensor=8",
+        "--stage",
+        "mine",
+        "--out",
+        str(tmp_path / "run"),
+        "--warc",
+        str(warc),
+        "--seed",
+    )
     for rows in ([], [{"url": "https://elsewhere.org/x"}], [{"text": "  "}]):
         assert "seed" in complaint(capsys, *options, str(write_seed(tmp_path / "seed.jsonl", rows)))
     (tmp_path / "seed.jsonl").write_text('{"text": "fine fine"}\n{"text": \n')
@@ -92,11 +114,20 @@ def test_a_seed_without_text_is_one_line(capsys, tmp_path):
 def test_another_configuration_in_the_folder_is_refused_and_nothing_is_lost(capsys, tmp_path):
     from dsm_jax.run import read_json
 
-    run("--mesh", "tensor=8", "--out", str(tmp_path), "--stage", "mine", "--mine.docs-packages", "click", "sympy", "mpmath")
+    run(
+        "--mesh",
+        "tensor=8",
+        "--out",
+        str(tmp_path),
+        "--stage",
+        "mine",
+        "--mine.docs-packages",
+        "click",
+        "sympy",
+        "mpmath",
+    )
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     said = complaint(capsys, "--mesh", "tensor=8", "--out", str(tmp_path), "--rng-seed", "7")
     assert "--rng-seed (there 0, now 7)" in said and str(tmp_path) in said
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert read_json(tmp_path / "config.json")["rng_seed"] == 0
-
-

@@ -1,0 +1,180 @@
+"""Does a GRPO run fit? The memory that grpo.py needs on each device, from shapes alone, against what is there.
+
+Held all the time: the fp32 master, its two AdamW moments, the reference policy in fp32 (each split over
+fsdp x tensor), and the decode copy in the compute dtype (split over tensor only). On top of that, the larger of
+- the rollout: keys and values of the slots, 2 x layers x slots x places x kv heads x head width, split over every
+  axis, those of the prompts prefilled once, and the logits of a decode step;
+- the update: two fp32 gradients (the sum so far and a micro-batch's own) and the activations of a micro-batch.
+
+The state is counted exactly. The rest is an estimate: prompts are taken to have PROMPT_TOKENS tokens, and
+activations are counted as XLA was seen to keep them. Left out on purpose: the host's memory on GPU and TPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import jax
+import psutil  # type: ignore[import-untyped]
+from jax.sharding import Mesh
+
+from dsm_jax.errors import UserError
+from dsm_jax.mesh import Rules, batch_shards
+from dsm_jax.model.config import ModelConfig, param_count
+from dsm_jax.model.decoder import param_shapes, param_specs
+from dsm_jax.rl.grpo import GRPOTraining
+from dsm_jax.train.logps import CHUNK
+from dsm_jax.train.optimizer import make_optimizer
+from dsm_jax.train.step import abstract_state
+
+PROMPT_TOKENS = 256  # a word problem and the instruction, with room
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device."""
+
+    parameters: int  # fp32 master
+    moments: int  # of AdamW
+    reference: int
+    decode_copy: int
+    gradients: int
+    activations: int  # of the update
+    kv_cache: int
+    logits: int  # of a decode step
+
+    @property
+    def held(self) -> int:
+        return self.parameters + self.moments + self.reference + self.decode_copy
+
+    @property
+    def peak(self) -> int:
+        return self.held + max(self.gradients + self.activations, self.kv_cache + self.logits)
+
+    def __str__(self) -> str:
+        parts = {
+            "parameters": self.parameters,
+            "moments": self.moments,
+            "reference": self.reference,
+            "decode copy": self.decode_copy,
+        }
+        if self.gradients + self.activations > self.kv_cache + self.logits:
+            parts |= {"gradients": self.gradients, "activations": self.activations}
+        else:
+            parts |= {"KV cache": self.kv_cache, "logits": self.logits}
+        return ", ".join(f"{name} {size / GB:.1f}" for name, size in parts.items())
+
+
+def require_memory(
+    config: GRPOTraining, model: ModelConfig, mesh: Mesh, *, remedy: str, available: int | None = None
+) -> Memory:
+    """The run's memory; UserError where it does not fit, or the mesh does not divide the model or the batch.
+
+    remedy: what the error tells the user to do. available: bytes on a device, measured where it is None.
+    """
+    check_mesh(config, model, mesh)
+    needed = grpo_memory(config, model, mesh)
+    here = available_memory(mesh) if available is None else available
+    if needed.peak > here:
+        devices = mesh.size
+        each = f" on each of {devices} devices" if devices > 1 else ""
+        raise UserError(
+            f"GRPO of {param_count(model) / GB:.3g}B parameters needs {needed.peak / GB:.1f} GB{each} ({needed}), "
+            f"but there are {here / GB:.1f} GB; {remedy}"
+        )
+    return needed
+
+
+def available_memory(mesh: Mesh) -> int:
+    """Bytes that a device may take: its pool on GPU and TPU; on CPUs the free memory, which they share."""
+    device = mesh.devices.flat[0]
+    if device.platform == "cpu":
+        return psutil.virtual_memory().available // mesh.size
+    return device.memory_stats()["bytes_limit"]
+
+
+def check_mesh(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> None:
+    """UserError where the mesh does not divide the model's axes or the micro-batch."""
+    for name, axis in (
+        ("d_model", "fsdp"),
+        ("n_kv_heads", "tensor"),
+        ("d_ff", "tensor"),
+        ("vocab_size", "tensor"),
+    ):
+        size, parts = getattr(model, name), mesh.shape[axis]
+        if size % parts:
+            raise UserError(
+                f"--mesh {axis}={parts} does not divide the model's {name} {size}; give another {axis}"
+            )
+    if config.micro_batch_rows % batch_shards(mesh):
+        raise UserError(
+            f"--grpo.micro-batch-rows {config.micro_batch_rows} does not divide over {batch_shards(mesh)} devices "
+            "(data x fsdp): change it or --mesh"
+        )
+
+
+def grpo_memory(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Memory:
+    """What a run needs on each device of the mesh."""
+    optimizer, _ = make_optimizer(config.optimizer, config.loop.steps)
+    state = abstract_state(model, optimizer, mesh)
+    parameters = sum(_bytes(leaf, leaf.sharding.spec, mesh) for leaf in jax.tree.leaves(state.params))
+    moments = sum(_bytes(leaf, leaf.sharding.spec, mesh) for leaf in jax.tree.leaves(state.opt_state))
+    slots = -(-config.slots // batch_shards(mesh))
+    return Memory(
+        parameters=parameters,
+        moments=moments,
+        reference=parameters,
+        decode_copy=_decode_copy(model, mesh),
+        gradients=2 * parameters,
+        activations=_activations(config, model, mesh),
+        kv_cache=_kv_cache(config, model, mesh),
+        logits=4 * slots * model.vocab_size * 4,  # logits, scaled, noise and their sum, fp32, whole along V
+    )
+
+
+def sequence_length(config: GRPOTraining, model: ModelConfig) -> int:
+    """Longest prompt and completion that the estimate counts on, in tokens."""
+    return min(PROMPT_TOKENS + config.max_completion_length, model.max_seq_len)
+
+
+def _itemsize(model: ModelConfig) -> int:
+    return jax.numpy.dtype(model.dtype).itemsize
+
+
+def _bytes(leaf: jax.ShapeDtypeStruct, spec: jax.sharding.PartitionSpec, mesh: Mesh) -> int:
+    """Bytes of one device's part."""
+    axes = [axis for entry in spec if entry for axis in ((entry,) if isinstance(entry, str) else entry)]
+    return prod(leaf.shape) * leaf.dtype.itemsize // prod(mesh.shape[axis] for axis in axes)
+
+
+def _decode_copy(model: ModelConfig, mesh: Mesh) -> int:
+    """The parameters in the compute dtype, whole along fsdp."""
+    specs = param_specs(model, rules=Rules(embed=None))
+    fp32 = sum(
+        jax.tree.leaves(jax.tree.map(lambda leaf, spec: _bytes(leaf, spec, mesh), param_shapes(model), specs))
+    )
+    return fp32 * _itemsize(model) // 4
+
+
+def _kv_cache(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> int:
+    """Of the slots, and of the prompts that wait prefilled."""
+    place = 2 * model.n_layers * model.n_kv_heads * model.head_dim * _itemsize(model)
+    prompts = min(config.slots, max(config.prompts_per_step, 16))
+    places = config.slots * sequence_length(config, model) + prompts * min(PROMPT_TOKENS, model.max_seq_len)
+    return places * place // mesh.size
+
+
+def _activations(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> int:
+    """Of a micro-batch's forward and backward pass."""
+    size, tensor = _itemsize(model), mesh.shape["tensor"]
+    rows, length = config.micro_batch_rows // batch_shards(mesh), sequence_length(config, model)
+    stream = rows * length * model.d_model * size  # one residual stream
+    inner = rows * length * (3 * model.n_heads * model.head_dim + 3 * model.d_ff) * size // tensor
+    scores = rows * length * length * model.n_heads * 4 // tensor
+    layer = 4 * stream + 2 * inner + 3 * scores  # values and their gradients; scores, weights, their gradient
+    kept = model.n_layers * (stream if config.remat == "full" else layer)
+    logits = 4 * rows * min(length, CHUNK) * model.vocab_size * 4 // tensor
+    gathered = 2 * model.vocab_size * model.d_model * size // tensor  # embedding and head, whole along fsdp
+    return kept + max(layer, logits) + gathered

@@ -1,0 +1,210 @@
+"""GRPO of DeepSeekMath-Instruct 7B with the paper's numbers (section 4.2), or of any Llama-shaped model.
+
+    python experiments/grpo_7b.py --mesh                      every device; DeepSeekMath-Instruct 7B from the hub
+    python experiments/grpo_7b.py --mesh --init DIR_OR_HUB_ID
+    python experiments/grpo_7b.py --mesh --preset tiny        1M parameters: a CPU does it within three minutes
+
+Questions come from the problem generator, rewards from the grader. Before anything is downloaded or allocated,
+the memory that the run needs is compared with what is there. Without --init, tiny and smoke first train a small
+SFT model of their own (a few minutes, once: it stays in --cache). The same command goes on where a killed run
+was. The run's folder holds config.json, metrics.jsonl, tb/, completions/, checkpoints/ and results.json.
+Left out on purpose: benchmark files as prompts, evaluation on the way, and export.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from small_model import SMOKE_MODEL, TINY_MODEL, SmallModel, finetune, make_tokenizer, pretrain, questions
+
+from dsm_jax.cli import run_script
+from dsm_jax.data.problems import ProblemSet
+from dsm_jax.data.prompts import COT_INSTRUCTION, problem_batch, prompt_text
+from dsm_jax.errors import UserError
+from dsm_jax.mesh import parse_mesh, single_device_mesh
+from dsm_jax.model.config import DEEPSEEK_MATH_7B, ModelConfig
+from dsm_jax.model.hf import Model, find_config, find_folder, load_hf, save_hf
+from dsm_jax.rl.grpo import GRPO, GRPOTraining, run_grpo
+from dsm_jax.rl.memory import require_memory
+from dsm_jax.run import open_run, read_metrics, write_json
+from dsm_jax.tokenizer import Tokenizer, load_tokenizer
+from dsm_jax.train.loop import LoopConfig
+from dsm_jax.train.optimizer import OptimizerConfig
+
+INSTRUCT_7B = "deepseek-ai/deepseek-math-7b-instruct"
+SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL}  # what these presets start from without --init
+SMALL_SEED = 0  # of that model, whatever --rng-seed: runs of several seeds start from the same one
+AVERAGED = 10  # steps over which the first and the last reward are taken
+REMEDY = (
+    "give more devices, a smaller --init, fewer --grpo.micro-batch-rows or --grpo.slots, or try --preset tiny"
+)
+
+
+@dataclass(frozen=True)
+class GRPORun:
+    """Options of a GRPO run."""
+
+    preset: str = "paper"
+    init: str | None = INSTRUCT_7B  # a Hugging Face folder, or a hub id; None: the preset's own small model
+    instruction: str = COT_INSTRUCTION["en"]  # appended to every question
+    grpo: GRPOTraining = GRPOTraining()
+    mesh: tuple[str, ...] = ()  # such as fsdp=8,tensor=4; bare or left out: every device on fsdp
+    out: Path = Path("runs/grpo_7b")  # the run's folder
+    cache: Path = Path("~/.cache/dsm_jax")  # where the small model of tiny and smoke is kept
+    rng_seed: int = 0  # of problems and sampling
+
+
+PAPER = GRPORun()
+TINY = GRPORun(
+    preset="tiny",
+    init=None,
+    instruction="",
+    grpo=GRPOTraining(
+        loop=LoopConfig(steps=80, log_every=1, checkpoint_every=20),
+        prompts_per_step=16,
+        num_generations=8,
+        max_completion_length=TINY_MODEL.max_new_tokens,
+        optimizer=OptimizerConfig(peak_lr=1e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
+        micro_batch_rows=16,
+        slots=64,
+        remat="none",
+    ),
+    out=Path("runs/grpo_tiny"),
+)
+SMOKE = replace(
+    TINY,
+    preset="smoke",
+    grpo=replace(
+        TINY.grpo,
+        loop=LoopConfig(steps=4, log_every=1, checkpoint_every=1),
+        prompts_per_step=4,
+        num_generations=4,
+        max_completion_length=SMOKE_MODEL.max_new_tokens,
+    ),
+    out=Path("runs/grpo_smoke"),
+)
+PRESETS = {config.preset: config for config in (PAPER, TINY, SMOKE)}
+
+
+def main(config: GRPORun) -> None:
+    mesh = parse_mesh(config.mesh)
+    model = model_shape(config, mesh)
+    check(config, model)
+    require_memory(config.grpo, model, mesh, remedy=REMEDY)
+    folder = find_folder(config.init) if config.init else None
+    # Another folder or another mesh makes no other run.
+    open_run(config.out, replace(config, out=Path(), cache=Path(), mesh=()))
+    train(config, model, mesh, folder or small_sft(SMALL[config.preset], config.cache.expanduser()))
+    results = collect(config.out)
+    write_json(config.out / "results.json", results)
+    print_results(results, config.out)
+
+
+def model_shape(config: GRPORun, mesh: Mesh) -> ModelConfig:
+    """The model's shape, its weights untouched. Large models compute in bf16 where the hardware does."""
+    if config.init is None:
+        if config.preset not in SMALL:
+            raise UserError(
+                f"--init: --preset {config.preset} has no model of its own; give a folder or a hub id"
+            )
+        return SMALL[config.preset].model
+    shape = DEEPSEEK_MATH_7B if config.init == INSTRUCT_7B else find_config(config.init)
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return replace(shape, dtype="float32" if on_cpu else "bfloat16")
+
+
+def check(config: GRPORun, model: ModelConfig) -> None:
+    """What can be seen before any work."""
+    length = config.grpo.max_completion_length
+    if length >= model.max_seq_len:
+        raise UserError(
+            f"--grpo.max-completion-length {length} leaves no room for a prompt in the model's {model.max_seq_len} "
+            "tokens; give fewer"
+        )
+
+
+def train(config: GRPORun, model: ModelConfig, mesh: Mesh, folder: Path) -> None:
+    """GRPO from the model in `folder`, to the end."""
+    tokenizer = load_vocabulary(folder, model)
+    problems = training_problems(config)
+    grpo = GRPO(
+        config.grpo,
+        model,
+        tokenizer,
+        mesh,
+        questions=lambda step: problem_batch(problems, step, config.grpo.prompts_per_step),
+        prompt=lambda question: prompt_text(question + config.instruction),
+        rng_seed=config.rng_seed,
+    )
+    run_grpo(grpo, lambda: load_hf(folder, mesh, dtype="float32").params, config.out)
+
+
+def training_problems(config: GRPORun) -> ProblemSet:
+    """Every family and level in English; for a small model those that it can learn, none of which SFT has seen."""
+    if config.preset in SMALL:
+        return questions(SMALL[config.preset], "grpo", config.rng_seed)
+    return ProblemSet("train", seed=config.rng_seed)
+
+
+def load_vocabulary(folder: Path, model: ModelConfig) -> Tokenizer:
+    """The folder's tokenizer. Raises UserError where the model has no row for some of its ids."""
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocab_size > model.vocab_size:
+        raise UserError(
+            f"{folder}: its tokenizer has {tokenizer.vocab_size} ids, the model {model.vocab_size}; "
+            "the two do not belong together: give the model's own tokenizer"
+        )
+    return tokenizer
+
+
+def small_sft(small: SmallModel, cache: Path) -> Path:
+    """The folder of the small SFT model, trained on the first device when the cache has none of this recipe."""
+    recipe = hashlib.sha256(repr(small).encode()).hexdigest()[:8]
+    folder = cache / f"small-sft-{recipe}"
+    model = folder / "model"
+    if not (model / "config.json").exists():
+        mesh = single_device_mesh()
+        tokenizer = make_tokenizer(small, [], folder / "tokenizer", SMALL_SEED)
+        base = pretrain(small, [], tokenizer, mesh, folder / "pretrain", SMALL_SEED)
+        sft = finetune(small, base, tokenizer, mesh, folder / "sft", SMALL_SEED)
+        save_hf(Model(small.model, sft), model, folder / "tokenizer" / "tokenizer.model")
+    return model
+
+
+def collect(out: Path) -> dict[str, Any]:
+    """results.json, from the metrics of the logged steps."""
+    rows = read_metrics(out / "metrics.jsonl")
+    taken = max(1, min(AVERAGED, len(rows) // 2))
+    steps = np.diff([0, *(row["step"] for row in rows)])
+
+    def mean(name: str, part: list[dict[str, Any]]) -> float:
+        return float(np.mean([row[name] for row in part]))
+
+    seconds = {name: sum(row[f"seconds/{name}"] for row in rows) for name in ("rollout", "update")}
+    seconds["total"] = sum(row["step_time"] * count for row, count in zip(rows, steps, strict=True))
+    return {
+        "steps": rows[-1]["step"],
+        "averaged_steps": taken,
+        "reward": {"first": mean("reward", rows[:taken]), "last": mean("reward", rows[-taken:])},
+        "kl": mean("kl", rows[-taken:]),
+        "tokens": int(sum(row["num_tokens"] for row in rows)),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+    }
+
+
+def print_results(results: dict[str, Any], out: Path) -> None:
+    reward, seconds = results["reward"], results["seconds"]
+    print(
+        f"reward {reward['first']:.3f} -> {reward['last']:.3f} (first and last {results['averaged_steps']} of "
+        f"{results['steps']} steps), KL {results['kl']:.4f}, {results['tokens']} tokens in {seconds['total']} s"
+    )
+    print(f"{out}: results.json, metrics.jsonl, completions/, checkpoints/")
+
+
+if __name__ == "__main__":
+    run_script(main, PRESETS)

@@ -1,0 +1,113 @@
+"""The preflight of a GRPO run: numbers by hand, arrays that were made, and what XLA says of a compiled update."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from dsm_jax.errors import UserError
+from dsm_jax.mesh import batch_sharding, parse_mesh, single_device_mesh
+from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig
+from dsm_jax.rl import memory
+from dsm_jax.rl.grpo import GRPOTraining, make_gradients
+from dsm_jax.rl.memory import available_memory, grpo_memory, require_memory
+from dsm_jax.train.optimizer import make_optimizer
+from dsm_jax.train.step import abstract_state, random_state
+
+SMALL = GRPOTraining(max_completion_length=64, micro_batch_rows=8, slots=8)
+
+
+def gigabytes(size: int) -> float:
+    return size / 1e9
+
+
+def test_7b_on_one_device_by_hand():
+    config = replace(GRPOTraining(), slots=64, max_completion_length=1024 - memory.PROMPT_TOKENS)
+    needed = grpo_memory(config, DEEPSEEK_MATH_7B, single_device_mesh())
+    # 6.91e9 parameters in fp32, two moments, the reference, and the decode copy in bf16
+    assert gigabytes(needed.parameters) == pytest.approx(27.64, abs=0.01)
+    assert gigabytes(needed.moments) == pytest.approx(55.28, abs=0.02)
+    assert gigabytes(needed.reference) == pytest.approx(27.64, abs=0.01)
+    assert gigabytes(needed.gradients) == pytest.approx(55.28, abs=0.02)
+    assert gigabytes(needed.decode_copy) == pytest.approx(13.82, abs=0.01)
+    # 64 rows of 1,024 places: 32.2 GB; 16 prompts of 256: 2.0 GB
+    assert gigabytes(needed.kv_cache) == pytest.approx(32.21 + 2.01, abs=0.01)
+    assert needed.peak > needed.held + needed.gradients
+
+
+def test_state_is_what_the_arrays_take_on_each_device():
+    mesh = parse_mesh(("data=2,fsdp=2,tensor=2",))
+    optimizer, _ = make_optimizer(SMALL.optimizer, SMALL.loop.steps)
+    state = random_state(SMOKE, optimizer, mesh, 0)
+    first = mesh.devices.flat[0]
+
+    def bytes_on_first(tree) -> int:
+        shards = [shard for leaf in jax.tree.leaves(tree) for shard in leaf.addressable_shards]
+        return sum(shard.data.nbytes for shard in shards if shard.device == first)
+
+    needed = grpo_memory(SMALL, SMOKE, mesh)
+    assert needed.parameters == needed.reference == bytes_on_first(state.params)
+    assert needed.moments == bytes_on_first(state.opt_state)
+
+
+def test_decode_copy_and_cache_on_a_mesh():
+    one = grpo_memory(SMALL, SMOKE, single_device_mesh())
+    eight = grpo_memory(SMALL, SMOKE, parse_mesh(("fsdp=4,tensor=2",)))
+    assert eight.kv_cache * 8 == one.kv_cache
+    assert 0.5 <= eight.decode_copy / one.decode_copy < 0.51  # whole along fsdp
+    assert 0.125 <= eight.parameters / one.parameters < 0.13  # norms are on every device
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_the_update_takes_about_what_is_estimated(remat, monkeypatch):
+    """XLA's temporary memory holds the activations and one gradient."""
+    monkeypatch.setattr(memory, "PROMPT_TOKENS", 0)
+    model = ModelConfig(4096, 256, 4, 4, 4, 64, 688)
+    config = replace(SMALL, remat=remat, max_completion_length=256)
+    mesh = single_device_mesh()
+    params = abstract_state(model, make_optimizer(config.optimizer, 1)[0], mesh).params
+    shapes = {name: (8, 256) for name in ("tokens", "segment_ids", "mask", "sampler_logps")} | {
+        "advantages": (8,)
+    }
+    batch = {
+        name: jax.ShapeDtypeStruct(
+            shape,
+            np.int32 if name in ("tokens", "segment_ids") else np.float32,
+            sharding=batch_sharding(mesh),
+        )
+        for name, shape in shapes.items()
+    }
+    programs, jit = [], jax.jit
+    with monkeypatch.context() as patch:
+        patch.setattr(jax, "jit", lambda f, **options: programs.append(jit(f, **options)) or programs[-1])
+        make_gradients(config, model, mesh)
+    with jax.set_mesh(mesh):
+        update = programs[0].lower(params, params, params, batch, (8, 8 * 256)).compile()
+    needed = grpo_memory(config, model, mesh)
+    estimate = needed.activations + needed.gradients // 2
+    assert 0.85 < estimate / update.memory_analysis().temp_size_in_bytes < 1.5
+
+
+def test_what_fits_passes_and_what_does_not_is_one_line():
+    mesh = single_device_mesh()
+    needed = require_memory(SMALL, SMOKE, mesh, remedy="", available=10**9)
+    assert needed.peak < 10**9 < available_memory(mesh)
+    with pytest.raises(UserError) as error:
+        require_memory(SMALL, SMOKE, mesh, remedy="buy more", available=needed.peak - 1)
+    assert "parameters 0.0" in str(error.value) and str(error.value).endswith("buy more")
+    assert available_memory(parse_mesh()) < available_memory(mesh) / 7  # 8 fake devices share it
+
+
+@pytest.mark.parametrize(
+    ("mesh", "config", "part"),
+    [
+        ("tensor=8", SMALL, "n_kv_heads 4"),
+        ("fsdp=8", replace(SMALL, micro_batch_rows=12), "micro-batch-rows 12"),
+    ],
+)
+def test_a_mesh_that_does_not_divide(mesh, config, part):
+    with pytest.raises(UserError, match=part):
+        require_memory(config, SMOKE, parse_mesh((mesh,)), remedy="")
