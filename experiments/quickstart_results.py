@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -47,8 +48,8 @@ def _difference(ours: ModelAnswers, theirs: ModelAnswers) -> Interval:
 
 
 def _gain(sft: ModelAnswers, grpo: ModelAnswers) -> dict[str, int]:
-    """Where the gain comes from: sampled problems that GRPO answers greedily and SFT does not, by whether SFT had
-    a right answer among its samples (elicited) or none (new); and those that GRPO lost."""
+    """Where the gain comes from: sampled problems that GRPO answers greedily and SFT does not, by whether SFT
+    had a right answer among its samples (elicited) or none (new); and those that GRPO lost."""
     counts = {"problems": len(sft["sampled"]), "elicited": 0, "new": 0, "lost": 0}
     for before, after, samples in zip(sft["greedy"], grpo["greedy"], sft["sampled"], strict=False):
         if after.correct[0] and not before.correct[0]:
@@ -60,9 +61,13 @@ def _gain(sft: ModelAnswers, grpo: ModelAnswers) -> dict[str, int]:
 def print_table(results: Mapping[str, Any]) -> None:
     """The models' scores with 95% intervals, the paired differences, and what the corpus is."""
     columns = list(dict.fromkeys(key for scores in results["models"].values() for key in scores))
-    table = Table("model", *columns, title="held-out problems, % [95% interval]")
+    # The interval on a line of its own and few separators: the demo's table fits into 80 columns.
+    table = Table(title="held-out problems, % [95% interval]", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for header in ("model", *columns):
+        table.add_column(header, overflow="fold")
     for name, scores in results["models"].items():
-        table.add_row(name, *(percent(scores[key]) if key in scores else "" for key in columns))
+        cells = (percent(scores[key]).replace(" ", "\n", 1) if key in scores else "" for key in columns)
+        table.add_row(name, *cells)
     console = Console()
     console.print(table)
     for name, difference in results["paired"].items():

@@ -1,8 +1,11 @@
-"""The quickstart's results.json, table and report.html, from an invented run and from answers counted by hand."""
+"""The quickstart's results.json, table and report.html: an invented run, and answers counted by hand."""
 
 import base64
 import importlib.util
 import io
+import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -38,7 +41,8 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__(convert_charrefs=True)
         self.images, self.tags, self.text = [], set(), ""
-        self.feed(path.read_text(encoding="utf-8"))
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
         self.close()
 
     def handle_starttag(self, tag, attributes):
@@ -75,6 +79,29 @@ def test_every_picture_is_there(full):
         data = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"), validate=True)
         pixels = matplotlib.image.imread(io.BytesIO(data), format="png")
         assert min(pixels.shape[:2]) > 100 and pixels.std() > 0.01
+
+
+@pytest.mark.slow
+def test_a_browser_shows_every_picture(full, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("skipped: apt install chromium")
+    page, _ = full
+    probe = (
+        "<script>onload = () => { document.title = [...document.images].map(i => i.naturalWidth) }</script>"
+    )
+    (tmp_path / "probe.html").write_text(page.source.replace("</body>", f"{probe}</body>"), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    command = [
+        browser,
+        *flags,
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+        (tmp_path / "probe.html").as_uri(),
+    ]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    widths = re.search(r"<title>([\d,]+)</title>", dom).group(1).split(",")
+    assert len(widths) == 16 and all(int(width) > 0 for width in widths)
 
 
 def test_model_text_is_escaped(full):
@@ -210,3 +237,15 @@ def test_print_table(capsys, monkeypatch, columns):
     assert "grpo-sft: +33.3 [" in shown and "grpo-sft_longer: -33.3 [" in shown
     assert "corpus: 4 of 10 pages kept" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= int(columns)
+
+
+def test_words_on_the_gain():
+    from quickstart_report import _gain
+
+    results = collected()
+    assert _gain(results)[0].endswith("is right on 2 that SFT's missed, and wrong on 1 that SFT had right.")
+    assert _gain(results)[1] == (
+        "Elicited: on 1 of the 2 gained, one of SFT's 2 samples was right already. New: on 1, none was."
+    )
+    results["gain"] = {"problems": 4, "elicited": 0, "new": 0, "lost": 1}
+    assert _gain(results)[1] == "Nothing was gained."
