@@ -65,7 +65,7 @@ TINY = GRPORun(
     init=None,
     instruction="",
     grpo=GRPOTraining(
-        loop=LoopConfig(steps=80, log_every=1, checkpoint_every=20),
+        loop=LoopConfig(steps=70, log_every=1, checkpoint_every=20),
         prompts_per_step=16,
         num_generations=8,
         max_completion_length=TINY_MODEL.max_new_tokens,

@@ -182,6 +182,9 @@ def _by_family(greedy: Mapping[str, Sequence[Answers]]) -> list[Picture]:
 # Training
 
 
+ACCURACY = "rewards/accuracy_reward/mean"  # what the grader gave, under a control too
+
+
 def _grpo_curves(out: Path) -> list[str | Picture]:
     """Curves of the run and of the controls that were trained with the same loop."""
     names = ("grpo", "random_reward", "shuffled_reward")
@@ -198,12 +201,7 @@ def _grpo_curves(out: Path) -> list[str | Picture]:
 
     flat = {"all the same reward": "frac_reward_zero_std", "of these, all right": "frac_all_right"}
     return [
-        *(
-            ["The reward of random rewards is the coin itself and says nothing about its answers."]
-            if MODELS["random_reward"] in metrics
-            else []
-        ),
-        overlay("Reward: mean over the step's completions, which are sampled", "reward", "reward"),
+        overlay("Share of the step's completions, which are sampled, that are right", ACCURACY, "right"),
         overlay("KL from the SFT model (k3 estimate), nats a token", "kl", "KL"),
         overlay("Entropy of the policy, nats a token", "entropy", "entropy"),
         overlay("Mean length of a completion, tokens", "completions/mean_length", "tokens"),

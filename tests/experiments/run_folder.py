@@ -85,7 +85,7 @@ def grpo_rows(rng: np.random.Generator, gain: float) -> list[dict]:
     return [
         {
             "step": step,
-            "reward": 0.4 + gain * step / 120 + 0.05 * rng.normal(),
+            "rewards/accuracy_reward/mean": 0.4 + gain * step / 120 + 0.05 * rng.normal(),
             "kl": 0.001 * step**0.7 + 0.002 * rng.random(),
             "entropy": 0.42 * math.exp(-step / 150) + 0.01 * rng.normal(),
             "completions/mean_length": 31 + 2 * rng.normal(),

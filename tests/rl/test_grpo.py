@@ -69,7 +69,9 @@ def make(config=TRAINING, mesh=None, **options) -> GRPO:
 
 
 def completion(length: int) -> Completion:
-    return Completion("x", np.arange(10, 10 + length, dtype=np.int32), np.full(length, -0.5, np.float32), "stop")
+    return Completion(
+        "x", np.arange(10, 10 + length, dtype=np.int32), np.full(length, -0.5, np.float32), "stop"
+    )
 
 
 def test_micro_batches_hold_every_completion_once():
@@ -80,9 +82,17 @@ def test_micro_batches_hold_every_completion_once():
     first, second = micro_batches(rollouts, rows=3)
     assert first["tokens"].shape == (3, 32) and second["tokens"].shape == (3, 64)
     assert first["tokens"][0, :4].tolist() == [1, 9, 10, 0]
-    assert first["mask"].sum(axis=1).tolist() == [1, 3, 7] and second["mask"].sum(axis=1).tolist() == [40, 0, 0]
+    assert first["mask"].sum(axis=1).tolist() == [1, 3, 7] and second["mask"].sum(axis=1).tolist() == [
+        40,
+        0,
+        0,
+    ]
     assert first["segment_ids"].sum(axis=1).tolist() == [3, 6, 9]
-    assert first["advantages"].tolist() == [0.5, 1.0, -0.5] and second["advantages"].tolist() == [-1.0, 0.0, 0.0]
+    assert first["advantages"].tolist() == [0.5, 1.0, -0.5] and second["advantages"].tolist() == [
+        -1.0,
+        0.0,
+        0.0,
+    ]
     for batch in (first, second):
         np.testing.assert_array_equal(batch["sampler_logps"], -0.5 * batch["mask"])
 
@@ -157,7 +167,12 @@ def test_controls_replace_the_rewards():
 
 def test_reward_metrics_tell_all_right_from_all_wrong():
     metrics = reward_metrics(np.array([[1, 1], [0, 0], [0, 0], [0, 1.0]]))
-    assert metrics == {"reward": 0.375, "reward_std": 0.125, "frac_reward_zero_std": 0.75, "frac_all_right": 0.25}
+    assert metrics == {
+        "reward": 0.375,
+        "reward_std": 0.125,
+        "frac_reward_zero_std": 0.75,
+        "frac_all_right": 0.25,
+    }
 
 
 def test_a_group_of_one_is_refused():
