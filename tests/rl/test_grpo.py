@@ -123,7 +123,7 @@ def test_micro_batches_change_nothing(rows):
 
 
 def test_it_learns_and_resumes_in_the_same_bits(tmp_path):
-    start = lambda: init_params(MODEL, 0, single_device_mesh())  # noqa: E731
+    start = lambda: init_params(MODEL, 0, single_device_mesh())
     longer = dataclasses.replace(TRAINING, loop=dataclasses.replace(TRAINING.loop, steps=12))
     whole = run_grpo(make(longer), start, tmp_path / "a")
     rewards = [row["reward"] for row in read_metrics(tmp_path / "a" / "metrics.jsonl")]

@@ -33,7 +33,7 @@ def run(folder, *, config=STEPS, die_at=None, change=update, stop=None):
             raise Killed
         return change(state, step)
 
-    start = lambda: {"x": jax.device_put(jnp.ones(3), TARGET["x"].sharding)}  # noqa: E731
+    start = lambda: {"x": jax.device_put(jnp.ones(3), TARGET["x"].sharding)}
     return run_loop(once, start, TARGET, config, folder, description="test", stop=stop)
 
 
