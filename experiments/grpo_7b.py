@@ -31,7 +31,7 @@ from dsm_jax.model.config import DEEPSEEK_MATH_7B, ModelConfig
 from dsm_jax.model.hf import Model, find_config, find_folder, load_hf, save_hf
 from dsm_jax.rl.grpo import GRPO, GRPOTraining, run_grpo
 from dsm_jax.rl.memory import require_memory
-from dsm_jax.run import open_run, read_metrics, write_json
+from dsm_jax.run import is_done, open_run, read_metrics, write_json
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.optimizer import OptimizerConfig
@@ -96,10 +96,14 @@ def main(config: GRPORun) -> None:
     model = model_shape(config, mesh)
     check(config, model)
     require_memory(config.grpo, model, mesh, remedy=REMEDY)
-    folder = find_folder(config.init) if config.init else None
-    # Another folder or another mesh makes no other run.
-    open_run(config.out, replace(config, out=Path(), cache=Path(), mesh=()))
-    train(config, model, mesh, folder or small_sft(SMALL[config.preset], config.cache.expanduser()))
+    start = find_folder(config.init) if config.init else small_sft_folder(config)
+    # Another folder or another mesh makes no other run; another recipe of the small model does.
+    recorded = config.init or start.name
+    open_run(config.out, replace(config, init=recorded, out=Path(), cache=Path(), mesh=()))
+    if not is_done(config.out):
+        if config.init is None:
+            train_small_sft(SMALL[config.preset], start)
+        train(config, model, mesh, start)
     results = collect(config.out)
     write_json(config.out / "results.json", results)
     print_results(results, config.out)
@@ -162,18 +166,21 @@ def load_vocabulary(folder: Path, model: ModelConfig) -> Tokenizer:
     return tokenizer
 
 
-def small_sft(small: SmallModel, cache: Path) -> Path:
-    """The folder of the small SFT model, trained on the first device when the cache has none of this recipe."""
-    recipe = hashlib.sha256(repr(small).encode()).hexdigest()[:8]
-    folder = cache / f"small-sft-{recipe}"
-    model = folder / "model"
-    if not (model / "config.json").exists():
-        mesh = single_device_mesh()
-        tokenizer = make_tokenizer(small, [], folder / "tokenizer", SMALL_SEED)
-        base = pretrain(small, [], tokenizer, mesh, folder / "pretrain", SMALL_SEED)
-        sft = finetune(small, base, tokenizer, mesh, folder / "sft", SMALL_SEED)
-        save_hf(Model(small.model, sft), model, folder / "tokenizer" / "tokenizer.model")
-    return model
+def small_sft_folder(config: GRPORun) -> Path:
+    """Where the cache keeps the small SFT model of this recipe."""
+    recipe = hashlib.sha256(repr(SMALL[config.preset]).encode()).hexdigest()[:8]
+    return config.cache.expanduser() / f"{config.preset}-sft-{recipe}"
+
+
+def train_small_sft(small: SmallModel, folder: Path) -> None:
+    """Makes `folder` a Hugging Face folder of the small SFT model, trained on the first device; once."""
+    if (folder / "config.json").exists():  # save_hf writes it last
+        return
+    mesh = single_device_mesh()
+    tokenizer = make_tokenizer(small, [], folder / "tokenizer", SMALL_SEED)
+    base = pretrain(small, [], tokenizer, mesh, folder / "pretrain", SMALL_SEED)
+    sft = finetune(small, base, tokenizer, mesh, folder / "sft", SMALL_SEED)
+    save_hf(Model(small.model, sft), folder, folder / "tokenizer" / "tokenizer.model")
 
 
 def collect(out: Path) -> dict[str, Any]:
