@@ -33,8 +33,6 @@ from dsm_jax.rl.grpo import GRPO, GRPOTraining, run_grpo
 from dsm_jax.rl.memory import require_memory
 from dsm_jax.run import is_done, open_run, read_metrics, write_json
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer
-from dsm_jax.train.loop import LoopConfig
-from dsm_jax.train.optimizer import OptimizerConfig
 
 INSTRUCT_7B = "deepseek-ai/deepseek-math-7b-instruct"
 SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL}  # what these presets start from without --init
@@ -64,28 +62,13 @@ TINY = GRPORun(
     preset="tiny",
     init=None,
     instruction="",
-    grpo=GRPOTraining(
-        loop=LoopConfig(steps=70, log_every=1, checkpoint_every=20),
-        prompts_per_step=16,
-        num_generations=8,
-        max_completion_length=TINY_MODEL.max_new_tokens,
-        optimizer=OptimizerConfig(peak_lr=1e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
-        micro_batch_rows=16,
-        slots=64,
-        remat="none",
-    ),
+    grpo=replace(TINY_MODEL.grpo, loop=replace(TINY_MODEL.grpo.loop, steps=70)),  # three minutes
     out=Path("runs/grpo_tiny"),
 )
 SMOKE = replace(
     TINY,
     preset="smoke",
-    grpo=replace(
-        TINY.grpo,
-        loop=LoopConfig(steps=4, log_every=1, checkpoint_every=1),
-        prompts_per_step=4,
-        num_generations=4,
-        max_completion_length=SMOKE_MODEL.max_new_tokens,
-    ),
+    grpo=SMOKE_MODEL.grpo,
     out=Path("runs/grpo_smoke"),
 )
 PRESETS = {config.preset: config for config in (PAPER, TINY, SMOKE)}
@@ -168,7 +151,8 @@ def load_vocabulary(folder: Path, model: ModelConfig) -> Tokenizer:
 
 def small_sft_folder(config: GRPORun) -> Path:
     """Where the cache keeps the small SFT model of this recipe."""
-    recipe = hashlib.sha256(repr(SMALL[config.preset]).encode()).hexdigest()[:8]
+    small = replace(SMALL[config.preset], grpo=GRPOTraining())  # GRPO's numbers do not change the SFT model
+    recipe = hashlib.sha256(repr(small).encode()).hexdigest()[:8]
     return config.cache.expanduser() / f"{config.preset}-sft-{recipe}"
 
 

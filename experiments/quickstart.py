@@ -42,12 +42,10 @@ from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.export import read_corpus
 from dsm_jax.mine.pipeline import mine
 from dsm_jax.model.decoder import Params
-from dsm_jax.rl.grpo import GRPO, GRPOTraining, run_grpo
+from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
 from dsm_jax.run import open_run, read_json, write_json
 from dsm_jax.sample.sampler import Sampler
-from dsm_jax.train.loop import LoopConfig
-from dsm_jax.train.optimizer import OptimizerConfig
 
 PLANTED = 20  # held-out problems put into crawled pages, to see that decontamination finds them
 
@@ -69,7 +67,6 @@ class Quickstart:
     preset: str
     mine: MineConfig
     small: SmallModel
-    grpo: GRPOTraining
     evaluation: Evaluation = Evaluation()
     out: Path = Path("runs/quickstart")  # the run's folder
     stage: Literal["all", "mine"] = "all"  # mine: stop when the corpus is there
@@ -85,29 +82,12 @@ DEMO = Quickstart(
     preset="demo",
     mine=MINE["quickstart"],
     small=TINY_MODEL,
-    grpo=GRPOTraining(
-        loop=LoopConfig(steps=160, log_every=1, checkpoint_every=20),
-        prompts_per_step=16,
-        num_generations=8,
-        max_completion_length=TINY_MODEL.max_new_tokens,
-        optimizer=OptimizerConfig(peak_lr=1e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
-        micro_batch_rows=16,
-        slots=64,
-        remat="none",
-    ),
 )
 SMOKE = replace(
     DEMO,
     preset="smoke",
     mine=MINE["smoke"],
     small=SMOKE_MODEL,
-    grpo=replace(
-        DEMO.grpo,
-        loop=LoopConfig(steps=4, log_every=1, checkpoint_every=1),
-        prompts_per_step=4,
-        num_generations=4,
-        max_completion_length=SMOKE_MODEL.max_new_tokens,
-    ),
     evaluation=Evaluation(problems=32, sampled_problems=8, samples=4),
     out=Path("runs/smoke"),
 )
@@ -142,7 +122,7 @@ def check(config: Quickstart) -> Mesh:
     rows = {
         "--small.pretrain.batch-size": config.small.pretrain.batch_size,
         "--small.sft.batch-size": config.small.sft.batch_size,
-        "--grpo.micro-batch-rows": config.grpo.micro_batch_rows,
+        "--small.grpo.micro-batch-rows": config.small.grpo.micro_batch_rows,
     }
     for option, count in rows.items():
         if count % batch_shards(mesh):
@@ -190,7 +170,7 @@ class Training:
         self.mesh = mesh
         with phase("tokenise"):
             self.tokenizer = make_tokenizer(self.small, corpus, config.out / "tokenizer", config.rng_seed)
-        self.sampler = Sampler(self.small.model, self.tokenizer, self.mesh, slots=self.small.slots)
+        self.sampler = Sampler(self.small.model, self.tokenizer, self.mesh, slots=self.small.grpo.slots)
         self.problems = held_out(self.small, config.evaluation.problems)
 
     def run(self, funnel: dict[str, Any]) -> dict[str, Any]:
@@ -214,13 +194,15 @@ class Training:
         if config.full:
             models |= {name: self.grpo(name, sft) for name in ("random_reward", "shuffled_reward")}
             with self.phase("sft_longer"):
-                models["sft_longer"] = tune(base=sft, folder=out / "sft_longer", steps=config.grpo.loop.steps)
+                models["sft_longer"] = tune(
+                    base=sft, folder=out / "sft_longer", steps=config.small.grpo.loop.steps
+                )
         return models
 
     def grpo(self, name: str, params: Params) -> Params:
         """GRPO from `params` with the true rewards, or with those of the control `name`."""
 
-        config, rng_seed = self.config.grpo, self.config.rng_seed
+        config, rng_seed = self.small.grpo, self.config.rng_seed
         fresh = questions(self.small, "grpo", rng_seed)
         grpo = GRPO(
             config,
@@ -240,7 +222,10 @@ class Training:
 
         config, folder = self.config.evaluation, self.config.out / "eval" / name
         ask = partial(
-            answer_problems, self.sampler, prompt=prompt_text, max_new_tokens=self.small.max_new_tokens
+            answer_problems,
+            self.sampler,
+            prompt=prompt_text,
+            max_new_tokens=self.small.grpo.max_completion_length,
         )
         with self.phase("evaluate"):
             self.sampler.load(params)

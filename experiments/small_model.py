@@ -1,4 +1,5 @@
-"""The small model that quickstart.py and grpo_7b.py --preset tiny start from: tokenizer, pretraining, SFT.
+"""The small model that quickstart.py and grpo_7b.py --preset tiny start from: tokenizer, pretraining, SFT;
+and the numbers of its GRPO.
 
 The 7B's own code path at 1M parameters. Pretraining mixes plain equations (drills), questions without their
 solutions, and a corpus where there is one; SFT trains on a fixed set of worked solutions and stops at a stated
@@ -22,6 +23,7 @@ from dsm_jax.data.sft import sft_windows
 from dsm_jax.evaluate.grader import grade, is_boxed
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params, init_params
+from dsm_jax.rl.grpo import GRPOTraining
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
 from dsm_jax.train.lm import LMTraining, train_lm
@@ -37,7 +39,7 @@ CORPUS_SHARE_FOR_TOKENIZER = 0.1  # of the corpus texts; the problems decide mos
 
 @dataclass(frozen=True)
 class SmallModel:
-    """Problems, model and training of the small model."""
+    """Problems, model and training of the small model, GRPO included."""
 
     families: tuple[str, ...]  # of problems.FAMILIES
     levels: tuple[int, ...]
@@ -51,13 +53,12 @@ class SmallModel:
     sft_stop: float  # SFT ends when greedy accuracy on sft_checks training problems reaches this share ..
     sft_boxed: float  # .. and this share of the answers ends in a box
     sft_checks: int
-    max_new_tokens: int  # longest answer, in tokens
-    slots: int  # rows decoded at once
+    grpo: GRPOTraining
 
 
 TINY_MODEL = SmallModel(
     families=("chains", "calculations", "equations", "rates"),
-    levels=(1, 2),
+    levels=(1,),
     model=TINY,
     pretrain=LMTraining(
         loop=LoopConfig(steps=2_800, log_every=50, checkpoint_every=700),
@@ -78,8 +79,16 @@ TINY_MODEL = SmallModel(
     sft_stop=0.34,
     sft_boxed=0.97,
     sft_checks=500,
-    max_new_tokens=72,
-    slots=64,
+    grpo=GRPOTraining(
+        loop=LoopConfig(steps=160, log_every=1, checkpoint_every=20),
+        prompts_per_step=16,
+        num_generations=8,
+        max_completion_length=72,
+        optimizer=OptimizerConfig(peak_lr=1e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
+        micro_batch_rows=16,
+        slots=64,
+        remat="none",
+    ),
 )
 
 SMOKE_MODEL = replace(
@@ -94,7 +103,13 @@ SMOKE_MODEL = replace(
     sft=replace(TINY_MODEL.sft, loop=LoopConfig(steps=40, log_every=10, checkpoint_every=10, stop_every=20)),
     sft_problems=300,
     sft_checks=32,
-    max_new_tokens=32,
+    grpo=replace(
+        TINY_MODEL.grpo,
+        loop=LoopConfig(steps=4, log_every=1, checkpoint_every=1),
+        prompts_per_step=4,
+        num_generations=4,
+        max_completion_length=32,
+    ),
 )
 
 
@@ -190,13 +205,13 @@ class StopRule:
     def __init__(self, config: SmallModel, tokenizer: Tokenizer, mesh: Mesh, rng_seed: int):
         self.config = config
         self.problems = questions(config, "sft_check", rng_seed).distinct(config.sft_checks)
-        self.sampler = Sampler(config.model, tokenizer, mesh, slots=config.slots)
+        self.sampler = Sampler(config.model, tokenizer, mesh, slots=config.grpo.slots)
 
     def __call__(self, state: TrainState, step: int) -> tuple[bool, dict[str, float]]:
         self.sampler.load(state.params)
         answers = self.sampler.generate(
             [prompt_text(problem.question) for problem in self.problems],
-            max_new_tokens=self.config.max_new_tokens,
+            max_new_tokens=self.config.grpo.max_completion_length,
             temperature=0.0,
         )
         right = np.mean(

@@ -77,7 +77,8 @@ def answer_problems(
         rows = [_graded(problem, row) for problem, row in zip(problems, completions, strict=True)]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
-    return [Answers(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # splitlines() would also split inside answers
+    return [Answers(**json.loads(line)) for line in lines]
 
 
 def _graded(problem: Problem, completions: Sequence[Completion]) -> Answers:

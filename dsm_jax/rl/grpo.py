@@ -93,10 +93,12 @@ class GRPOState(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """One step's rollout: questions [N], completions [N][G], rewards [N, G] and advantages [N, G]."""
+    """One step's rollout: questions [N], completions [N][G], and [N, G] each: what the reward function gave, the
+    rewards used (others under a control), their advantages."""
 
     questions: list[Any]
     completions: list[list[Completion]]
+    graded: np.ndarray
     rewards: np.ndarray
     advantages: np.ndarray
 
@@ -149,16 +151,16 @@ class GRPO:
             seed=self.rng_seed,
             prompt_ids=[step * config.prompts_per_step + i for i in range(len(questions))],
         )
-        rewards = self._rewards(questions, completions, step)
-        return Sampled(questions, completions, rewards, np.asarray(outcome_advantages(rewards)))
+        graded = self._graded(questions, completions)
+        rewards = self.control(graded, rng_seed=self.rng_seed, step=step) if self.control else graded
+        return Sampled(questions, completions, graded, rewards, np.asarray(outcome_advantages(rewards)))
 
-    def _rewards(self, questions: list, completions: list[list[Completion]], step: int) -> np.ndarray:
+    def _graded(self, questions: list, completions: list[list[Completion]]) -> np.ndarray:
         group = self.config.num_generations
         prompts = [question.question for question in questions for _ in range(group)]
         answers = [question.answer for question in questions for _ in range(group)]
         texts = [completion.text for row in completions for completion in row]
-        rewards = call_reward(self.reward, prompts, texts, {"answer": answers}).reshape(-1, group)
-        return self.control(rewards, rng_seed=self.rng_seed, step=step) if self.control else rewards
+        return call_reward(self.reward, prompts, texts, {"answer": answers}).reshape(-1, group)
 
     def update(self, state: GRPOState, sampled: Sampled) -> tuple[GRPOState, dict[str, float]]:
         """One optimiser update from a rollout: gradients summed over micro-batches sorted by length."""
@@ -193,9 +195,9 @@ class GRPO:
         state, metrics = self.update(state, sampled)
         seconds = {"seconds/rollout": sampled_at - began, "seconds/update": time.monotonic() - sampled_at}
         write_text(folder / "completions" / f"{step:06d}.jsonl", _jsonl(_rows(sampled)))
-        return state, metrics | reward_metrics(sampled.rewards) | length_metrics(
-            sampled.completions
-        ) | seconds
+        metrics |= reward_metrics(sampled.rewards) | length_metrics(sampled.completions)
+        name = getattr(self.reward, "__name__", type(self.reward).__name__)
+        return state, metrics | {f"rewards/{name}/mean": float(sampled.graded.mean())} | seconds
 
 
 def run_grpo(grpo: GRPO, start: Callable[[], Params], folder: Path, *, description: str = "GRPO") -> Params:

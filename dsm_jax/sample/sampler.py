@@ -86,6 +86,7 @@ class Sampler:
 
     def load(self, params: Params) -> None:
         """Takes new parameters: one jitted cast and reshard from the training layout."""
+        self._params = None  # the old copy goes before the new one comes
         with jax.set_mesh(self.mesh):
             self._params = self._load(params)
 

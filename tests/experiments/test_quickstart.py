@@ -59,7 +59,7 @@ def write_seed(path: Path, rows: list[dict[str, str]]) -> Path:
         (("--mesh", "fsdp=3"), "--mesh fsdp=3: does not divide the 8 devices"),
         (("--mesh", "modle=8"), "no axis 'modle'"),
         (("--mesh",), "--small.pretrain.batch-size 4 does not divide over the 8 devices"),
-        (("--mesh", "tensor=8", "--grpo.num-generations", "1"), "num_generations is 1"),
+        (("--mesh", "tensor=8", "--small.grpo.num-generations", "1"), "num_generations is 1"),
         (("--seed", "seed.jsonl"), "--seed is for --warc"),
         (("--evaluation.sampled-problems", "99"), "more than --evaluation.problems"),
     ],
