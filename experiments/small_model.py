@@ -80,11 +80,11 @@ TINY_MODEL = SmallModel(
     sft_boxed=0.97,
     sft_checks=500,
     grpo=GRPOTraining(
-        loop=LoopConfig(steps=160, log_every=1, checkpoint_every=20),
+        loop=LoopConfig(steps=200, log_every=1, checkpoint_every=20),
         prompts_per_step=16,
         num_generations=8,
         max_completion_length=72,
-        optimizer=OptimizerConfig(peak_lr=1e-4, warmup_steps=5, schedule="constant", weight_decay=0.0),
+        optimizer=OptimizerConfig(peak_lr=2e-4, warmup_steps=5, schedule="cosine", weight_decay=0.0),
         micro_batch_rows=16,
         slots=64,
         remat="none",
