@@ -102,6 +102,9 @@ def main(config: Quickstart) -> None:
     with phase("mine"):
         funnel, corpus = run_mining(config)
     if config.stage == "mine":
+        print(
+            f"{funnel['pages_kept']} of {funnel['pages_in']} pages kept: {config.out / 'mine'}/corpus, scores.jsonl.gz"
+        )
         return
     results = Training(config, corpus, mesh, phase).run(funnel)
     write_json(config.out / "results.json", results)
