@@ -2,7 +2,7 @@
 
 Axes: `data` (replicas), `fsdp` (parameters sharded, batch too), `tensor` (heads, feed-forward and vocabulary
 sharded). All are explicit: a wrong layout is an error when the program is traced, on fake CPU devices too.
-Left out on purpose: pipeline and expert parallelism, several slices.
+Left out on purpose: pipeline and expert parallelism, several slices, several processes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BATCH = ("data", "fsdp")  # mesh axes over which rows of a batch are spread
 
 @dataclass(frozen=True)
 class Rules:
-    """Logical axis of a parameter -> mesh axis. Axes not named here are not sharded."""
+    """Logical axis of a parameter -> mesh axis, or None. An axis of a parameter without a name is not sharded."""
 
     embed: str | None = "fsdp"
     kv_heads: str | None = "tensor"
@@ -32,7 +32,7 @@ class Rules:
 
     def spec(self, axes: Sequence[str | None]) -> P:
         """PartitionSpec of a parameter with these logical axes."""
-        return P(*(getattr(self, axis, None) if axis else None for axis in axes))
+        return P(*(getattr(self, axis) if axis else None for axis in axes))
 
 
 def parse_mesh(items: Sequence[str] = (), devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -41,6 +41,8 @@ def parse_mesh(items: Sequence[str] = (), devices: Sequence[jax.Device] | None =
     Nothing named: every device on fsdp. One axis may be -1: it takes the devices that are left.
     Raises UserError for an unknown axis, a size that is no number, or sizes that do not use every device.
     """
+    if jax.process_count() > 1:
+        raise UserError(f"{jax.process_count()} processes: only one is supported; start one for all devices")
     devices = list(devices if devices is not None else jax.devices())
     sizes = _parse_sizes([part for item in items for part in item.split(",") if part])
     if not sizes:

@@ -10,6 +10,7 @@ corpus (mine/), every stage's metrics and checkpoints, and the answers of every 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,15 +37,18 @@ from dsm_jax.cli import run_script
 from dsm_jax.data.prompts import problem_batch, prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.harness import Answers, answer_problems
-from dsm_jax.mesh import batch_shards, parse_mesh
+from dsm_jax.mesh import batch_shards, parse_mesh, single_device_mesh
 from dsm_jax.mine.config import PRESETS as MINE
 from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.export import read_corpus
 from dsm_jax.mine.pipeline import mine
+from dsm_jax.mine.read import check_warcs
+from dsm_jax.mine.seed import read_seed
 from dsm_jax.model.decoder import Params
 from dsm_jax.rl.grpo import GRPO, run_grpo
+from dsm_jax.rl.memory import check_mesh
 from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
-from dsm_jax.run import open_run, read_json, write_json
+from dsm_jax.run import DONE, is_done, open_run, read_json, write_json
 from dsm_jax.sample.sampler import Sampler
 
 PLANTED = 20  # held-out problems put into crawled pages, to see that decontamination finds them
@@ -58,6 +62,15 @@ class Evaluation:
     sampled_problems: int = 250  # answered `samples` times, for maj@k and pass@k
     samples: int = 8  # k
     temperature: float = 0.7  # of those samples; the paper's for its maj@K and pass@K figures
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sampled_problems <= self.problems:
+            raise UserError(
+                f"--evaluation.sampled-problems is {self.sampled_problems}; it must be from 1 to --evaluation.problems, "
+                f"{self.problems}"
+            )
+        if self.samples < 1 or not self.temperature > 0:
+            raise UserError("--evaluation.samples must be at least 1, --evaluation.temperature above 0")
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class Quickstart:
     warc: tuple[Path, ...] = ()  # WARC files to mine; none: the documentation of the installed packages
     seed: Path | None = None  # JSONL of {text} or {url}: the mathematical seed for --warc
     full: bool = False  # also train the controls, with as many steps as GRPO
-    mesh: tuple[str, ...] = ()  # such as fsdp=2,tensor=2; bare or left out: every device on fsdp
+    mesh: tuple[str, ...] = ()  # such as fsdp=2,tensor=2; bare or left out: the first device alone
     workers: int = 0  # Grain worker processes of the mining stage; the bytes are the same
     rng_seed: int = 0  # of everything random
 
@@ -91,6 +104,7 @@ SMOKE = replace(
     evaluation=Evaluation(problems=32, sampled_problems=8, samples=4),
     out=Path("runs/smoke"),
 )
+CONTROLS = {"random_reward": random_rewards, "shuffled_reward": shuffled_rewards}
 PRESETS = {config.preset: config for config in (DEMO, SMOKE)}
 
 
@@ -119,9 +133,15 @@ def check(config: Quickstart) -> Mesh:
         raise UserError(
             "--seed is for --warc: the package documentation has its own seed; give both or neither"
         )
-    if config.evaluation.sampled_problems > config.evaluation.problems:
-        raise UserError("--evaluation.sampled-problems is more than --evaluation.problems; give fewer")
-    mesh = parse_mesh(config.mesh)
+    if config.warc and not config.seed:
+        raise UserError("--warc needs --seed FILE: JSONL rows {text} or {url} of mathematical pages")
+    if not 0 <= config.rng_seed < 2**31:
+        raise UserError(f"--rng-seed {config.rng_seed}: must be from 0 to 2147483647")
+    if config.seed:
+        check_warcs(config.warc)
+        read_seed(config.seed)
+    held_out(config.small, config.evaluation.problems)
+    mesh = parse_mesh(config.mesh) if config.mesh else single_device_mesh()
     rows = {
         "--small.pretrain.batch-size": config.small.pretrain.batch_size,
         "--small.sft.batch-size": config.small.sft.batch_size,
@@ -133,12 +153,13 @@ def check(config: Quickstart) -> Mesh:
                 f"{option} {count} does not divide over the {batch_shards(mesh)} devices of data x fsdp: change it, or "
                 "give --mesh with more devices on tensor"
             )
+    check_mesh(config.small.grpo, config.small.model, mesh)
     return mesh
 
 
 @contextmanager
 def timed(path: Path, phase: str) -> Iterator[None]:
-    """Adds the block's seconds to the phase's in `path`, over restarts too."""
+    """Adds the block's seconds to the phase's in `path`, over restarts too; a `kill -9` loses its block's."""
     start = time.monotonic()
     try:
         yield
@@ -178,7 +199,6 @@ class Training:
 
     def run(self, funnel: dict[str, Any]) -> dict[str, Any]:
         """Trains and evaluates every model; the content of results.json."""
-
         models = self.train()
         answers = {name: self.evaluate(name, params) for name, params in models.items()}
         seconds = read_json(self.config.out / "seconds.json")
@@ -186,25 +206,31 @@ class Training:
 
     def train(self) -> dict[str, Params]:
         """Parameters by model: base, sft, grpo, and the controls where they are asked for."""
-
         config, out, rng_seed = self.config, self.config.out, self.config.rng_seed
         with self.phase("pretrain"):
             base = pretrain(self.small, self.corpus, self.tokenizer, self.mesh, out / "pretrain", rng_seed)
         tune = partial(finetune, self.small, tokenizer=self.tokenizer, mesh=self.mesh, rng_seed=rng_seed)
         with self.phase("sft"):
             sft = tune(base=base, folder=out / "sft")
+        ended = read_json(out / "sft" / DONE)
+        if not ended["stopped"]:
+            print(f"warning: SFT ended after {ended['step']} steps below its stop rule", file=sys.stderr)
         models = {"base": base, "sft": sft, "grpo": self.grpo("grpo", sft)}
-        if config.full:
-            models |= {name: self.grpo(name, sft) for name in ("random_reward", "shuffled_reward")}
+        for name in CONTROLS:
+            if config.full or is_done(out / name):  # a finished run keeps its controls without --full too
+                models[name] = self.grpo(name, sft)
+        if config.full or is_done(out / "sft_longer"):
             with self.phase("sft_longer"):
                 models["sft_longer"] = tune(
-                    base=sft, folder=out / "sft_longer", steps=config.small.grpo.loop.steps
+                    base=sft,
+                    folder=out / "sft_longer",
+                    steps=config.small.grpo.loop.steps,
+                    skip=ended["step"],
                 )
         return models
 
     def grpo(self, name: str, params: Params) -> Params:
         """GRPO from `params` with the true rewards, or with those of the control `name`."""
-
         config, rng_seed = self.small.grpo, self.config.rng_seed
         fresh = questions(self.small, "grpo", rng_seed)
         grpo = GRPO(
@@ -214,7 +240,7 @@ class Training:
             self.mesh,
             questions=lambda step: problem_batch(fresh, step, config.prompts_per_step),
             prompt=prompt_text,
-            control={"random_reward": random_rewards, "shuffled_reward": shuffled_rewards}.get(name),
+            control=CONTROLS.get(name),
             rng_seed=rng_seed,
         )
         with self.phase(name):
@@ -222,7 +248,6 @@ class Training:
 
     def evaluate(self, name: str, params: Params) -> dict[str, list[Answers]]:
         """The model's answers on held-out problems: `greedy`, and `sampled` for SFT and GRPO."""
-
         config, folder = self.config.evaluation, self.config.out / "eval" / name
         ask = partial(
             answer_problems,

@@ -18,7 +18,7 @@ from dsm_jax.evaluate.harness import Answers, accuracy_by
 from dsm_jax.evaluate.report import Section, Table, write_report
 from dsm_jax.evaluate.scores import Interval
 from dsm_jax.model.config import ModelConfig, param_count
-from dsm_jax.run import read_json, read_metrics
+from dsm_jax.run import DONE, read_json, read_metrics
 
 CONTROLS = {
     "random_reward": "random rewards",
@@ -68,7 +68,7 @@ def _lead(results: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         f"{results['seconds']['total'] / 60:.1f} minutes: {corpus['pages_in']:,} pages were mined down to "
         f"{corpus['pages_kept']:,}, a tokenizer and a base model trained on them and on problem text, then "
         f"SFT on {config['small']['sft_problems']:,} worked solutions and "
-        f"{config['grpo']['loop']['steps']:,} steps of GRPO. "
+        f"{config['small']['grpo']['loop']['steps']:,} steps of GRPO. "
         f"On {sft['n']:,} held-out problems SFT answers {sft['value']:.1%} right and GRPO "
         f"{grpo['value']:.1%}. " + " ".join(verdict(name, paired[name]) for name in told)
     )
@@ -246,8 +246,9 @@ def _losses(out: Path, small: Mapping[str, Any]) -> list[str | Picture]:
     checks = {"greedy": "check/greedy", "ends in a box": "check/boxed"}
     rule = (
         f"SFT stops at {small['sft_stop']:.0%} greedy accuracy with {small['sft_boxed']:.0%} of the answers "
-        f"in a box, on {small['sft_checks']:,} training problems that it does not see. It ran {steps:,} of "
-        f"at most {small['sft']['loop']['steps']:,} steps."
+        f"in a box, on {small['sft_checks']:,} problems whose forms are solved nowhere in training. It ran "
+        f"{steps:,} of at most {small['sft']['loop']['steps']:,} steps"
+        + ("." if read_json(out / "sft" / DONE)["stopped"] else " and did not get there.")
     )
     parts: list[str | Picture] = [
         curves(
@@ -273,7 +274,7 @@ def _seconds(seconds: Mapping[str, float]) -> Picture:
 
 
 def _configuration(config: Mapping[str, Any]) -> Table:
-    small, grpo, mine = config["small"], config["grpo"], config["mine"]
+    small, grpo, mine = config["small"], config["small"]["grpo"], config["mine"]
     model, classifier = small["model"], mine["classifier"]
     rows = {
         "run": f"preset {config['preset']}, random seed {config['rng_seed']}",

@@ -20,6 +20,7 @@ from dsm_jax.data.mixture import Mixture, Source
 from dsm_jax.data.problems import Problem, ProblemSet, drill
 from dsm_jax.data.prompts import prompt_text
 from dsm_jax.data.sft import sft_windows
+from dsm_jax.errors import UserError
 from dsm_jax.evaluate.grader import grade, is_boxed
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params, init_params
@@ -28,13 +29,17 @@ from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
 from dsm_jax.train.lm import LMTraining, train_lm
 from dsm_jax.train.loop import LoopConfig
-from dsm_jax.train.optimizer import OptimizerConfig
+from dsm_jax.train.optimizer import OptimizerConfig, make_schedule
 from dsm_jax.train.step import TrainState
 
 SYMBOLS = ("\\boxed{", "}", "+", "-", "*", "/", "=", "(", ")", ".", ",", "?", "%", "User: ", "\n\nAssistant:")
 DRILLS_PER_DOCUMENT = 12
 QUESTIONS_PER_DOCUMENT = 3
 CORPUS_SHARE_FOR_TOKENIZER = 0.1  # of the corpus texts; the problems decide most of 512 pieces
+
+
+# The split of problems that each use draws from: what GRPO asks, and SFT's stop rule, is solved nowhere.
+USES = {"tokenizer": "train", "pretrain": "train", "sft": "train", "sft_check": "rl", "grpo": "rl"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,27 @@ class SmallModel:
     sft_boxed: float  # .. and this share of the answers ends in a box
     sft_checks: int
     grpo: GRPOTraining
+
+    def __post_init__(self) -> None:
+        for name in ("sft_problems", "sft_checks"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"--small.{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1"
+                )
+        weights = (self.drill_weight, self.question_weight, self.corpus_weight)
+        if min(weights) < 0 or not sum(weights[:2]) > 0:
+            raise UserError(
+                "--small.*-weight: none may be negative, and drills or questions must have a share"
+            )
+        longest = max(self.pretrain.window, self.sft.window, 2 * self.grpo.max_completion_length)
+        if longest > self.model.max_seq_len:
+            raise UserError(
+                f"--small.model.max-seq-len {self.model.max_seq_len} is less than {longest}, the longest window or twice "
+                "the longest completion: give more"
+            )
+        for training in (self.pretrain, self.sft, self.grpo):
+            make_schedule(training.optimizer, training.loop.steps)
+        ProblemSet("train", self.families, self.levels)
 
 
 TINY_MODEL = SmallModel(
@@ -94,7 +120,6 @@ TINY_MODEL = SmallModel(
 SMOKE_MODEL = replace(
     TINY_MODEL,
     model=SMOKE,
-    levels=(1,),
     pretrain=replace(
         TINY_MODEL.pretrain,
         loop=LoopConfig(steps=40, log_every=10, checkpoint_every=10),
@@ -106,6 +131,7 @@ SMOKE_MODEL = replace(
     grpo=replace(
         TINY_MODEL.grpo,
         loop=LoopConfig(steps=4, log_every=1, checkpoint_every=1),
+        optimizer=replace(TINY_MODEL.grpo.optimizer, warmup_steps=1),
         prompts_per_step=4,
         num_generations=4,
         max_completion_length=32,
@@ -114,11 +140,9 @@ SMOKE_MODEL = replace(
 
 
 def questions(config: SmallModel, use: str, rng_seed: int) -> ProblemSet:
-    """The training problems of one use; each use draws from a stream of its own."""
-    streams = ("tokenizer", "pretrain", "sft", "sft_check", "grpo")
-    return ProblemSet(
-        "train", config.families, config.levels, seed=len(streams) * rng_seed + streams.index(use)
-    )
+    """The problems of one use, in a stream of its own."""
+    seed = len(USES) * rng_seed + list(USES).index(use)
+    return ProblemSet(USES[use], config.families, config.levels, seed=seed)
 
 
 def held_out(config: SmallModel, count: int) -> list[Problem]:
@@ -179,8 +203,12 @@ def finetune(
     rng_seed: int,
     *,
     steps: int | None = None,
+    skip: int = 0,
 ) -> Params:
-    """SFT on the fixed set: to the stop rule, or for exactly `steps` updates where they are given."""
+    """SFT on the fixed set: to the stop rule, or for exactly `steps` updates where they are given.
+
+    skip: batches of the set that `base` has seen already. The optimiser starts anew.
+    """
     training, problems = config.sft, questions(config, "sft", rng_seed)
     pairs = [(p.question, p.solution) for p in (problems[i] for i in range(config.sft_problems))]
     windows = sft_windows(pairs, tokenizer, training.window).windows
@@ -191,7 +219,7 @@ def finetune(
         training,
         config.model,
         mesh,
-        batch=mixture.batch,
+        batch=lambda step: mixture.batch(skip + step),
         start=lambda: base,
         folder=folder,
         description="SFT",
@@ -200,7 +228,7 @@ def finetune(
 
 
 class StopRule:
-    """SFT's end: greedy accuracy and boxed answers on problems of the training split that SFT does not see."""
+    """SFT's end: greedy accuracy and boxed answers on problems whose forms are solved nowhere in training."""
 
     def __init__(self, config: SmallModel, tokenizer: Tokenizer, mesh: Mesh, rng_seed: int):
         self.config = config

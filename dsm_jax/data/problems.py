@@ -1,9 +1,9 @@
 """The math problem generator: seeded, endless, exact, in English and Chinese; no files and no device.
 
-`ProblemSet("train", seed=0)[i]` is a pure function of its configuration and of i. The test split holds a
-fifth of all problems, chosen by a hash of a problem's bare mathematics: held-out problems are disjoint by
-construction from training problems and drills of every seed, level, language and wording. Left out on
-purpose: proofs, geometry, irrational answers; benchmarks are read elsewhere.
+`ProblemSet("train", seed=0)[i]` is a pure function of its configuration and of i. A hash of a problem's bare
+mathematics gives its split: "test" holds a fifth, "rl" (whose solutions are never trained on) a fifth, "train"
+the rest and all drills. So the splits are disjoint by construction over every seed, level, language and wording.
+Left out on purpose: proofs, geometry, irrational answers; benchmarks are read elsewhere.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ from dsm_jax.data.families import FACTOR, FAMILIES, LEVELS, OPERAND, RESULT, Dra
 from dsm_jax.data.wordings import CLOSING, ITEMS, LANGUAGES, NAMES, QUESTIONS, STORIES
 from dsm_jax.errors import UserError
 
-__all__ = ["FAMILIES", "LANGUAGES", "LEVELS", "Problem", "ProblemSet", "Step", "drill", "is_test"]
+__all__ = ["FAMILIES", "LANGUAGES", "LEVELS", "Problem", "ProblemSet", "Step", "drill", "split_of"]
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "rl", "test")
 PATIENCE = 3000  # draws in a row without a new problem: then the space counts as exhausted
 
 
@@ -47,7 +47,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """An endless random-access set of problems ("train" or "test"), families and levels mixed evenly."""
+    """An endless random-access set of problems of one split, families and levels mixed evenly."""
 
     split: str
     families: tuple[str, ...] = FAMILIES
@@ -67,7 +67,7 @@ class ProblemSet:
             raise IndexError(f"problem index {index}: the set is endless, count from 0")
         rng = random.Random(f"problem {self.seed} {self.split} {index}")
         family, level = rng.choice(self.families), rng.choice(self.levels)
-        draft = _draw_split(family, level, rng, test=self.split == "test")
+        draft = _draw_split(family, level, rng, self.split)
         return _tell(draft, family, level, self.language, rng)
 
     def distinct(self, count: int) -> list[Problem]:
@@ -89,17 +89,17 @@ class ProblemSet:
         return list(found.values())
 
 
-def is_test(form: str) -> bool:
-    """Whether a problem with this bare mathematics is held out: a fifth of all forms, by sha256."""
-    return hashlib.sha256(form.encode()).digest()[0] % 5 == 0
+def split_of(form: str) -> str:
+    """The split of every problem with this bare mathematics, by sha256: a fifth test, a fifth rl, the rest train."""
+    return ("test", "rl", "train", "train", "train")[hashlib.sha256(form.encode()).digest()[0] % 5]
 
 
 def drill(
     seed: int, index: int, *, families: tuple[str, ...] = FAMILIES, levels: tuple[int, ...] = LEVELS
 ) -> str:
-    """Plain equations for pretraining: a line ("23+18=41"), or the equations of one training problem.
+    """Plain equations for pretraining: a line ("23+18=41"), or the equations of one "train" problem.
 
-    A pure function of its arguments, without a newline at the end; never contains a held-out problem.
+    A pure function of its arguments, without a newline at the end; never contains a problem of the other splits.
     """
     _check("families", families, FAMILIES)
     _check("levels", levels, LEVELS)
@@ -107,7 +107,7 @@ def drill(
     level = rng.choice(levels)
     if rng.random() < 0.5:
         return _table_line(level, rng)
-    draft = _draw_split(rng.choice(families), level, rng, test=False)
+    draft = _draw_split(rng.choice(families), level, rng, "train")
     lines = [step.text for step in draft.steps]
     if draft.wording == "equation":
         lines = [draft.form, *lines, f"x={draft.answer}"]
@@ -132,10 +132,10 @@ def _table_line(level: int, rng: random.Random) -> str:
     )
 
 
-def _draw_split(family: str, level: int, rng: random.Random, *, test: bool) -> Draft:
+def _draw_split(family: str, level: int, rng: random.Random, split: str) -> Draft:
     while True:
         draft = draw(family, level, rng)
-        if is_test(draft.form) == test:
+        if split_of(draft.form) == split:
             return draft
 
 

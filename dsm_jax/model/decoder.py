@@ -12,7 +12,7 @@ fsdp where it is used, and stays split over tensor. Left out on purpose: dropout
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from dsm_jax.model.attention import cached_attention, packed_attention
 from dsm_jax.model.config import ModelConfig
 
 Params = Any  # nested dict of arrays, as nnx.to_pure_dict gives it
-REMAT = {"none": None, "full": jax.checkpoint_policies.nothing_saveable}
+Remat = Literal["none", "full"]  # none keeps every activation for the backward pass, full recomputes all
 
 
 class LayerCache(NamedTuple):
@@ -40,9 +40,11 @@ def _weight(rngs: nnx.Rngs, config: ModelConfig, shape: tuple[int, ...], axes: t
 
 
 def _gather(weight: nnx.Param, dtype: jnp.dtype) -> jax.Array:
-    """The weight in the compute dtype, whole along fsdp, still split along tensor."""
-    spec = Rules(embed=None).spec(weight.axes)
-    return reshard(weight.get_value().astype(dtype), spec)
+    """The weight in the compute dtype, whole along fsdp, still split along tensor.
+
+    Cast after the reshard, so that its gradient is summed over devices in the stored dtype, not in bf16.
+    """
+    return reshard(weight.get_value(), Rules(embed=None).spec(weight.axes)).astype(dtype)
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
@@ -146,11 +148,13 @@ class Decoder(nnx.Module):
 
     def embed_tokens(self, ids: jax.Array) -> jax.Array:
         """ids [N] -> [N, D] in the compute dtype."""
-        table = _gather(self.embed, jnp.dtype(self.config.dtype))
-        return table.at[ids].get(out_sharding=P(BATCH, None))
+        table = _gather(
+            self.embed, self.embed.get_value().dtype
+        )  # a frequent token's gradient has many terms
+        return table.at[ids].get(out_sharding=P(BATCH, None)).astype(self.config.dtype)
 
-    def hidden(self, ids: jax.Array, segment_ids: jax.Array, remat: str = "none") -> jax.Array:
-        """ids and segment_ids [B, T] -> final hidden states [B, T, D], normed. `remat` names a policy."""
+    def hidden(self, ids: jax.Array, segment_ids: jax.Array, remat: Remat = "none") -> jax.Array:
+        """ids and segment_ids [B, T] -> final hidden states [B, T, D], normed."""
         ids, segment_ids = (reshard(a, P(BATCH, None)) for a in (ids, segment_ids))
         graphdef, layers = nnx.split(self.layers)
         angles = rope_angles(segment_positions(segment_ids).reshape(-1), self.config)
@@ -158,8 +162,8 @@ class Decoder(nnx.Module):
         def run(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:
             return nnx.merge(graphdef, layer)(x, segment_ids, angles)[0], None
 
-        if REMAT[remat] is not None:
-            run = jax.checkpoint(run, policy=REMAT[remat], prevent_cse=False)
+        if remat == "full":
+            run = jax.checkpoint(run, prevent_cse=False)
         x, _ = jax.lax.scan(run, self.embed_tokens(ids.reshape(-1)), layers)
         x = rms_norm(x, self.final_norm.get_value(), self.config.rms_eps)
         return unflatten(x, ids.shape)

@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_sharding, replicated
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import Params, param_shapes, param_shardings
+from dsm_jax.model.decoder import Params, Remat, param_shapes, param_shardings
 from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.objectives import GRPOConfig, Mean, Metrics, grpo_loss, merge_metrics, metric_values
 from dsm_jax.rl.rewards import Reward, accuracy_reward, call_reward
@@ -71,18 +71,20 @@ class GRPOTraining:
     optimizer: OptimizerConfig = OptimizerConfig(peak_lr=1e-6, schedule="constant", weight_decay=0.0)
     micro_batch_rows: int = 64  # sequences whose activations exist at once
     slots: int = 256  # rows decoded at once
-    remat: str = "full"  # activations kept for the backward pass: none or full
+    remat: Remat = "full"  # activations kept for the backward pass: none or full
 
     def __post_init__(self) -> None:
         if self.num_generations < 2:
             raise UserError(
                 f"num_generations is {self.num_generations}; a group needs at least 2 completions"
             )
-        if self.prompts_per_step < 1 or self.max_completion_length < 1:
-            raise UserError("prompts_per_step and max_completion_length must be at least 1")
-
-
-PAPER = GRPOTraining()
+        for name in ("prompts_per_step", "max_completion_length", "micro_batch_rows", "slots"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not self.temperature > 0:
+            raise UserError(
+                f"temperature is {self.temperature}; a rollout needs one above 0 (the paper's preset: 1)"
+            )
 
 
 class GRPOState(NamedTuple):
@@ -194,7 +196,7 @@ class GRPO:
         sampled_at = time.monotonic()
         state, metrics = self.update(state, sampled)
         seconds = {"seconds/rollout": sampled_at - began, "seconds/update": time.monotonic() - sampled_at}
-        write_text(folder / "completions" / f"{step:06d}.jsonl", _jsonl(_rows(sampled)))
+        write_text(folder / "completions" / f"{step:06d}.jsonl", _jsonl(_rows(sampled, self.prompt)))
         metrics |= reward_metrics(sampled.rewards) | length_metrics(sampled.completions)
         name = getattr(self.reward, "__name__", type(self.reward).__name__)
         return state, metrics | {f"rewards/{name}/mean": float(sampled.graded.mean())} | seconds
@@ -287,14 +289,15 @@ def length_metrics(completions: list[list[Completion]]) -> dict[str, float]:
     }
 
 
-def _rows(sampled: Sampled) -> Iterable[Mapping[str, Any]]:
+def _rows(sampled: Sampled, prompt: Callable[[str], str]) -> Iterable[Mapping[str, Any]]:
     for i, question in enumerate(sampled.questions):
         for j, completion in enumerate(sampled.completions[i]):
             yield {
-                "prompt": question.question,
+                "prompt": prompt(question.question),
                 "answer": question.answer,
                 "completion": completion.text,
                 "finish_reason": completion.finish_reason,
+                "graded": float(sampled.graded[i, j]),
                 "reward": float(sampled.rewards[i, j]),
                 "advantage": round(float(sampled.advantages[i, j]), 6),
             }

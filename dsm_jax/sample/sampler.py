@@ -2,8 +2,8 @@
 
 A prompt is prefilled once for its n completions. Rows decode in slots, in jitted chunks of steps; between
 chunks the host takes out the finished rows and fills their slots from the queue, so a long row never holds
-the batch. The last prompt token is not prefilled: it is the first token decoded, so every completion token
-comes out of the same program. The random key of a token is fold_in(seed, prompt id, sample, position): a
+the batch. Decoding starts by feeding the last prompt token again, so every completion token comes out of the
+same program. The random key of a token is fold_in(seed, prompt id, sample, position): a
 completion does not depend on its slot, its neighbours, the order or the batch size.
 
 Left out on purpose: top-p, stop strings, shared-prefix attention, tool rounds.

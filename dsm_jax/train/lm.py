@@ -10,8 +10,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from dsm_jax.errors import UserError
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import Params
+from dsm_jax.model.decoder import Params, Remat
 from dsm_jax.train.loop import LoopConfig, Stop, run_loop
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.step import TrainState, abstract_state, make_train_step, put_batch, start_state
@@ -25,7 +26,13 @@ class LMTraining:
     optimizer: OptimizerConfig
     batch_size: int  # windows in a batch
     window: int  # tokens in a window
-    remat: str = "none"  # activations kept for the backward pass: none (keeps all) or full (recomputes all)
+    remat: Remat = "none"  # activations kept for the backward pass: none (keeps all) or full (recomputes all)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.window < 2:
+            raise UserError(
+                f"batch_size is {self.batch_size} and window is {self.window}; a batch needs a window, a window two tokens"
+            )
 
 
 def train_lm(

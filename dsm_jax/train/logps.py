@@ -14,7 +14,7 @@ from jax.sharding import reshard
 
 from dsm_jax.mesh import BATCH
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import Decoder, Params, bind
+from dsm_jax.model.decoder import Decoder, Params, Remat, bind
 
 CHUNK = 256  # time steps whose logits exist at once
 
@@ -33,7 +33,7 @@ def token_logps(
     segment_ids: jax.Array,
     *,
     temperature: float = 1.0,
-    remat: str = "none",
+    remat: Remat = "none",
 ) -> TokenLogps:
     """log p(tokens[b, t] | its document's tokens before t), at the sampler's temperature.
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from dsm_jax.errors import Preempted, UserError
-from dsm_jax.run import MetricsWriter, catch_sigterm, is_done, mark_done, progress
+from dsm_jax.run import DONE, MetricsWriter, catch_sigterm, is_done, mark_done, progress, read_json
 from dsm_jax.train.checkpoint import Checkpoints
 
 State = TypeVar("State")
@@ -33,6 +33,11 @@ class LoopConfig:
     checkpoint_every: int = 500  # updates between two checkpoints; the last update is always saved
     stop_every: int = 0  # updates between two looks at the stop rule; 0: there is none
 
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("log_every", 1), ("checkpoint_every", 1), ("stop_every", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"loop: {name} is {getattr(self, name)}; it must be at least {least}")
+
 
 def run_loop(
     update: Update[State],
@@ -47,14 +52,14 @@ def run_loop(
     """Runs to config.steps, or until stop(state, step) says so, from the last checkpoint in `folder` or start().
 
     target: the state's shapes and shardings, for the restore. done.json in `folder` says at which step the loop
-    ended: started again, it only restores. Raises Preempted after SIGTERM (the state is saved), UserError when
+    ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM (the state is saved), UserError when
     the loss is not finite (the last checkpoint stays).
     """
     with Checkpoints(folder / "checkpoints") as checkpoints, catch_sigterm() as sigterm:
         restored = checkpoints.restore(target)
-        if restored is not None and is_done(folder):
-            return restored
         step = checkpoints.latest_step() or 0
+        if restored is not None and is_done(folder) and read_json(folder / DONE)["step"] == step:
+            return restored
         state = start() if restored is None else restored
 
         def is_due(every: int) -> bool:
@@ -73,13 +78,24 @@ def run_loop(
                     enough, shown = stop(state, step)
                     metrics.write(step, shown)
                 if is_due(config.checkpoint_every):
+                    check_finite(step, measured)
                     checkpoints.save(step, state)
                 if sigterm.requested:
                     checkpoints.save(step, state, wait=True)
                     raise Preempted(f"{description}: saved at step {step}; start again to go on")
         checkpoints.save(step, state, wait=True)
-    mark_done(folder, {"step": step})
+    mark_done(folder, {"step": step, "stopped": enough})
     return state
+
+
+def check_finite(step: int, measured: Mapping[str, Any]) -> None:
+    """Raises UserError where the loss or the gradient of this update is not finite: the state is not worth saving."""
+    for name in ("loss", "grad_norm"):
+        if name in measured and not np.isfinite(float(measured[name])):
+            raise UserError(
+                f"step {step}: the {name} is {float(measured[name])}; the last checkpoint stays: look at the data, "
+                "or take another --out and a lower peak-lr"
+            )
 
 
 class _Log:
@@ -91,10 +107,7 @@ class _Log:
     def add(self, step: int, measured: Mapping[str, Any]) -> str:
         """Writes a row; returns the note beside the progress bar."""
         values = {name: float(np.asarray(value)) for name, value in jax.device_get(dict(measured)).items()}
-        if not np.isfinite(values["loss"]):
-            raise UserError(
-                f"step {step}: the loss is {values['loss']}; start again from the last checkpoint with a lower learning rate"
-            )
+        check_finite(step, values)
         now = time.monotonic()
         values["step_time"] = (now - self.at) / (step - self.step)
         self.step, self.at = step, now

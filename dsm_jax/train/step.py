@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_sharding, batch_shards, replicated
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import Params, init_params, param_shapes, param_shardings
+from dsm_jax.model.decoder import Params, Remat, param_shapes, param_shardings
 from dsm_jax.train.logps import token_logps
 
 Batch = Any  # dict of arrays [B, T]: tokens, segment_ids, loss_mask
@@ -66,13 +66,7 @@ def start_state(
         return jax.jit(start, out_shardings=state_shardings(config, optimizer, mesh))(params)
 
 
-def random_state(
-    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
-) -> TrainState:
-    return start_state(config, optimizer, mesh, init_params(config, seed, mesh))
-
-
-def lm_loss(config: ModelConfig, params: Params, batch: Batch, remat: str = "none") -> jax.Array:
+def lm_loss(config: ModelConfig, params: Params, batch: Batch, remat: Remat = "none") -> jax.Array:
     """Mean negative log-likelihood, in nats, of the tokens whose loss_mask is 1."""
     logps = token_logps(config, params, batch["tokens"], batch["segment_ids"], remat=remat).logps
     mask = batch["loss_mask"]
@@ -89,7 +83,7 @@ def apply_gradients(
 
 
 def make_train_step(
-    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, remat: str = "none"
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, remat: Remat = "none"
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """(state, batch) -> (state, metrics); the state's buffers are donated."""
 

@@ -11,7 +11,7 @@ import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsm_jax.data.problems import FAMILIES, LANGUAGES, LEVELS, Problem, ProblemSet, drill, is_test
+from dsm_jax.data.problems import FAMILIES, LANGUAGES, LEVELS, Problem, ProblemSet, drill, split_of
 from dsm_jax.errors import UserError
 
 QUICKSTART = ("chains", "calculations", "equations", "rates", "percentages")
@@ -100,18 +100,18 @@ def test_solutions_are_short_lines_that_end_in_the_box(family):
 
 
 def test_splits_are_disjoint_over_seeds_languages_and_levels():
-    forms = {split: set() for split in ("train", "test")}
+    forms = {split: set() for split in ("train", "rl", "test")}
     for split, seed, language in itertools.product(forms, (0, 1), LANGUAGES):
         problems = ProblemSet(split, language=language, seed=seed)
         forms[split] |= {problems[index].form for index in range(2000)}
-    assert not forms["train"] & forms["test"]
-    assert all(is_test(form) == (split == "test") for split in forms for form in forms[split])
+    assert not forms["train"] & forms["test"] and not forms["train"] & forms["rl"]
+    assert all(split_of(form) == split for split in forms for form in forms[split])
 
 
 def test_a_fifth_of_the_forms_is_held_out():
-    problems = [ProblemSet(split, seed=5) for split in ("train", "test")]
+    problems = [ProblemSet(split, seed=5) for split in ("train", "rl", "test")]
     forms = {one[index].form for one in problems for index in range(3000)}
-    drawn = [is_test(f"{a}*x+{b}={c}") for a in range(9) for b in range(20) for c in range(50)]
+    drawn = [split_of(f"{a}*x+{b}={c}") == "test" for a in range(9) for b in range(20) for c in range(50)]
     assert len(forms) > 3000
     assert abs(sum(drawn) / len(drawn) - 0.2) < 0.02
 
@@ -178,7 +178,7 @@ def test_equation_drills_solve_for_x_and_respect_the_split():
     whole = [block.splitlines() for block in solved if re.match(r"\d+\*x[+-]", block)]
     assert len(whole) > 200
     for form, *_, last in whole:
-        assert not is_test(form)
+        assert split_of(form) == "train"
         left, right = form.split("=")
         assert sympy.sympify(left).subs("x", sympy.Rational(last.removeprefix("x="))) == int(right)
 
@@ -186,7 +186,7 @@ def test_equation_drills_solve_for_x_and_respect_the_split():
 @given(st.integers(0, 10**12), st.integers(0, 10**12))
 def test_any_seed_and_index_work(seed, index):
     problem = ProblemSet("test", seed=seed)[index]
-    assert is_test(problem.form) and problem.solution.endswith(f"\\boxed{{{problem.answer}}}.")
+    assert split_of(problem.form) == "test" and problem.solution.endswith(f"\\boxed{{{problem.answer}}}.")
     assert drill(seed, index)
 
 

@@ -58,7 +58,15 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path, die_at):
 def test_a_finished_run_only_restores(tmp_path):
     whole = run(tmp_path)
     np.testing.assert_array_equal(run(tmp_path, die_at=12)["x"], whole["x"])
-    assert read_json(tmp_path / "done.json") == {"step": 12}
+    assert read_json(tmp_path / "done.json") == {"step": 12, "stopped": False}
+
+
+def test_a_finished_run_whose_last_checkpoint_is_damaged_trains_the_missing_steps(tmp_path):
+    whole = run(tmp_path)
+    for path in (tmp_path / "checkpoints" / "12").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    np.testing.assert_array_equal(run(tmp_path)["x"], whole["x"])
 
 
 def test_sigterm_saves_the_step_and_the_same_command_goes_on(tmp_path):
@@ -80,7 +88,7 @@ def test_the_stop_rule_ends_the_run_where_it_would_have_without_a_kill(tmp_path)
         return step == 8, {"check": float(state["x"][0])}
 
     ended = run(tmp_path / "a", config=config, stop=stop)
-    assert read_json(tmp_path / "a" / "done.json") == {"step": 8}
+    assert read_json(tmp_path / "a" / "done.json") == {"step": 8, "stopped": True}
     with pytest.raises(Killed):
         run(tmp_path / "b", config=config, stop=stop, die_at=7)
     np.testing.assert_array_equal(run(tmp_path / "b", config=config, stop=stop)["x"], ended["x"])
@@ -94,3 +102,21 @@ def test_a_loss_that_is_not_finite_stops_with_one_line(tmp_path):
     with pytest.raises(UserError, match="step 8: the loss is nan"):
         run(tmp_path, change=broken)
     assert (tmp_path / "checkpoints" / "5").exists()
+
+
+def test_a_gradient_that_is_not_finite_is_never_saved(tmp_path):
+    def broken(state, step):
+        return {"x": state["x"] * np.nan}, {"loss": jnp.float32(1.0), "grad_norm": jnp.float32(np.inf)}
+
+    quiet = LoopConfig(steps=12, log_every=12, checkpoint_every=5)
+    with pytest.raises(UserError, match="step 5: the grad_norm is inf"):
+        run(tmp_path, change=broken, config=quiet)
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"log_every": 0}, {"checkpoint_every": 0}, {"stop_every": -1}]
+)
+def test_a_loop_of_wrong_numbers_is_one_line(wrong):
+    with pytest.raises(UserError, match=f"loop: {next(iter(wrong))} is"):
+        LoopConfig(**({"steps": 5} | wrong))
