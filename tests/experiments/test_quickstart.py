@@ -58,10 +58,22 @@ def write_seed(path: Path, rows: list[dict[str, str]]) -> Path:
         (("--preset", "huge"), "--preset huge: unknown; the presets are demo, smoke"),
         (("--mesh", "fsdp=3"), "--mesh fsdp=3: does not divide the 8 devices"),
         (("--mesh", "modle=8"), "no axis 'modle'"),
-        (("--mesh",), "--small.pretrain.batch-size 4 does not divide over the 8 devices"),
-        (("--mesh", "tensor=8", "--small.grpo.num-generations", "1"), "num_generations is 1"),
+        (("--mesh", "fsdp=8"), "--small.pretrain.batch-size 4 does not divide over the 8 devices"),
+        (("--mesh", "tensor=8"), "tensor=8 does not divide the model's n_kv_heads 4"),
+        (("--small.grpo.slots", "0"), "slots is 0"),
+        (("--small.grpo.temperature", "0"), "temperature is 0"),
+        (("--small.grpo.remat", "ful"), "remat"),
+        (("--small.grpo.loop.steps", "1"), "warmup_steps do not end before"),
+        (("--small.families", "chainz"), "families chainz"),
+        (("--small.drill-weight", "-1"), "weight"),
+        (("--small.model.max-seq-len", "64"), "max-seq-len 64"),
+        (("--rng-seed", "-1"), "--rng-seed -1"),
+        (("--rng-seed", str(2**31)), "--rng-seed 2147483648"),
+        (("--evaluation.samples", "0"), "--evaluation.samples"),
+        (("--warc", "x.warc.gz"), "--warc needs --seed"),
+        (("--small.grpo.num-generations", "1"), "num_generations is 1"),
         (("--seed", "seed.jsonl"), "--seed is for --warc"),
-        (("--evaluation.sampled-problems", "99"), "more than --evaluation.problems"),
+        (("--evaluation.sampled-problems", "99"), "must be from 1 to --evaluation.problems"),
     ],
 )
 def test_a_wrong_option_is_one_line(capsys, tmp_path, argv, said):
@@ -69,65 +81,50 @@ def test_a_wrong_option_is_one_line(capsys, tmp_path, argv, said):
     assert not (tmp_path / "run").exists()
 
 
-def test_wrong_warc_files_are_one_line(capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("missing", None, "no such file"),
+        ("empty", b"", "is empty"),
+        ("broken", b"\x1f\x8b\x08\x00 this is no gzip", "no record can be read"),
+        ("other", gzip.compress(b"hello, not a WARC file\n" * 99), "no record can be read"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isalpha() else "",
+)
+def test_a_wrong_warc_file_is_one_line(capsys, tmp_path, name, content, said):
     seed = write_seed(tmp_path / "seed.jsonl", [{"text": "a theorem on prime numbers and its proof " * 9}])
-    (tmp_path / "empty.warc.gz").write_bytes(b"")
-    (tmp_path / "broken.warc.gz").write_bytes(b"\x1f\x8b\x08\x00 this is no gzip")
-    (tmp_path / "other.warc.gz").write_bytes(gzip.compress(b"hello, not a WARC file\n" * 99))
-    options = (
-        "--mesh",
-        "tensor=8",
-        "--out",
-        str(tmp_path / "run"),
-        "--stage",
-        "mine",
-        "--seed",
-        str(seed),
-        "--warc",
-    )
-    for name in ("missing", "empty", "broken", "other"):
-        path = tmp_path / f"{name}.warc.gz"
-        assert str(path) in complaint(capsys, *options, str(path))
+    path = tmp_path / f"{name}.warc.gz"
+    if content is not None:
+        path.write_bytes(content)
+    options = ("--out", str(tmp_path / "run"), "--stage", "mine", "--seed", str(seed), "--warc", str(path))
+    line = complaint(capsys, *options)
+    assert str(path) in line and said in line
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_seed_without_text_is_one_line(capsys, tmp_path):
-    warc = write_warc(
-        tmp_path / "a.warc.gz", {f"https://a.org/{i}": f"page number {i} " * 30 for i in range(20)}
-    )
-    options = (
-        "--mesh",
-        "tensor=8",
-        "--stage",
-        "mine",
-        "--out",
-        str(tmp_path / "run"),
-        "--warc",
-        str(warc),
-        "--seed",
-    )
-    for rows in ([], [{"url": "https://elsewhere.org/x"}], [{"text": "  "}]):
-        assert "seed" in complaint(capsys, *options, str(write_seed(tmp_path / "seed.jsonl", rows)))
-    (tmp_path / "seed.jsonl").write_text('{"text": "fine fine"}\n{"text": \n')
-    assert "seed.jsonl:2: not JSON" in complaint(capsys, *options, str(tmp_path / "seed.jsonl"))
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no usable"),
+        ('{"text": "  "}\n', "no usable"),
+        ('{"url": "https://elsewhere.org/x"}\n', "none of"),
+        ('{"text": "fine fine"}\n{"text": \n', "rows.jsonl:2: not JSON"),
+    ],
+)
+def test_a_wrong_seed_file_is_one_line(capsys, tmp_path, text, said):
+    pages = {f"https://a.org/{i}": f"page number {i} " * 30 for i in range(20)}
+    warc = write_warc(tmp_path / "a.warc.gz", pages)
+    (tmp_path / "rows.jsonl").write_text(text)
+    files = ("--warc", str(warc), "--seed", str(tmp_path / "rows.jsonl"))
+    assert said in complaint(capsys, "--stage", "mine", "--out", str(tmp_path / "run"), *files)
 
 
 def test_another_configuration_in_the_folder_is_refused_and_nothing_is_lost(capsys, tmp_path):
     from dsm_jax.run import read_json
 
-    run(
-        "--mesh",
-        "tensor=8",
-        "--out",
-        str(tmp_path),
-        "--stage",
-        "mine",
-        "--mine.docs-packages",
-        "click",
-        "sympy",
-        "mpmath",
-    )
+    run("--out", str(tmp_path), "--stage", "mine")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    said = complaint(capsys, "--mesh", "tensor=8", "--out", str(tmp_path), "--rng-seed", "7")
+    said = complaint(capsys, "--out", str(tmp_path), "--rng-seed", "7")
     assert "--rng-seed (there 0, now 7)" in said and str(tmp_path) in said
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert read_json(tmp_path / "config.json")["rng_seed"] == 0

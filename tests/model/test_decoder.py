@@ -143,6 +143,19 @@ def test_rematerialisation_changes_no_gradient() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), kept, recomputed)
 
 
+def test_a_frequent_token_s_gradient_is_summed_in_fp32():
+    """4,096 terms of 1 make 4,096; summed in bf16 they would stall at 256."""
+    config = dataclasses.replace(SMOKE, dtype="bfloat16")
+    params = init_params(config, 0, single_device_mesh())
+
+    def total(params: dict) -> jax.Array:
+        return bind(config, params).embed_tokens(jnp.full(4096, 7)).astype(jnp.float32).sum()
+
+    with jax.set_mesh(single_device_mesh()):
+        gradient = jax.jit(jax.grad(total))(params)["embed"]
+    np.testing.assert_array_equal(gradient[7], np.full(SMOKE.d_model, 4096.0))
+
+
 def test_the_same_seed_gives_the_same_parameters_on_every_mesh() -> None:
     one = init_params(SMOKE, 3, single_device_mesh())
     eight = init_params(SMOKE, 3, parse_mesh(("data=2,fsdp=2,tensor=2",)))

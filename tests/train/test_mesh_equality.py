@@ -11,6 +11,7 @@ from dsm_jax.mesh import batch_sharding, parse_mesh, single_device_mesh
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.decoder import init_params, param_shardings
 from dsm_jax.rl.grpo import GRPOTraining, make_gradients
+from dsm_jax.train import logps
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.step import lm_loss, make_train_step, put_batch, start_state, state_shardings
 
@@ -47,10 +48,10 @@ def _tokens(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, CONFIG.vocab_size, (ROWS, TIME)).astype(np.int32)
 
 
-def lm_gradients(mesh: jax.sharding.Mesh, answer_only: bool) -> tuple[float, dict]:
+def lm_gradients(mesh: jax.sharding.Mesh, answer_only: bool, remat: str = "none") -> tuple[float, dict]:
     params = init_params(CONFIG, 0, mesh)
     step = jax.jit(
-        jax.value_and_grad(lambda params, batch: lm_loss(CONFIG, params, batch)),
+        jax.value_and_grad(lambda params, batch: lm_loss(CONFIG, params, batch, remat)),
         in_shardings=(param_shardings(CONFIG, mesh), batch_sharding(mesh)),
     )
     with jax.set_mesh(mesh):
@@ -84,6 +85,35 @@ def test_eight_devices_equal_one(kind: str) -> None:
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
 
     jax.tree.map(check, eight, one)
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_logps_in_chunks_equal_one_chunk(monkeypatch, remat):
+    """48 time steps in chunks of 7, on 8 devices, against one chunk on one device; loss and gradients."""
+    (whole_loss, whole) = lm_gradients(MESHES[1](), answer_only=False)
+    monkeypatch.setattr(logps, "CHUNK", 7)
+    (chunked_loss, chunked) = lm_gradients(MESHES[8](), answer_only=False, remat=remat)
+    assert abs(whole_loss - chunked_loss) <= 1e-5 * abs(whole_loss)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()), chunked, whole)
+
+
+def test_gradients_in_bf16_stay_close_to_fp32():
+    mesh, batch = MESHES[1](), packed_batch(False)
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        config = dataclasses.replace(CONFIG, dtype=dtype)
+
+        def loss(params, batch, config=config):
+            return lm_loss(config, params, batch)
+
+        with jax.set_mesh(mesh):
+            gradients = jax.jit(jax.grad(loss))(init_params(config, 0, mesh), put_batch(batch, mesh))
+        found[dtype] = jax.device_get(gradients)
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(found[dtype])} == {"float32"}
+    for wanted, got in zip(
+        *(jax.tree.leaves(found[dtype]) for dtype in ("float32", "bfloat16")), strict=True
+    ):
+        assert np.linalg.norm(got - wanted) <= 0.02 * np.linalg.norm(wanted)
 
 
 def test_a_step_keeps_the_declared_shardings_and_reuses_its_buffers() -> None:
