@@ -106,7 +106,7 @@ TINY_MODEL = SmallModel(
     sft_boxed=0.97,
     sft_checks=500,
     grpo=GRPOTraining(
-        loop=LoopConfig(steps=200, log_every=1, checkpoint_every=20),
+        loop=LoopConfig(steps=150, log_every=1, checkpoint_every=25),
         prompts_per_step=16,
         num_generations=8,
         max_completion_length=72,

@@ -1,9 +1,7 @@
 """The mathematics of the problem generator: operands, worked steps and the exact answer of each family.
 
 A draft is a problem without words. Its `form` is the bare mathematics in one canonical line ("(7+5)*3",
-"3*x+5=20"); the generator splits training from test by it, so two families that ask for the same
-computation always fall on the same side. Levels bound the operands: about 9, 20 and 40. Nothing here is a
-sentence.
+"3*x+5=20"). Levels bound the operands: about 9, 20 and 40. Nothing here is a sentence.
 """
 
 import random
