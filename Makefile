@@ -46,12 +46,15 @@ drill: $(VENV)/installed
 
 check-extras: $(VENV)/installed
 	@for extra in gpu tpu beam dev; do \
-	  $(VENV)/bin/pip install --quiet --dry-run ".[$$extra]" && echo "[$$extra] resolves" || exit 1; done
+	  said=$$($(VENV)/bin/pip install --quiet --dry-run ".[$$extra]" 2>&1) || { echo "$$said"; exit 1; }; \
+	  case "$$said" in *"does not provide the extra"*) echo "$$said"; exit 1;; esac; \
+	  echo "[$$extra] resolves"; done
 
 $(VENV)/installed: requirements.txt constraints.txt setup.py
 	@case "$(call version,$(PYTHON))" in 3.11|3.12) ;; \
 	*) echo "error: Python 3.11 or 3.12 with venv is needed$(if $(PYTHON), and $(PYTHON) is not one): install one, or say where: make PYTHON=/path/to/python3.12" >&2; exit 2;; esac
-	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@[ "$(call version,$(VENV)/bin/python)" = "$(call version,$(PYTHON))" ] && \
+	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.txt -e .
 	@touch $@
 

@@ -23,7 +23,6 @@ setup(
     description="DeepSeekMath in JAX: mine web pages, pretrain, finetune, GRPO, evaluate",
     license="Apache-2.0",
     packages=find_packages(include=["dsm_jax", "dsm_jax.*"]),
-    package_data={"": ["*.txt", "*.json", "*.html"]},
     python_requires=">=3.11,<3.13",
     install_requires=RUNTIME,
     extras_require={

@@ -261,6 +261,7 @@ def _bar(total: int | None, description: str, done: int) -> Iterator[Progress]:
 @contextmanager
 def _plain_lines(total: int | None, description: str, done: int) -> Iterator[Progress]:
     start = last = time.monotonic()
+    latest = ""
 
     def line(units: int, note: str) -> str:
         seconds = time.monotonic() - start
@@ -270,11 +271,12 @@ def _plain_lines(total: int | None, description: str, done: int) -> Iterator[Pro
         return text + (f", {note}" if note else "")
 
     def show(units: int, note: str) -> None:
-        nonlocal last
+        nonlocal last, latest
+        latest = note
         if time.monotonic() - last >= PLAIN_INTERVAL_S:
             last = time.monotonic()
             print(line(units, note), file=sys.stderr, flush=True)
 
     shown = Progress(show, done)
     yield shown
-    print(line(shown.done, ""), file=sys.stderr, flush=True)
+    print(line(shown.done, latest), file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """The whole of DeepSeekMath on this machine: mine, tokenise, pretrain, SFT, GRPO, evaluate, report.
 
-    python experiments/quickstart.py                      about 12 minutes on 2 CPU cores
+    python experiments/quickstart.py                      about 8 minutes on 2 CPU cores
     python experiments/quickstart.py --full               with the controls: noise rewards, SFT continued
     python experiments/quickstart.py --stage mine --warc crawl/*.warc.gz --seed seed.jsonl --out runs/mine
 
@@ -112,6 +112,9 @@ def main(config: Quickstart) -> None:
     mesh = check(config)
     # What decides the results: another folder, a part of the run, another mesh or more workers do not.
     open_run(config.out, replace(config, out=Path(), stage="all", full=False, mesh=(), workers=0))
+    if (results := finished(config)) is not None:
+        print_table(results)
+        return
     phase = partial(timed, config.out / "seconds.json")
     with phase("mine"):
         funnel, corpus = run_mining(config)
@@ -135,6 +138,8 @@ def check(config: Quickstart) -> Mesh:
         )
     if config.warc and not config.seed:
         raise UserError("--warc needs --seed FILE: JSONL rows {text} or {url} of mathematical pages")
+    if config.workers < 0:
+        raise UserError(f"--workers {config.workers}: must be 0 or more")
     if not 0 <= config.rng_seed < 2**31:
         raise UserError(f"--rng-seed {config.rng_seed}: must be from 0 to 2147483647")
     if config.seed:
@@ -155,6 +160,16 @@ def check(config: Quickstart) -> Mesh:
             )
     check_mesh(config.small.grpo, config.small.model, mesh)
     return mesh
+
+
+def finished(config: Quickstart) -> dict[str, Any] | None:
+    """The results of a run that has all that is asked for."""
+    path = config.out / "results.json"
+    if not path.exists() or not (config.out / "report.html").exists():
+        return None
+    results = read_json(path)
+    wanted = (*CONTROLS, "sft_longer") if config.full else ()
+    return results if all(name in results["models"] for name in wanted) else None
 
 
 @contextmanager

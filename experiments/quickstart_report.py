@@ -161,10 +161,27 @@ def _format_share(sft: Mapping[str, Any], grpo: Mapping[str, Any]) -> str:
     return text + f"; among those alone, accuracy goes from {before:.1%} to {after:.1%}."
 
 
-def _by_family(greedy: Mapping[str, Sequence[Answers]]) -> list[Picture]:
-    """One picture per level: families, with a bar for each of base, SFT and GRPO."""
-    kinds = {MODELS[name]: accuracy_by(greedy[name]) for name in ("base", "sft", "grpo")}
-    groups = sorted({kind for accuracy in kinds.values() for kind in accuracy})
+def _by_family(greedy: Mapping[str, Sequence[Answers]]) -> list[Picture | Table]:
+    """A table of every model, and one picture per level: families, with a bar for each of base, SFT and GRPO."""
+    accuracies = {MODELS[name]: accuracy_by(rows) for name, rows in greedy.items()}
+    kinds = {MODELS[name]: accuracies[MODELS[name]] for name in ("base", "sft", "grpo")}
+    groups = sorted(kinds["GRPO"])
+    rows = tuple(
+        (
+            f"{family} {level}",
+            *(f"{100 * accuracy[family, level].value:.1f}" for accuracy in accuracies.values()),
+        )
+        for family, level in groups
+    )
+    return [
+        Table(("family, level: % right", *accuracies), rows),
+        *_family_bars(kinds, groups),
+    ]
+
+
+def _family_bars(
+    kinds: Mapping[str, Mapping[tuple[str, int], Interval]], groups: Sequence[tuple[str, int]]
+) -> list[Picture]:
     return [
         interval_bars(
             f"Greedy accuracy at level {level} with 95% intervals, n = "

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from dsm_jax.evaluate.harness import Answers, greedy_scores, sampled_scores
+from dsm_jax.evaluate.harness import Answers, accuracy_by, greedy_scores, sampled_scores
 from dsm_jax.evaluate.scores import Interval, paired_difference
 
 ModelAnswers = Mapping[str, list[Answers]]  # "greedy", and "sampled" for some models
@@ -28,6 +28,13 @@ def collect(
             f"grpo-{name}": asdict(_difference(answers["grpo"], answers[name]))
             for name in answers
             if name not in ("grpo", "base")
+        },
+        "by_family": {
+            name: {
+                f"{family} {level}": asdict(value)
+                for (family, level), value in accuracy_by(a["greedy"]).items()
+            }
+            for name, a in answers.items()
         },
         "gain": _gain(answers["sft"], answers["grpo"]),
         "seconds": seconds,

@@ -22,7 +22,7 @@ hypothesis.settings.load_profile("repository")
 @pytest.fixture(scope="session")
 def dsm_data() -> Path:
     """The folder of local data; tests that ask for it are skipped aloud where the variable is not set."""
-    if "DSM_DATA" not in os.environ:
+    if not os.environ.get("DSM_DATA"):
         pytest.skip("DSM_DATA is not set")
     folder = Path(os.environ["DSM_DATA"])
     assert folder.is_dir(), f"DSM_DATA={folder} is no folder"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dsm_jax.evaluate.harness import Answers
-from dsm_jax.run import open_run
+from dsm_jax.run import mark_done, open_run
 
 FAMILIES = ("chains", "calculations", "equations", "rates")
 HOSTILE = '<script>alert("x")</script> $x_$ \x85 \x1b[31m 中文 "><img src=x onerror=1>'
@@ -123,6 +123,8 @@ def make_run(
         for kind, rows in everything[name].items():
             write_rows(out / "eval" / name / f"{kind}.jsonl", [asdict(row) for row in rows])
     write_rows(out / "pretrain" / "metrics.jsonl", lm_rows(rng, 2800, 50))
+    (out / "sft").mkdir()
+    mark_done(out / "sft", {"step": 500, "stopped": True})
     for name, share in shares.items():
         if "sft" in name:
             write_rows(out / name / "metrics.jsonl", lm_rows(rng, 500, 25, checks=name == "sft"))
