@@ -1,7 +1,7 @@
 """Kills a command at random moments, starts it again, and compares its results with an undisturbed run's.
 
     python experiments/drill.py --kills 5
-    python experiments/drill.py --compare counts.json -- python experiments/mine_corpus.py --out {out}
+    python experiments/drill.py --kills 2 -- python experiments/grpo_7b.py --preset smoke --out {out}
 
 Every kill is a `kill -9` of a fresh run, started again until it ends. Each moment is printed; the last kill waits for
 a file that is being written. Two undisturbed runs come first: they must agree, and the second one's time says when to
