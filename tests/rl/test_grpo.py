@@ -155,6 +155,18 @@ def test_eight_devices_sample_the_same_and_reward_the_same():
     np.testing.assert_array_equal(sampled[0].advantages, sampled[1].advantages)
 
 
+def test_an_update_keeps_the_declared_shardings():
+    mesh = parse_mesh(("data=2,fsdp=2,tensor=2",))
+    grpo = make(mesh=mesh)
+    state, _ = first_step(grpo)
+
+    def check(leaf, target):
+        assert leaf.sharding.is_equivalent_to(target.sharding, leaf.ndim)
+
+    jax.tree.map(check, state, grpo.target())
+    assert any("tensor" in str(leaf.sharding.spec) for leaf in jax.tree.leaves(state.reference))
+
+
 def test_controls_replace_the_rewards():
     params = init_params(MODEL, 0, single_device_mesh())
     true = make().rollout(params, 0)
