@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dsm_jax.errors import UserError
 from dsm_jax.mine.pages import canonical_url
+from dsm_jax.mine.seed import input_lines
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,18 @@ class DomainCount:
 
 @dataclass(frozen=True)
 class Annotations:
-    """URL prefixes ("mathoverflow.net/questions"), accepted or rejected; the longest wins."""
+    """URL prefixes ("mathoverflow.net/questions"), accepted or rejected; the longest wins.
+
+    A host alone, or a prefix with a last slash, stands for that host or folder and what is in it.
+    """
 
     prefixes: dict[str, bool]
 
     def verdict(self, url: str) -> bool | None:
         """True accepted, False rejected, None where no prefix says."""
         url = canonical_url(url)
-        matching = [prefix for prefix in self.prefixes if url.startswith(prefix)]
+        forms = (url, url + "/", url.replace("?", "/?", 1))  # canonical URLs have lost their last slash
+        matching = [prefix for prefix in self.prefixes if any(form.startswith(prefix) for form in forms)]
         return self.prefixes[max(matching, key=len)] if matching else None
 
 
@@ -69,10 +74,8 @@ def read_annotations(path: Path | None) -> Annotations | None:
     """Reads JSONL rows {prefix, accept}. Raises UserError with file:line for a row that is none."""
     if path is None:
         return None
-    if not path.is_file():
-        raise UserError(f"--annotations {path}: no such file")
     prefixes = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in input_lines("--annotations", path):
         try:
             row = json.loads(line)
             prefix, accept = row["prefix"], row["accept"]
@@ -85,4 +88,5 @@ def read_annotations(path: Path | None) -> Annotations | None:
 
 
 def _canonical_prefix(prefix: str) -> str:
-    return prefix.split("://", 1)[-1].removeprefix("www.")
+    canonical = canonical_url("https://" + prefix.split("://", 1)[-1])
+    return canonical + "/" if prefix.endswith("/") or "/" not in canonical else canonical

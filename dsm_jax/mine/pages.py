@@ -80,8 +80,12 @@ def load_infos(folder: Path) -> list[PageInfo]:
     first_text: dict[bytes, int] = {}
     infos: list[PageInfo] = []
     for i, row in enumerate(read_shards(folder)):
-        by_url = first_url.setdefault(canonical_url(row["url"]), i)
-        by_text = first_text.setdefault(sha256(row["text"].encode()).digest(), i) if row["text"] else i
+        url = canonical_url(row["url"])
+        if row["text"]:  # an empty capture is nobody's first page
+            by_url = first_url.setdefault(url, i)
+            by_text = first_text.setdefault(sha256(row["text"].encode()).digest(), i)
+        else:
+            by_url = by_text = first_url.get(url, i)
         first = min(by_url, by_text)
         if first < i and (origin := infos[first].duplicate_of) is not None:
             first = origin

@@ -83,14 +83,21 @@ def check_warcs(warcs: Sequence[Path]) -> None:
     if not warcs:
         raise UserError("--warc names no file: give WARC files (.warc or .warc.gz)")
     for warc in warcs:
-        if not warc.is_file():
-            raise UserError(f"--warc {warc}: no such file")
-        if warc.stat().st_size == 0:
-            raise UserError(f"--warc {warc}: the file is empty; download it again")
-        if not _readable_at_all(warc):
-            raise UserError(
-                f"--warc {warc}: corrupt, or not a WARC file: no record can be read; download it again"
-            )
+        try:
+            _check_warc(warc)
+        except PermissionError as error:
+            raise UserError(f"--warc {warc}: cannot be read ({error.strerror})") from None
+
+
+def _check_warc(warc: Path) -> None:
+    if not warc.is_file():
+        raise UserError(f"--warc {warc}: no such file")
+    if warc.stat().st_size == 0:
+        raise UserError(f"--warc {warc}: the file is empty; download it again")
+    if not _readable_at_all(warc):
+        raise UserError(
+            f"--warc {warc}: corrupt, or not a WARC file: no record can be read; download it again"
+        )
 
 
 def _readable_at_all(warc: Path) -> bool:

@@ -1,6 +1,7 @@
 """The mining seed: texts or URLs that a user gives, JSONL rows {text} or {url}."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +18,23 @@ class Seed:
     urls: frozenset[str]
 
 
+def input_lines(option: str, path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank of a user's JSONL file, numbered from 1. Raises UserError without a file."""
+    try:
+        if not path.is_file():
+            raise UserError(f"{option} {path}: no such file")
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot be read ({error.strerror})") from None
+    for number, line in enumerate(text.split("\n"), start=1):  # JSON strings may hold U+2028 and U+0085
+        if line.strip():
+            yield number, line
+
+
 def read_seed(path: Path) -> Seed:
     """Reads a seed file. Raises UserError for a missing file, a bad row (file:line) or no usable row."""
-    if not path.is_file():
-        raise UserError(f"--seed {path}: no such file")
     texts, urls = [], set()
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in input_lines("--seed", path):
         try:
             row = json.loads(line)
         except ValueError:

@@ -242,6 +242,16 @@ def test_paper_preset():
     assert paper.keep_tokens[:2] == (40 * 10**9, 89 * 10**9)
 
 
+def test_an_empty_first_capture_does_not_hide_the_page(tmp_path, make_warc):
+    warc = make_warc(
+        tmp_path / "a.warc.gz",
+        [("https://a.org/x", body) for body in (b"<html></html>", b"<html><body>The page</body></html>", b"")],
+    )
+    pages.make_shards([warc], tmp_path / "pages")
+    infos = pages.load_infos(tmp_path / "pages")
+    assert [(info.words, info.duplicate_of) for info in infos] == [(0, None), (2, None), (0, 1)]
+
+
 def average_precision(pairs):
     hits, total = 0, 0.0
     for rank, (_, is_math) in enumerate(sorted(pairs, key=lambda pair: -pair[0]), start=1):

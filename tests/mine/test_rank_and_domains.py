@@ -69,6 +69,18 @@ def test_the_longest_annotated_prefix_wins(tmp_path):
     assert annotations.verdict("https://b.org/") is None
 
 
+def test_annotated_prefixes_are_hosts_in_any_case_and_folders_with_their_own_page(tmp_path):
+    path = tmp_path / "annotations.jsonl"
+    rows = [{"prefix": "HTTPS://WWW.A.org", "accept": True}, {"prefix": "a.org/history/", "accept": False}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    annotations = read_annotations(path)
+    for url in ("https://a.org", "https://A.org/", "https://a.org/?p=1", "https://a.org/historyofmaths"):
+        assert annotations.verdict(url) is True
+    for url in ("https://a.org/history", "https://a.org/history/?p=1", "https://a.org/history/x"):
+        assert annotations.verdict(url) is False
+    assert annotations.verdict("https://a.organic.com/") is None
+
+
 @pytest.mark.parametrize("row", ["{", '{"prefix": "a.org"}', '{"prefix": "a.org", "accept": "yes"}', "[]"])
 def test_a_bad_annotation_names_its_line(tmp_path, row):
     path = tmp_path / "annotations.jsonl"
