@@ -4,26 +4,42 @@ Strict mode, the default, needs an answer marker: the last `\\boxed{}`, else wha
 is", "####" or 答案是. Only the last one counts, so several different boxes do not help; a box that does not close
 is no answer. Flexible mode takes, where there is no marker, the last number, else the whole text.
 Numbers, simple fractions, decimals and mixed numbers are compared as exact rationals, everything else as
-normalised text; a unit or a percent sign that only one side has is ignored (50% is also 0.5). Left out on
-purpose: symbolic mathematics, sets, intervals. Text is never executed; time is linear in it.
+normalised text; a percent sign that only one side has is ignored (50% is also 0.5), and so is a unit, where
+it is a common one or stands in the response (units.py). Left out on purpose: symbolic mathematics, sets,
+intervals. Text is never executed; time is linear in it.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
 from dsm_jax.errors import UserError
+from dsm_jax.evaluate.units import Unit, read_unit
 
 MODES = ("strict", "flexible")
 TAIL = 10_000  # characters at the end in which flexible mode looks for a number
 MAX_ANSWER = 1000  # characters: a longer answer is wrong, a longer gold answer cannot be scored
 
 _MARKERS = ("nswer is", "ANSWER IS", "nswer:", "####", "\nA:", "答案是", "答案为", "答案：", "答案:")
+_EDGE = " .。*\t\r"
+_BOXES = ("\\boxed{", "\\boxed {")
+_CLAUSE = re.compile(
+    r"[,;，。]?\s*(?:\b(?:because|since|as|so|which|therefore|thus|hence)\b|因为)|。|[*$]*\.[*$]*\s+[A-Z]"
+)
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _LAST_NUMBER = re.compile(r"[-−]?\d[\d,]*(?:\.\d+)?(?:/\d+)?%?")
 
 _FULL_WIDTH: dict[int | str, int | str] = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_SAME = str.maketrans(_FULL_WIDTH | {"−": "-", "–": "-", "。": ".", "\u3000": " ", "\xa0": " ", "~": " "})
+_FRACTIONS = {
+    ord(c): " " + unicodedata.normalize("NFKC", c).replace("\u2044", "/") for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+}
+_SAME = str.maketrans(
+    _FULL_WIDTH
+    | _FRACTIONS
+    | {"²": "^2", "³": "^3", "×": "\\times"}
+    | {"−": "-", "–": "-", "。": ".", "\u3000": " ", "\xa0": " ", "~": " "}
+)
 _STYLE = re.compile(r"\\(?:left|right|displaystyle|[()\[\]!,;:> ])|\\?\$|[£€¥￥]")
 _DEGREE = re.compile(r"\^\{?\\circ\}?|°|\\degree")
 _TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|textit)\{([^{}]*)\}")
@@ -33,15 +49,11 @@ _VARIABLE = re.compile(r"[A-Za-z]\s*=\s*(?=\S)")
 _NUMBER = re.compile(
     r"(?P<sign>[-+]?)\s*(?:(?P<whole>\d+)\s+(?=\d+\s*/))?"
     r"(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:\s*/\s*(?P<below>-?\d+))?"
-    r"(?:\s*(?P<percent>\\?%|percent))?(?P<unit>.*)",
+    r"(?:[eE](?P<e>[-+]?\d{1,3})|\s*(?:\\times|\\cdot|[xX*])\s*10\s*\^\s*\{?(?P<power>[-+]?\d{1,3})(?!\d)\}?)?"
+    r"(?:\s*(?P<percent>\\?%|per\s?cent\b))?(?P<unit>.*)",
     re.DOTALL,
 )
-_UNIT = re.compile(
-    r"\s+[A-Za-z\u4e00-\u9fff][^\d=+*<>()\\]*(?:\^?\{?[23]\}?)?|[a-z]{2,}(?:\^?\{?[23]\}?)?|[\u4e00-\u9fff]+"
-)
-_NO_UNIT = re.compile(
-    r"(?i)\b(?:pi|and|or|to|not|plus|minus|times|over|hundred|thousand|million|billion)\b|[百千万亿]"
-)
+_BRACKETS = re.compile(r"\{([^{},]*)\}|\(([^(),]*)\)")
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Verdict:
 class _Quantity:
     value: Fraction
     percent: bool
-    unit: str
+    unit: Unit
 
 
 def grade(response: str, gold: str, *, mode: str = "strict") -> Verdict:
@@ -130,13 +142,21 @@ def _marked(text: str) -> tuple[str | None, str]:
         return None, "no answer marker"
     start = place + len(marker)
     line = text[start : start + MAX_ANSWER + 2].lstrip(" :：*").split("\n", 1)[0]
-    return line.strip(" .。*\t\r"), ""
+    return _first_clause(line).strip(_EDGE), ""
+
+
+def _first_clause(line: str) -> str:
+    """The number at the start of "5 because 3 + 2 = 5"; a line that does not start with one stays whole."""
+    clause = _CLAUSE.search(line)
+    head = line[: clause.start()] if clause else line
+    return head if _quantity(head.strip(_EDGE)) else line
 
 
 def _last_box(text: str) -> tuple[str | None, str]:
-    start = text.rfind("\\boxed{") + len("\\boxed{")
-    if start < len("\\boxed{"):
+    place, box = max((text.rfind(box), box) for box in _BOXES)
+    if place < 0:
         return None, "no box"
+    start = place + len(box)
     depth = 1
     for match in _BRACE.finditer(text, start, start + MAX_ANSWER + 1):
         depth += {"{": 1, "}": -1}.get(match.group(), 0)
@@ -154,7 +174,7 @@ def _same(answer: str, gold: str) -> bool:
     one, other = _quantity(answer), _quantity(gold)
     if one is None or other is None:
         return normalise(answer) == normalise(gold)
-    if one.unit and other.unit and one.unit != other.unit:
+    if one.unit.name != other.unit.name and (one.unit.name or not other.unit.known) and other.unit.name:
         return False
     if one.percent != other.percent:  # 50% answers "what percent" (50) and is a number (0.5)
         percent, bare = (one, other) if one.percent else (other, one)
@@ -178,17 +198,16 @@ def _plain(answer: str) -> str:
 
 def _quantity(answer: str) -> _Quantity | None:
     """The answer as an exact number with an optional unit; None where it is something else."""
-    match = _NUMBER.fullmatch(_plain(answer)) if len(answer) <= MAX_ANSWER else None
-    if not match or (match["unit"].strip() and not _is_unit(match["unit"])):
+    text = _plain(answer) if len(answer) <= MAX_ANSWER else ""
+    brackets = _BRACKETS.fullmatch(text)
+    match = _NUMBER.fullmatch((brackets[1] or brackets[2] or "").strip() if brackets else text)
+    unit = match and read_unit(match["unit"])
+    if not match or not unit:
         return None
     below = int(match["below"] or 1)
     number = match["number"].replace(",", "")
-    if below == 0 or (match["whole"] and not number.isdigit()):
+    if below == 0 or (match["whole"] and not number.isdigit()) or (match["e"] and match["below"]):
         return None
     value = int(match["whole"] or 0) + Fraction(number.rstrip(".") or "0") / below
-    unit = match["unit"].strip().lower().rstrip("s")
+    value *= Fraction(10) ** int(match["e"] or match["power"] or 0)
     return _Quantity(-value if match["sign"] == "-" else value, bool(match["percent"]), unit)
-
-
-def _is_unit(text: str) -> bool:
-    return bool(_UNIT.fullmatch(text)) and not _NO_UNIT.search(text)

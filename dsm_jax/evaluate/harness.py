@@ -1,11 +1,13 @@
 """Asks a model problems, grades its answers, and scores them: greedy, and maj@k and pass@k from samples.
 
-Rows go to a JSONL file, one per problem; a file that is there already is read, not made again. Left out on
+Rows go to a JSONL file, one per problem, and beside it a JSON file tells what made them: parameters,
+problems, sampling. Where both are there and that is the same, the rows are read, not made again. Left out on
 purpose: few-shot prompts, tools, benchmarks read from files.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +18,7 @@ import numpy as np
 
 from dsm_jax.evaluate.grader import answer_key, grade, is_boxed
 from dsm_jax.evaluate.scores import Interval, majority_at_k, pass_at_k, share
-from dsm_jax.run import progress, write_text
+from dsm_jax.run import progress, read_json, write_json, write_text
 from dsm_jax.sample.sampler import Completion, Sampler
 
 
@@ -62,11 +64,21 @@ def answer_problems(
     rng_seed: int = 0,
     description: str = "evaluate",
 ) -> list[Answers]:
-    """n answers of each problem by the parameters in `sampler`, graded; kept in `path`."""
-    if not path.exists():
+    """n answers of each problem by the parameters in `sampler`, graded; kept in `path` and its .json."""
+    prompts = [prompt(problem.question) for problem in problems]
+    source = {
+        "parameters": sampler.fingerprint(),
+        "problems": _hash([_identity(problem) for problem in problems] + [prompts]),
+        "n": n,
+        "temperature": temperature,
+        "rng_seed": rng_seed,
+        "max_new_tokens": max_new_tokens,
+    }
+    sidecar = path.with_suffix(".json")
+    if not (path.exists() and sidecar.exists() and read_json(sidecar) == source):
         with progress(len(problems) * n, description) as bar:
             completions = sampler.generate(
-                [prompt(problem.question) for problem in problems],
+                prompts,
                 n=n,
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
@@ -75,10 +87,25 @@ def answer_problems(
                 on_finish=bar.advance,
             )
         rows = [_graded(problem, row) for problem, row in zip(problems, completions, strict=True)]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+        _write(path, sidecar, rows, source)
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # splitlines() would also split inside answers
     return [Answers(**json.loads(line)) for line in lines]
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def _identity(problem: Problem) -> list[str | int]:
+    return [problem.id, problem.family, problem.level, problem.question, problem.answer]
+
+
+def _write(path: Path, sidecar: Path, rows: Sequence[Answers], source: dict) -> None:
+    """The old sidecar goes first, the new one comes last: it never stands beside rows of other parameters."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sidecar.unlink(missing_ok=True)
+    write_text(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+    write_json(sidecar, source)
 
 
 def _graded(problem: Problem, completions: Sequence[Completion]) -> Answers:

@@ -11,6 +11,7 @@ Left out on purpose: top-p, stop strings, shared-prefix attention, tool rounds.
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -78,6 +79,7 @@ class Sampler:
         self.slots = -(-slots // shards) * shards
         self._params: Params = None
         self._load = jax.jit(partial(_decode_params, config), out_shardings=decode_shardings(config, mesh))
+        self._sums = jax.jit(lambda params: [_bit_sum(leaf) for leaf in jax.tree.leaves(params)])
         self._prefill = jax.jit(lambda params, ids: bind(config, params).prefill(ids))
         self._insert = jax.jit(_insert, donate_argnums=0)
         self._decode = jax.jit(
@@ -89,6 +91,12 @@ class Sampler:
         self._params = None  # the old copy goes before the new one comes
         with jax.set_mesh(self.mesh):
             self._params = self._load(params)
+
+    def fingerprint(self) -> str:
+        """A short name of the loaded parameters, equal wherever they are equal bit by bit, on any mesh."""
+        with jax.set_mesh(self.mesh):
+            sums = jax.device_get(self._sums(self._params))
+        return hashlib.sha256(np.stack(sums).tobytes()).hexdigest()[:16]
 
     def generate(
         self,
@@ -226,6 +234,14 @@ class _Run:
 def _decode_params(config: ModelConfig, params: Params) -> Params:
     """Each layer's own weights in the compute dtype; norms stay fp32."""
     return jax.tree.map(lambda a: a.astype(config.dtype) if a.ndim > 1 else a, unstack(config, params))
+
+
+def _bit_sum(leaf: jax.Array) -> jax.Array:
+    """uint32 sum of the mixed bits of a leaf's numbers: exact, so that no order of the sum changes it."""
+    bits = jax.lax.bitcast_convert_type(leaf, jnp.uint16 if leaf.dtype.itemsize == 2 else jnp.uint32)
+    bits = (bits.astype(jnp.uint32) + jnp.uint32(1)) * jnp.uint32(0x9E3779B1)
+    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA77)
+    return jnp.sum(bits ^ (bits >> 13), dtype=jnp.uint32)
 
 
 def _insert(

@@ -2,10 +2,8 @@
 
 import gzip
 import json
-import os
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -61,6 +59,36 @@ EQUAL = [
     ("(1, 2)", "(1,2)"),
     ("So 7 * 3 = 21\n#### 21", "21"),
     ("We get \\boxed{3/4}.", "0.75"),
+    ("5", "5 apples"),
+    ("42", "42 miles per hour"),
+    ("18", "18 dollars a day"),
+    ("18", "18 red marbles"),
+    ("5", "5\\text{ square feet}"),
+    ("5", "5 m"),
+    ("5", "5kg"),
+    ("5", "5 meters squared"),
+    ("5 apples", "5.0 apples"),
+    ("5 m", "5"),
+    ("10 inch", "10 inches"),
+    ("10 feet", "10 ft"),
+    ("10 foot", "10ft"),
+    ("3 hours", "3 hrs"),
+    ("3 h", "3\\text{ hours}"),
+    ("60 km/h", "60 kilometers per hour"),
+    ("5 cm^2", "5 square centimetres"),
+    ("5 m²", "5 m^{2}"),
+    ("5平方米", "5"),
+    ("5", "5个苹果"),
+    ("5千米", "5 km"),
+    ("5", "{5}"),
+    ("5", "(5)"),
+    ("-5", "(-5)"),
+    ("1/2", "½"),
+    ("5/2", "2½"),
+    ("5000", "5 \\times 10^3"),
+    ("5000", "5×10³"),
+    ("0.005", "5 \\cdot 10^{-3}"),
+    ("5000", "5e3"),
 ]
 DIFFERENT = [
     ("21", "12"),
@@ -89,6 +117,52 @@ DIFFERENT = [
     ("9", "3^2"),
     ("5", ""),
     ("5", "$"),
+    ("5 km", "5 kg"),
+    ("5 apples", "5"),
+    ("25", "5²"),
+    ("52", "5²"),
+    ("1234", "(1,234)"),
+    ("50", "5 \\times 10^"),
+    ("1/2000", "1/2e3"),
+]
+# The text after the number changes its value: neither side may lose it.
+NO_UNITS = [
+    ("2", "2xy"),
+    ("12", "12ab"),
+    ("3", "3 x"),
+    ("2", "2 x"),
+    ("2", "2 xy"),
+    ("3", "3 halves"),
+    ("3", "3 half"),
+    ("5", "5 tenths"),
+    ("5", "5 twentieths"),
+    ("5", "5 squared"),
+    ("5", "5 cubed"),
+    ("5", "5 square"),
+    ("5", "5 square root two"),
+    ("5", "5 factorial"),
+    ("5", "5 divided by two"),
+    ("5", "5 times"),
+    ("5", "5 dozen"),
+    ("5", "5 per cent of two"),
+    ("5", "5 bags and two"),
+    ("3", "3\\text{ more than }x"),
+    ("3", "3\\text{ less}"),
+    ("2", "2sqrt"),
+    ("2", "2 log"),
+    ("5", "5apples"),
+    ("5", "5 million"),
+    ("5", "5分之一"),
+    ("5", "5半"),
+    ("5", "5个半"),
+    ("5", "5打"),
+    ("5", "5倍"),
+    ("5", "5成"),
+    ("5", "5折"),
+    ("5", "5千"),
+    ("5", "5元三角"),
+    ("5", "5次方"),
+    ("5", "5的一"),
 ]
 
 
@@ -102,6 +176,18 @@ def test_equal_answers(gold, answer):
 def test_different_answers(gold, answer):
     verdict = grade(f"Thus the answer is \\boxed{{{answer}}}.", gold)
     assert verdict.correct is False, verdict
+
+
+@pytest.mark.parametrize("number, text", NO_UNITS)
+def test_words_that_change_the_value_are_no_units(number, text):
+    assert grade(f"\\boxed{{{text}}}", number).correct is False
+    assert grade(f"\\boxed{{{number}}}", text).correct is False
+    assert grade(f"\\boxed{{{text}}}", text).correct is True
+
+
+def test_a_single_letter_at_a_gold_number_is_a_variable():
+    assert grade("\\boxed{2}", "2m").correct is False
+    assert grade("\\boxed{2m}", "2").correct is True
 
 
 @pytest.mark.parametrize(
@@ -121,6 +207,15 @@ def test_different_answers(gold, answer):
         ("The answer is 3. No, the answer is 4.", "4"),
         ("4 * 2 = 8\n#### 8", "8"),
         ("所以答案是：12。", "12"),
+        ("\\boxed {5}", "5"),
+        ("\\boxed{4} or \\boxed {5}", "5"),
+        ("\\boxed {5} or \\boxed{4}", "4"),
+        ("The answer is 5 because 3+2=5", "5"),
+        ("The answer is $\\frac{1}{2}$, since 2 > 1.", "$\\frac{1}{2}$"),
+        ("The answer is **5**. I hope it is correct.", "5"),
+        ("答案是5，因为3+2=5。", "5"),
+        ("The answer is 5 or 6 because both fit", "5 or 6 because both fit"),
+        ("The answer is 5, 6", "5, 6"),
         ("It is 18", None),
         ("The answer is", None),
         ("", None),
@@ -212,6 +307,11 @@ def test_any_text_gets_a_verdict(response, gold, mode):
     [
         "\\boxed{",
         "\\boxed{1}",
+        "\\boxed {",
+        "1 because ",
+        "km/",
+        "a ",
+        "1 apples ",
         "{",
         "}",
         "1,",
@@ -244,9 +344,8 @@ def test_one_key_for_all_ways_to_write_an_answer():
     assert answer_key("Monday") == answer_key("\\text{ monday}") == "monday"
 
 
-@pytest.mark.skipif("DSM_DATA" not in os.environ, reason="skipped: set DSM_DATA to check labelled outputs")
-def test_agrees_with_the_labels_of_openai_solutions():
-    path = Path(os.environ["DSM_DATA"]) / "labelled_outputs" / "gsm8k_openai_example_model_solutions.jsonl.gz"
+def test_agrees_with_the_labels_of_openai_solutions(dsm_data):
+    path = dsm_data / "labelled_outputs" / "gsm8k_openai_example_model_solutions.jsonl.gz"
     verdicts = []
     with gzip.open(path, "rt") as rows:
         for row in map(json.loads, rows):
@@ -254,4 +353,4 @@ def test_agrees_with_the_labels_of_openai_solutions():
                 verdict = grade(row[name]["solution"], row["ground_truth"])
                 verdicts.append(verdict.correct == row[name]["is_correct"])
     assert len(verdicts) == 5276
-    assert sum(verdicts) / len(verdicts) >= 0.997
+    assert all(verdicts)
