@@ -13,16 +13,27 @@ import gzip
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
+
+import grain
 
 from dsm_jax.errors import UserError
 from dsm_jax.mine import classify
 from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.domains import Annotations, discover, url_folder
-from dsm_jax.mine.pages import PageInfo, canonical_url, gzip_lines, json_line, read_shards
+from dsm_jax.mine.pages import (
+    PageInfo,
+    Shards,
+    canonical_url,
+    gzip_lines,
+    json_line,
+    read_shard,
+    read_shards,
+    text_key,
+)
 from dsm_jax.mine.rank import keep_top
 from dsm_jax.mine.seed import Seed
 from dsm_jax.run import DONE, is_done, mark_done, progress, read_json
@@ -57,6 +68,7 @@ def run_loop(
         raise UserError(
             f"--seed: none of its {len(seed.urls)} urls is a page of the crawl: give others, or texts"
         )
+    seed = _without_texts_of(crawl.infos, seed_pages, seed)  # those pages stand for their texts
     grown: set[int] = set()
     rounds: list[Collected] = []
     for number in range(1, config.iterations + 1):
@@ -89,13 +101,19 @@ def scores_file(out: Path, number: int) -> Path:
 
 
 def find_seed_pages(infos: Sequence[PageInfo], seed: Seed) -> set[int]:
-    """Indices of the seed's pages that have text, a duplicate standing for its first page."""
+    """Indices of the seed's pages that have text, by URL or text, a duplicate standing for its first page."""
+    texts = set(map(text_key, seed.texts))
     found = {
         i if info.duplicate_of is None else info.duplicate_of
         for i, info in enumerate(infos)
-        if canonical_url(info.url) in seed.urls
+        if canonical_url(info.url) in seed.urls or info.tokens in texts
     }
     return {i for i in found if infos[i].words}
+
+
+def _without_texts_of(infos: Sequence[PageInfo], pages: Iterable[int], seed: Seed) -> Seed:
+    there = {infos[i].tokens for i in pages}
+    return replace(seed, texts=tuple(text for text in seed.texts if text_key(text) not in there))
 
 
 def draw_by_domain(candidates: Iterable[tuple[str, int]], count: int, rng: Random) -> list[int]:
@@ -186,13 +204,18 @@ def _tokens_of(crawl: Crawl, wanted: set[int]) -> dict[int, str]:
 
 def _score(crawl: Crawl, folder: Path) -> list[float]:
     """A score for every page; a duplicate has its first page's."""
+    model = classify.load(folder)
+
+    def score_shard(path: Path) -> list[float]:
+        return list(classify.score(model, (row["tokens"] for row in read_shard(path))))
+
+    # One thread and no worker process: fastText holds the GIL, and every worker would load the model.
+    dataset = grain.MapDataset.source(Shards(crawl.folder)).map(score_shard)
+    scores: list[float] = []
     with progress(len(crawl.infos), "score (pages)") as bar:
-        scores = []
-        for value in classify.score(
-            classify.load(folder), (row["tokens"] for row in read_shards(crawl.folder))
-        ):
-            scores.append(value)
-            bar.advance()
+        for block in dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)):
+            scores += block
+            bar.advance(len(block))
     firsts = (i if info.duplicate_of is None else info.duplicate_of for i, info in enumerate(crawl.infos))
     return [scores[i] for i in firsts]
 

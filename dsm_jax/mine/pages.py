@@ -34,6 +34,8 @@ class PageInfo:
     url: str
     domain: str
     words: int
+    tokens: bytes
+    """text_key of its tokens."""
     duplicate_of: int | None
 
 
@@ -67,19 +69,43 @@ def make_shards(warcs: Sequence[Path], folder: Path, workers: int = 0) -> dict[s
     return total
 
 
+class Shards:
+    """The shards in the order of the WARC files, as a random-access source for Grain."""
+
+    def __init__(self, folder: Path):
+        self._paths = sorted(folder.glob("[0-9]*.jsonl.gz"))
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Path:
+        return self._paths[index]
+
+
+def read_shard(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of one shard, in the order of their records."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
 def read_shards(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of every shard, in the order of the WARC files and their records."""
-    for path in sorted(folder.glob("[0-9]*.jsonl.gz")):
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            yield from map(json.loads, file)
+    """The rows of every shard."""
+    for path in Shards(folder):
+        yield from read_shard(path)
+
+
+def text_key(tokens: str) -> bytes:
+    """16 bytes that tell tokenised texts apart."""
+    return sha256(tokens.encode(errors="replace")).digest()[:16]
 
 
 def load_infos(folder: Path) -> list[PageInfo]:
     """One PageInfo a row. A page whose canonical URL or exact text was seen before is a duplicate."""
+    total = sum(read_json(path)["pages"] for path in folder.glob("[0-9]*.json"))
     first_url: dict[str, int] = {}
     first_text: dict[bytes, int] = {}
     infos: list[PageInfo] = []
-    for i, row in enumerate(read_shards(folder)):
+    for i, row in enumerate(with_progress(read_shards(folder), total, "look for duplicates (pages)")):
         url = canonical_url(row["url"])
         if row["text"]:  # an empty capture is nobody's first page
             by_url = first_url.setdefault(url, i)
@@ -89,8 +115,19 @@ def load_infos(folder: Path) -> list[PageInfo]:
         first = min(by_url, by_text)
         if first < i and (origin := infos[first].duplicate_of) is not None:
             first = origin
-        infos.append(PageInfo(row["url"], domain_of(row["url"]), row["words"], None if first == i else first))
+        duplicate_of = None if first == i else first
+        infos.append(
+            PageInfo(row["url"], domain_of(row["url"]), row["words"], text_key(row["tokens"]), duplicate_of)
+        )
     return infos
+
+
+def with_progress(rows: Iterator[dict[str, Any]], total: int, description: str) -> Iterator[dict[str, Any]]:
+    """The rows, each counted on stderr when it is done with."""
+    with progress(total, description) as bar:
+        for row in rows:
+            yield row
+            bar.advance()
 
 
 def canonical_url(url: str) -> str:

@@ -22,7 +22,15 @@ from dsm_jax.mine.decontaminate import Benchmarks, Cleaned
 from dsm_jax.mine.domains import read_annotations
 from dsm_jax.mine.export import write_corpus
 from dsm_jax.mine.iterate import Collected, Crawl, find_seed_pages, run_loop, scores_file
-from dsm_jax.mine.pages import canonical_url, gzip_lines, json_line, load_infos, make_shards, read_shards
+from dsm_jax.mine.pages import (
+    canonical_url,
+    gzip_lines,
+    json_line,
+    load_infos,
+    make_shards,
+    read_shards,
+    with_progress,
+)
 from dsm_jax.mine.read import check_warcs
 from dsm_jax.mine.seed import Seed, read_seed
 from dsm_jax.run import DONE, open_run, read_json, write_json
@@ -158,7 +166,7 @@ def _records(
 ) -> Iterator[dict[str, Any]]:
     """The corpus's records in the crawl's order; adds to `counts` and `hits` as it goes."""
     last = rounds[-1]
-    for i, row in enumerate(read_shards(crawl.folder)):
+    for i, row in enumerate(with_progress(read_shards(crawl.folder), len(last.kept), "export (pages)")):
         if not last.kept[i] and row["url"] not in planted:
             continue
         cleaned = benchmarks.clean(row["text"])

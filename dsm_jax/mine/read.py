@@ -20,6 +20,7 @@ from fastwarc import ArchiveIterator, WarcRecord, WarcRecordType
 from resiliparse.parse.http import iterate_http_chunks
 
 from dsm_jax.errors import UserError
+from dsm_jax.run import progress
 
 BLOCK_RECORDS = 32
 MAX_RECORD_BYTES = 16 << 20
@@ -63,9 +64,11 @@ class RecordBlocks:
     def __init__(self, warcs: Sequence[Path]):
         self.broken: dict[str, int] = {}
         self._blocks: list[Block] = []
-        for warc in warcs:
-            blocks, self.broken[str(warc)] = index_warc(warc)
-            self._blocks += blocks
+        with progress(len(warcs), "find the records (WARC files)") as bar:
+            for warc in warcs:
+                blocks, self.broken[str(warc)] = index_warc(warc)
+                self._blocks += blocks
+                bar.advance(note=warc.name)
 
     def count_of(self, warc: Path) -> int:
         """Blocks of one file."""

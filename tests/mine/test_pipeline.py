@@ -54,8 +54,11 @@ def test_every_page_and_iteration_has_its_row(mined):
     last = max(row["iteration"] for row in rows)
     assert last >= 2 and len(rows) == 160 * last
     final = [row for row in rows if row["iteration"] == last]
-    for row in final:
-        assert row["kept"] == ("maths" in row["domain"] or "proofs" in row["domain"]) or row["score"] > 0.5
+    kept = [row for row in final if row["kept"]]
+    assert len(kept) == int(CONFIG.keep_share * 159)  # pages of as many words, one a duplicate
+    assert {row["domain"] for row in kept} == {"maths.org", "proofs.net"}
+    left = [row["score"] for row in final if not row["kept"] and "duplicate_of" not in row]
+    assert max(left) <= min(row["score"] for row in kept)
     copies = [row for row in rows if "duplicate_of" in row]
     assert len(copies) == last and not any(row["kept"] for row in copies)
     scores = {(row["url"], row["iteration"]): row["score"] for row in rows}
@@ -191,6 +194,17 @@ def test_annotations_decide_what_joins_the_seed_and_the_negatives(crawl, tmp_pat
     lines = set((tmp_path / "out" / "iteration-01" / "train.txt").read_text().splitlines())
     rejected = [text for url, text in tokens.items() if "proofs.net" in url]
     assert sum(f"__label__other {text}" in lines for text in rejected) == 15  # as many negatives as seeds
+
+
+def test_a_seed_of_the_pages_texts_does_what_their_urls_do(mined, crawl, tmp_path):
+    out, result = mined
+    wanted = {json.loads(line)["url"] for line in crawl[1].read_text().splitlines()}
+    texts = [row["text"] for row in pages.read_shards(out / "pages") if row["url"] in wanted]
+    seed = tmp_path / "seed.jsonl"
+    seed.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    by_text = run(tmp_path / "out", crawl, seed_file=seed)
+    assert by_text.scores.read_bytes() == result.scores.read_bytes()
+    assert by_text.funnel == result.funnel | {"seed_texts": 15}
 
 
 @pytest.mark.parametrize(
