@@ -151,8 +151,7 @@ def load_vocabulary(folder: Path, model: ModelConfig) -> Tokenizer:
 
 def small_sft_folder(config: GRPORun) -> Path:
     """Where the cache keeps the small SFT model of this recipe."""
-    small = replace(SMALL[config.preset], grpo=GRPOTraining())  # GRPO's numbers do not change the SFT model
-    recipe = hashlib.sha256(repr(small).encode()).hexdigest()[:8]
+    recipe = hashlib.sha256(repr(SMALL[config.preset]).encode()).hexdigest()[:8]
     return config.cache.expanduser() / f"{config.preset}-sft-{recipe}"
 
 

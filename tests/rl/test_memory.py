@@ -11,11 +11,12 @@ import pytest
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_sharding, parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig
+from dsm_jax.model.decoder import init_params
 from dsm_jax.rl import memory
 from dsm_jax.rl.grpo import GRPOTraining, make_gradients
 from dsm_jax.rl.memory import available_memory, grpo_memory, require_memory
 from dsm_jax.train.optimizer import make_optimizer
-from dsm_jax.train.step import abstract_state, random_state
+from dsm_jax.train.step import abstract_state, start_state
 
 SMALL = GRPOTraining(max_completion_length=64, micro_batch_rows=8, slots=8)
 
@@ -41,7 +42,7 @@ def test_7b_on_one_device_by_hand():
 def test_state_is_what_the_arrays_take_on_each_device():
     mesh = parse_mesh(("data=2,fsdp=2,tensor=2",))
     optimizer, _ = make_optimizer(SMALL.optimizer, SMALL.loop.steps)
-    state = random_state(SMOKE, optimizer, mesh, 0)
+    state = start_state(SMOKE, optimizer, mesh, init_params(SMOKE, 0, mesh))
     first = mesh.devices.flat[0]
 
     def bytes_on_first(tree) -> int:
