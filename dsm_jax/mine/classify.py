@@ -7,6 +7,7 @@ are for size.
 Left out on purpose: subword features, quantisation, hyper-parameter search, calibration.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,14 @@ class FastTextConfig:
     epoch: int = 3
     bucket: int = 2_000_000
     thread: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "word_ngrams", "min_count", "epoch", "bucket", "thread"):
+            if not 1 <= getattr(self, name) < 2**31:
+                option = f"--mine.classifier.{name.replace('_', '-')}"
+                raise UserError(f"{option} {getattr(self, name)}: must be from 1 to 2147483647")
+        if not 0 < self.lr < math.inf:
+            raise UserError(f"--mine.classifier.lr {self.lr}: must be a positive number")
 
 
 def fasttext_tokens(text: str) -> str:

@@ -1,7 +1,8 @@
 r"""Remove benchmark problems from pages (DeepSeekMath section 2.1).
 
 Grams are lower-cased words and numbers, characters for CJK; marks, white space and TeX spacing (`\,`,
-`\left`) are no grams, so that a reformatted problem is still found. A segment is one line of extracted text.
+`\left`) are no grams, so that a reformatted problem is still found. An operator between numbers or single
+letters is part of the gram after it, or "4-2-2" would be "4*2+2". A segment is one line of extracted text.
 Rule A: the page's 10-grams run on across its lines; every line that a benchmark's 10-gram touches is removed.
 Rule B: a benchmark text of 3 to 9 grams, matched exactly, drops the page. Shorter ones are ignored. As
 written, rule A also hits counting runs ("1 2 3 ...") and bare formulas. With `need_words` a 10-gram counts
@@ -18,8 +19,18 @@ from dataclasses import dataclass
 from dsm_jax.mine.classify import CJK
 
 LONG, SHORT = 10, 3  # grams
-_TEX_SPACING = re.compile(r"\\(?:[,;:!> ]|(?:q?quad|left|right|displaystyle|text|mathrm)(?![A-Za-z]))")
-_GRAM = re.compile(rf"[{CJK}]|[^\W_{CJK}]+")
+_TEX_SPACING = re.compile(r"\\(?:[,;:!> ()\[\]]|(?:q?quad|left|right|displaystyle|text|mathrm)(?![A-Za-z]))")
+_SIGNS = (
+    ("*", re.compile(r"[×·⋅∗]|\\(?:times|cdot|ast)(?![A-Za-z])")),
+    ("/", re.compile(r"÷|\\div(?![A-Za-z])")),
+    ("-", re.compile("[−–]")),
+)
+_OPERATION = (
+    r"(?<=[0-9a-z])(?<![a-z]{2})[\s$)]*[-+*/=][\s$(]*"
+    rf"(?:[0-9][^\W_{CJK}]*|[a-z](?![^\W_{CJK}]))"
+)
+_GRAM = re.compile(rf"{_OPERATION}|[{CJK}]|[^\W_{CJK}]+")
+_SPACE = re.compile(r"[\s$]+")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _ANY_CJK = re.compile(f"[{CJK}]")
 
@@ -50,7 +61,7 @@ class Benchmarks:
         self._short: defaultdict[int, dict[str, str]] = defaultdict(dict)  # length -> grams -> text
         self._ends: set[tuple[int, str, str]] = set()  # (length, first, last gram): spares most joins
         for text in texts:
-            grams = _grams(text)
+            grams, _ = _grams(text)
             if SHORT <= len(grams) < LONG:
                 self._add(self._short[len(grams)], grams, text)
             for start in range(len(grams) - LONG + 1):
@@ -61,7 +72,7 @@ class Benchmarks:
     def clean(self, text: str) -> Cleaned:
         """The page's text without what touches a benchmark, and every hit with both texts."""
         lines = text.split("\n")
-        grams, line_of = _page_grams(lines)
+        grams, line_of = _grams(text)
         short = [
             Hit("B", found, window)
             for n in sorted(self._short)
@@ -93,17 +104,20 @@ class Benchmarks:
                     yield start, key
 
 
-def _grams(text: str) -> list[str]:
-    return _GRAM.findall(_TEX_SPACING.sub(" ", text).lower())
-
-
-def _page_grams(lines: Sequence[str]) -> tuple[list[str], list[int]]:
+def _grams(text: str) -> tuple[list[str], list[int]]:
+    """The text's grams, and the line that each one ends in."""
+    text = _TEX_SPACING.sub(" ", text)
+    for sign, spellings in _SIGNS:
+        text = spellings.sub(sign, text)
+    text = text.lower()
     grams: list[str] = []
     line_of: list[int] = []
-    for i, line in enumerate(lines):
-        found = _grams(line)
-        grams += found
-        line_of += [i] * len(found)
+    line = end = 0
+    for match in _GRAM.finditer(text):
+        line += text.count("\n", end, match.end())
+        end = match.end()
+        grams.append(_SPACE.sub("", match[0]))
+        line_of.append(line)
     return grams, line_of
 
 

@@ -63,7 +63,8 @@ def write_corpus(records: Iterable[Mapping[str, Any]], folder: Path) -> int:
     lengths, total_bytes = _write_parts(iter(records), tmp)
     if not lengths:
         raise UserError(
-            "the corpus is empty after filtering: give more pages, or raise keep_tokens or keep_share"
+            "the corpus is empty after filtering: give more pages, or raise keep_tokens or keep_share, and give "
+            "another --out"
         )
     names = tfds.core.ShardedFileTemplate(
         data_dir=str(tmp), dataset_name=NAME, split=SPLIT, filetype_suffix="array_record"

@@ -26,12 +26,12 @@ from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.domains import Annotations, discover, url_folder
 from dsm_jax.mine.pages import (
     PageInfo,
-    Shards,
     canonical_url,
     gzip_lines,
     json_line,
     read_shard,
     read_shards,
+    shard_files,
     text_key,
 )
 from dsm_jax.mine.rank import keep_top
@@ -66,7 +66,8 @@ def run_loop(
     seed_pages = find_seed_pages(crawl.infos, seed)
     if not seed_pages and not seed.texts:
         raise UserError(
-            f"--seed: none of its {len(seed.urls)} urls is a page of the crawl: give others, or texts"
+            f"--seed: none of its {len(seed.urls)} urls is a page of the crawl: give others, or "
+            "texts, and another --out"
         )
     seed = _without_texts_of(crawl.infos, seed_pages, seed)  # those pages stand for their texts
     grown: set[int] = set()
@@ -88,7 +89,8 @@ def run_loop(
         rounds.append(_read_back(folder))
         if not any(rounds[-1].kept):
             raise UserError(
-                "the corpus is empty: the best page is over the budget; raise keep_tokens or keep_share"
+                "the corpus is empty: the best page is over the budget; raise keep_tokens or keep_share and "
+                "give another --out"
             )
         if number > 1 and rounds[-1].stats["share_already_there"] >= config.stop_share:
             break
@@ -210,7 +212,7 @@ def _score(crawl: Crawl, folder: Path) -> list[float]:
         return list(classify.score(model, (row["tokens"] for row in read_shard(path))))
 
     # One thread and no worker process: fastText holds the GIL, and every worker would load the model.
-    dataset = grain.MapDataset.source(Shards(crawl.folder)).map(score_shard)
+    dataset = grain.MapDataset.source(shard_files(crawl.folder)).map(score_shard)
     scores: list[float] = []
     with progress(len(crawl.infos), "score (pages)") as bar:
         for block in dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)):

@@ -64,22 +64,15 @@ def make_shards(warcs: Sequence[Path], folder: Path, workers: int = 0) -> dict[s
     if not total["pages"]:
         skipped = ", ".join(f"{n} {kind}" for kind, n in sorted(total["skipped"].items())) or "no record"
         raise UserError(
-            f"--warc: no readable HTML page in {len(warcs)} files ({skipped}): give WARC files of responses"
+            f"--warc: no readable HTML page in {len(warcs)} files ({skipped}): give WARC files of responses and "
+            "another --out"
         )
     return total
 
 
-class Shards:
-    """The shards in the order of the WARC files, as a random-access source for Grain."""
-
-    def __init__(self, folder: Path):
-        self._paths = sorted(folder.glob("[0-9]*.jsonl.gz"))
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> Path:
-        return self._paths[index]
+def shard_files(folder: Path) -> list[Path]:
+    """The shards in the order of the WARC files: a random-access source for Grain."""
+    return sorted(folder.glob("[0-9]*.jsonl.gz"))
 
 
 def read_shard(path: Path) -> Iterator[dict[str, Any]]:
@@ -90,7 +83,7 @@ def read_shard(path: Path) -> Iterator[dict[str, Any]]:
 
 def read_shards(folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of every shard."""
-    for path in Shards(folder):
+    for path in shard_files(folder):
         yield from read_shard(path)
 
 

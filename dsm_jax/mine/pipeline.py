@@ -9,6 +9,7 @@ import gzip
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -33,7 +34,9 @@ from dsm_jax.mine.pages import (
 )
 from dsm_jax.mine.read import check_warcs
 from dsm_jax.mine.seed import Seed, read_seed
-from dsm_jax.run import DONE, open_run, read_json, write_json
+from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json
+
+_END_BYTES = 64 << 10  # of a WARC file, to tell it from another one
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def mine(
     seed_file: JSONL rows {text} or {url}; the package documentation has its own, half of sympy's modules.
     math_hosts: domains known to be mathematical, to count precision by (the package documentation has its own
     list). workers: Grain worker processes, 0 = in this process; the bytes are the same. Raises UserError for
-    bad input, an empty corpus, or an `out` of another configuration.
+    bad input, an empty corpus, a planted text that was not caught, or an `out` of another configuration.
     """
     out, warcs = Path(out), list(dict.fromkeys(map(Path, warcs)))
     if warcs:
@@ -77,11 +80,12 @@ def mine(
     inputs = (warcs, seed_file, annotations_file, benchmark_texts, () if warcs else planted_texts)
     open_run(out, _describe(config, *inputs, hosts))
     if not (out / "funnel.json").exists():
-        planted: dict[str, str] = {}
-        if not warcs:
-            warcs = package_docs.crawl(out / "crawl", config, planted_texts)
-            planted = dict(zip(read_json(out / "crawl" / DONE)["planted"], planted_texts, strict=True))
-        pages = make_shards(warcs, out / "pages", workers)
+        with _forgets_config_before_any_stage(out):
+            planted: dict[str, str] = {}
+            if not warcs:
+                warcs = package_docs.crawl(out / "crawl", config, planted_texts)
+                planted = dict(zip(read_json(out / "crawl" / DONE)["planted"], planted_texts, strict=True))
+            pages = make_shards(warcs, out / "pages", workers)
         crawl = Crawl(out / "pages", load_infos(out / "pages"))
         seed = seed or _default_seed(crawl)
         rounds = run_loop(crawl, seed, annotations, config, out)
@@ -90,6 +94,17 @@ def mine(
         _join_scores(out, len(rounds))
         write_json(out / "funnel.json", _funnel(pages, crawl, seed, rounds, hosts) | exported)
     return MineResult(out / "corpus", out / "scores.jsonl.gz", read_json(out / "funnel.json"))
+
+
+@contextmanager
+def _forgets_config_before_any_stage(out: Path) -> Iterator[None]:
+    """After a user's mistake, where nothing is done yet, the corrected command may use the same folder."""
+    try:
+        yield
+    except UserError:
+        if not is_done(out / "crawl") and not any((out / "pages").glob("*.json")):
+            (out / CONFIG).unlink()
+        raise
 
 
 def _describe(
@@ -104,13 +119,23 @@ def _describe(
     """All that decides a run's bytes, for its config.json: another one is refused."""
     return {
         "mine": config,
-        "warc": [f"{warc.name} of {warc.stat().st_size} bytes" for warc in warcs],
+        "warc": list(map(_identify, warcs)),
         "seed": _file_hash(seed_file),
         "annotations": _file_hash(annotations_file),
         "benchmark_texts": _hash("\n\n".join(benchmark_texts).encode()),
         "planted_texts": _hash("\n\n".join(planted_texts).encode()),
         "math_hosts": list(math_hosts),
     }
+
+
+def _identify(warc: Path) -> str:
+    """Name, size, and a hash of both ends: WARC files are too large to be read for this."""
+    size = warc.stat().st_size
+    with open(warc, "rb") as file:
+        ends = file.read(_END_BYTES)
+        file.seek(max(0, size - _END_BYTES))
+        ends += file.read(_END_BYTES)
+    return f"{warc.name} of {size} bytes, {_hash(ends)}"
 
 
 def _file_hash(path: Path | None) -> str | None:
@@ -173,7 +198,12 @@ def _records(
         hits += [{"url": row["url"], "kept": last.kept[i], **asdict(hit)} for hit in cleaned.hits]
         if row["url"] in planted:  # checked wherever it was ranked
             counts["planted_kept"] += last.kept[i]
-            counts["caught"] += _is_gone(planted[row["url"]], cleaned)
+            if not _is_gone(planted[row["url"]], cleaned):
+                raise UserError(
+                    f"decontamination missed a planted text: {planted[row['url']]!r}; plant texts that are "
+                    "benchmark texts, of three words or numbers or more, and give another --out"
+                )
+            counts["caught"] += 1
         if not last.kept[i]:
             continue
         counts["touched"] += bool(cleaned.hits)
@@ -202,13 +232,21 @@ def _funnel(
     pages: Mapping[str, Any], crawl: Crawl, seed: Seed, rounds: Sequence[Collected], math_hosts: Sequence[str]
 ) -> dict[str, Any]:
     seed_pages = find_seed_pages(crawl.infos, seed)
+    seed_hosts = {crawl.infos[i].domain for i in seed_pages}
     table = []
     for collected in rounds:
-        outside = [info for i, info in enumerate(crawl.infos) if collected.kept[i] and i not in seed_pages]
-        right = sum(info.domain in math_hosts for info in outside)
-        precision = round(right / len(outside), 6) if math_hosts and outside else None
+        outside = [
+            info.domain for i, info in enumerate(crawl.infos) if collected.kept[i] and i not in seed_pages
+        ]
+        others = [host for host in outside if host not in seed_hosts]
         table.append(
-            collected.stats | {"kept_outside_seed": len(outside), "precision_outside_seed": precision}
+            collected.stats
+            | {
+                "kept_outside_seed": len(outside),
+                "precision_outside_seed": _precision(outside, math_hosts),
+                "kept_outside_seed_hosts": len(others),
+                "precision_outside_seed_hosts": _precision(others, math_hosts),
+            }
         )
     return {
         "pages_in": pages["pages"],
@@ -221,4 +259,10 @@ def _funnel(
         "iterations": table,
         "domains": [row["domain"] for row in table[-1]["domains"]],
         "precision_outside_seed": table[-1]["precision_outside_seed"],
+        "precision_outside_seed_hosts": table[-1]["precision_outside_seed_hosts"],
     }
+
+
+def _precision(hosts: Sequence[str], math_hosts: Sequence[str]) -> float | None:
+    """The share of pages, named by their hosts, on mathematical hosts; None where it cannot be told."""
+    return round(sum(host in math_hosts for host in hosts) / len(hosts), 6) if math_hosts and hosts else None

@@ -51,6 +51,15 @@ def test_one_class_is_the_users_mistake(tmp_path, positives, negatives):
         classify.train(positives, negatives, tmp_path, SMALL, Random(0))
 
 
+@pytest.mark.parametrize("name", ["dim", "word_ngrams", "min_count", "epoch", "bucket", "thread", "lr"])
+@pytest.mark.parametrize("value", [0, -1, 2**31, float("nan")])
+def test_options_that_fasttext_dies_of_are_refused(name, value):
+    if name == "lr" and value > 0:
+        return
+    with pytest.raises(UserError, match=f"--mine.classifier.{name.replace('_', '-')} "):
+        FastTextConfig(**{name: value})
+
+
 def test_paper_preset():
     config = FastTextConfig()
     assert (config.dim, config.lr, config.word_ngrams, config.min_count, config.epoch) == (256, 0.1, 3, 3, 3)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dsm_jax.mine.decontaminate import Benchmarks
 
-LONG = "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May."
+LONG = "The potter glazed 48 small clips before noon, and then she fired half as many clips at night."
 SHORT = "Find the remainder of seven cubed"
 CHINESE = "小明有五个苹果,他给了小红两个,还剩几个苹果?"
 
@@ -47,6 +47,34 @@ def test_short_texts_matched_exactly_drop_the_page_and_tiny_ones_are_ignored():
     assert cleaned.text is None and [(hit.rule, hit.benchmark) for hit in cleaned.hits] == [("B", SHORT)]
     assert clean("find the remainder of eight cubed", SHORT).text is not None
     assert clean("the answer is 42", "42", "is 42").text == "the answer is 42"
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["What is 4-2-2?", "What is 4*(2+2)?", "What is (4*2)+2?", "What is 4 2 2?", "What is 4/2+2?"],
+)
+def test_another_calculation_with_the_same_numbers_is_another_text(other):
+    assert clean(other, "What is 4*2+2?").text == other
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "What is 4 * 2 + 2 = 10?",
+        r"What is $4 \cdot 2+2$?",
+        r"What is \(4\times2 + 2\)?",
+        "what is 4 × 2 + 2",
+        "What is 4 *\n2 + $2$",
+    ],
+)
+def test_a_reformatted_calculation_is_found(copy):
+    assert clean(copy, "What is 4*2+2?").text is None
+
+
+def test_operators_with_letters_count_and_hyphens_of_words_do_not():
+    assert clean("Find x: 4x+4=32", "Find x: 4x-4=32").text == "Find x: 4x+4=32"
+    assert clean("Find x: 4x − 4 = 32", "Find x: 4x-4=32").text is None
+    assert clean("a self adjoint x ray map", "self-adjoint x-ray").text is None
 
 
 def test_chinese_grams_are_characters():

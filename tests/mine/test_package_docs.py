@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,37 @@ def test_all_planted_problems_are_caught(mined):
 def test_the_seed_finds_mathematics_outside_itself(mined):
     _, result = mined
     assert result.funnel["precision_outside_seed"] >= 0.7 and "sympy" in result.funnel["domains"]
+
+
+def test_precision_is_also_counted_without_the_seeds_own_host(mined):
+    _, result = mined
+    last = result.funnel["iterations"][-1]
+    assert 0 < last["kept_outside_seed_hosts"] < last["kept_outside_seed"]
+    assert result.funnel["precision_outside_seed_hosts"] == last["precision_outside_seed_hosts"]
+    assert last["precision_outside_seed_hosts"] < last["precision_outside_seed"]  # sympy is all right
+
+
+@pytest.mark.slow
+def test_the_held_out_questions_are_caught_and_a_missed_one_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "experiments"))
+    from small_model import TINY_MODEL, held_out
+
+    questions = [problem.question for problem in held_out(TINY_MODEL, 1000)]
+    options = {"benchmark_texts": questions, "planted_texts": questions[:20]}
+    funnel = mine(PRESETS["smoke"], tmp_path / "a", **options).funnel
+    assert funnel["planted"]["texts"] == funnel["planted"]["caught"] == 20
+    options["benchmark_texts"] = [text for text in questions if text != questions[7]]
+    with pytest.raises(UserError, match="missed a planted text") as caught:
+        mine(PRESETS["smoke"], tmp_path / "b", **options)
+    assert questions[7] in str(caught.value) and not (tmp_path / "b" / "corpus").exists()
+
+
+def test_after_a_mistake_before_any_stage_the_same_folder_takes_the_corrected_command(tmp_path):
+    few = replace(PRESETS["smoke"], docs_packages=("mpmath",))
+    with pytest.raises(UserError, match="planting 20"):
+        mine(few, tmp_path / "out", benchmark_texts=PLANTED, planted_texts=PLANTED)
+    with pytest.raises(UserError, match="planting 1 "):
+        mine(few, tmp_path / "out", benchmark_texts=PLANTED, planted_texts=PLANTED[:1])
 
 
 def test_pages_are_docstrings_under_the_module_path(mined):

@@ -176,6 +176,15 @@ def test_another_configuration_or_input_is_refused(mined, crawl):
         run(mined[0], crawl, benchmark_texts=["another text"])
 
 
+def test_another_warc_of_the_same_name_and_size_is_refused(mined, crawl, tmp_path):
+    other = tmp_path / crawl[0][0].name
+    content = bytearray(crawl[0][0].read_bytes())
+    content[4] ^= 1  # a time stamp of gzip
+    other.write_bytes(content)
+    with pytest.raises(UserError, match="warc"):
+        run(mined[0], crawl, warcs=[other, *crawl[0][1:]])
+
+
 def test_benchmark_text_in_kept_pages_is_cut_and_reported(mined, crawl, tmp_path):
     victim = read_corpus(mined[1].corpus)[0]
     problem = " ".join(victim["text"].split()[5:25])
@@ -259,7 +268,10 @@ def test_paper_preset():
 def test_an_empty_first_capture_does_not_hide_the_page(tmp_path, make_warc):
     warc = make_warc(
         tmp_path / "a.warc.gz",
-        [("https://a.org/x", body) for body in (b"<html></html>", b"<html><body>The page</body></html>", b"")],
+        [
+            ("https://a.org/x", body)
+            for body in (b"<html></html>", b"<html><body>The page</body></html>", b"")
+        ],
     )
     pages.make_shards([warc], tmp_path / "pages")
     infos = pages.load_infos(tmp_path / "pages")
@@ -274,25 +286,59 @@ def average_precision(pairs):
     return total / hits
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("choice", [0, 1, 2])
-def test_real_pages_are_ranked_with_average_precision_over_090(dsm_data, tmp_path, choice):
-    labels = {}
-    for line in (dsm_data / "web" / "labels.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        labels[row["url"]] = row
+def read_labels(dsm_data):
+    rows = map(json.loads, (dsm_data / "web" / "labels.jsonl").read_text().splitlines())
+    return {row["url"]: row for row in rows}
+
+
+def draw_seed(labels, choice):
     numbers = sorted(url for url, row in labels.items() if row["source"] == "html_math_planetmath_number")
-    chosen = set(random.Random(choice).sample(numbers, 150))
-    seed = tmp_path / "seed.jsonl"
-    seed.write_text("".join(json.dumps({"url": url}) + "\n" for url in sorted(chosen)))
-    warcs = sorted((dsm_data / "web").glob("*.warc.gz"))
-    result = mine(PRESETS["quickstart"], tmp_path / "out", benchmark_texts=[], warcs=warcs, seed_file=seed)
-    rows = [row for row in read_rows(result.scores) if row["url"] not in chosen]
+    return set(random.Random(choice).sample(numbers, 150))
+
+
+def check_ranking(scores, labels, chosen):
+    rows = [row for row in read_rows(scores) if row["url"] not in chosen]
     assert {row["url"] for row in rows} == labels.keys() - chosen
-    for iteration in range(1, len(result.funnel["iterations"]) + 1):
+    for iteration in range(1, max(row["iteration"] for row in rows) + 1):
         pairs = [
             (row["score"], labels[row["url"]]["label"] == "math")
             for row in rows
             if row["iteration"] == iteration and labels[row["url"]]["label"] != "borderline"
         ]
         assert average_precision(pairs) >= 0.95
+
+
+@pytest.fixture(scope="module")
+def web_texts(dsm_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("web") / "pages"
+    pages.make_shards(sorted((dsm_data / "web").glob("*.warc.gz")), folder)
+    return {row["url"]: row["text"] for row in pages.read_shards(folder)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["url", "text"])
+@pytest.mark.parametrize("choice", [0, 1, 2])
+def test_real_pages_are_ranked_with_average_precision_over_095(dsm_data, web_texts, tmp_path, choice, kind):
+    labels = read_labels(dsm_data)
+    chosen = draw_seed(labels, choice)
+    seed = tmp_path / "seed.jsonl"
+    rows = [{kind: url if kind == "url" else web_texts[url]} for url in sorted(chosen)]
+    seed.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    warcs = sorted((dsm_data / "web").glob("*.warc.gz"))
+    result = mine(PRESETS["quickstart"], tmp_path / "out", benchmark_texts=[], warcs=warcs, seed_file=seed)
+    check_ranking(result.scores, labels, chosen)
+
+
+@pytest.mark.slow
+def test_the_command_ranks_real_pages_as_well(dsm_data, tmp_path):
+    labels = read_labels(dsm_data)
+    chosen = draw_seed(labels, 0)
+    seed = tmp_path / "seed.jsonl"
+    seed.write_text("".join(json.dumps({"url": url}) + "\n" for url in sorted(chosen)))
+    warcs = map(str, sorted((dsm_data / "web").glob("*.warc.gz")))
+    options = ["--stage", "mine", "--warc", *warcs, "--seed", str(seed), "--out", str(tmp_path / "out")]
+    script = Path(__file__).parents[2] / "experiments" / "quickstart.py"
+    subprocess.run([sys.executable, str(script), *options], check=True, timeout=600)
+    check_ranking(tmp_path / "out" / "mine" / "scores.jsonl.gz", labels, chosen)
+    # No real page is taken for one of the generator's problems.
+    assert read_rows(tmp_path / "out" / "mine" / "contamination.jsonl.gz") == []
