@@ -43,7 +43,10 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of `ids`; special tokens are dropped, bytes that are no UTF-8 become U+FFFD."""
+        """Text of `ids`; bytes that are no UTF-8 become U+FFFD.
+
+        Dropped: special tokens, and ids outside the vocabulary (a model's may be padded beyond it).
+        """
         ...
 
 
@@ -117,7 +120,8 @@ class SentencePieceTokenizer:
         if min(self.bos_id, self.eos_id) < 0:
             raise UserError(f"{path}: this sentencepiece model has no bos or no eos piece; both are needed")
         self.pad_id = model.pad_id() if model.pad_id() >= 0 else self.eos_id
-        self._special = {i for i in range(self.vocab_size) if model.is_control(i) or model.is_unknown(i)}
+        special = {i for i in range(self.vocab_size) if model.is_control(i) or model.is_unknown(i)}
+        self._text_ids = set(range(self.vocab_size)) - special
         mark = [model.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_MARK.encode()]
         self._mark_ids = mark if all(model.is_byte(i) for i in mark) else []
 
@@ -132,7 +136,7 @@ class SentencePieceTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._model.decode([int(i) for i in ids if int(i) not in self._special])
+        return self._model.decode([int(i) for i in ids if int(i) in self._text_ids])
 
 
 class JsonTokenizer:
@@ -167,7 +171,8 @@ class JsonTokenizer:
         return self._model.encode(_valid(text), add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._model.decode([int(i) for i in ids], skip_special_tokens=True)
+        known = [int(i) for i in ids if 0 <= int(i) < self.vocab_size]
+        return self._model.decode(known, skip_special_tokens=True)
 
 
 def _special_names(config: Path) -> dict[str, str]:

@@ -116,7 +116,7 @@ def _kill(config: Drill, out: Path, moment: float, in_write: bool) -> str | None
     if process.returncode != -signal.SIGKILL:
         _check_exit(process, out)
         return None
-    return f" in the write of {writing}" if writing else ""
+    return f" at the write of {writing}" if writing else ""
 
 
 def _wait_for_write(process: subprocess.Popen[bytes], out: Path) -> str | None:

@@ -46,7 +46,7 @@ def test_a_command_that_resumes_passes_with_a_kill_inside_a_write(tmp_path):
     assert "--rng-seed 3" in done.stdout
     report = json.loads((tmp_path / "drill.json").read_text())
     assert [kill["differs"] for kill in report["kills"]] == ["", ""]
-    assert report["kills"][1]["place"] == "in the write of state.json.tmp"
+    assert report["kills"][1]["place"] == "at the write of state.json.tmp"
 
 
 def test_a_command_that_takes_up_a_torn_file_is_found(tmp_path):

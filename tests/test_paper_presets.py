@@ -15,7 +15,6 @@ from dsm_jax.errors import UserError
 from dsm_jax.mine import decontaminate
 from dsm_jax.mine.config import PRESETS as MINE_PRESETS
 from dsm_jax.model.config import PRESETS, ModelConfig, param_count
-from dsm_jax.rl import grpo
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.train import pretrain, sft
 from dsm_jax.train.optimizer import make_schedule
@@ -130,12 +129,19 @@ def test_sft_holds_the_papers_numbers():
     assert [float(schedule(step)) for step in (0, 1, 250, 499)] == pytest.approx([5e-5] * 4)
 
 
-def test_grpo_holds_the_papers_numbers():
-    assert_facts(grpo.PAPER, GRPO_7B)
-    assert_facts(grpo.PAPER.loss, GRPO_LOSS)
-    assert grpo.PAPER.optimizer.peak_lr == GRPO_7B_LEARNING_RATE
-    assert grpo.PAPER.prompts_per_step * grpo.PAPER.num_generations == GRPO_7B_OUTPUTS
-    assert grpo.PAPER.loop.steps * grpo.PAPER.prompts_per_step == 144_000
+def test_grpo_holds_the_papers_numbers(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "experiments"))
+    from grpo_7b import INSTRUCT_7B
+    from grpo_7b import PRESETS as GRPO_PRESETS
+
+    paper = GRPO_PRESETS["paper"]
+    assert paper.init == INSTRUCT_7B == "deepseek-ai/deepseek-math-7b-instruct"
+    grpo = paper.grpo
+    assert_facts(grpo, GRPO_7B)
+    assert_facts(grpo.loss, GRPO_LOSS)
+    assert grpo.optimizer.peak_lr == GRPO_7B_LEARNING_RATE
+    assert grpo.prompts_per_step * grpo.num_generations == GRPO_7B_OUTPUTS
+    assert grpo.loop.steps * grpo.prompts_per_step == 144_000
 
 
 def test_mining_holds_the_papers_numbers():
@@ -149,6 +155,7 @@ def test_mining_holds_the_papers_numbers():
 def test_parameter_counts():
     assert param_count(PRESETS["deepseek_math_7b"]) == 6_910_365_696
     assert round(param_count(PRESETS["deepseek_math_7b"]) / 1e9, 2) == 6.91
+    assert round(param_count(PRESETS["deepseek_1b"]) / 1e9, 2) == 1.63
     assert param_count(PRESETS["tiny"]) == 935_040
 
 

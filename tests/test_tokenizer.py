@@ -140,3 +140,9 @@ def test_untrainable_requests_are_the_users_mistake(tmp_path, texts, size):
         train_sentencepiece(texts, tmp_path / "t.model", vocab_size=size)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_ids_outside_the_vocabulary_are_dropped(tokenizer):
+    ids = tokenizer.encode("x = 5")
+    outside = [tokenizer.vocab_size, 102_399, -1, 2**40]
+    assert tokenizer.decode([*outside, *ids, *outside]) == "x = 5"

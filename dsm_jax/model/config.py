@@ -61,7 +61,8 @@ TINY = ModelConfig(
 )  # fmt: skip
 
 # DeepSeek-LLM 1.3B. The paper gives no shape: this is deepseek-coder-1.3b's config.json with DeepSeek-LLM's
-# vocabulary and rope_theta; init_std from DeepSeek LLM (arXiv 2401.02954).
+# vocabulary and rope_theta; init_std from DeepSeek LLM (arXiv 2401.02954). It has 1.63B parameters, more than
+# its name says, because of that vocabulary.
 DEEPSEEK_1B = ModelConfig(
     vocab_size=102_400, d_model=2048, n_layers=24, n_heads=16, n_kv_heads=16, head_dim=128, d_ff=5504,
     rope_theta=10_000.0, rms_eps=1e-6, max_seq_len=4096, init_std=0.006, dtype="bfloat16",

@@ -38,6 +38,7 @@ SHARD_BYTES = 5 * 10**9  # a larger model is saved in several files, as Hugging 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
 HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+NO_MODEL = "{}: no such folder, and not a hub id of the form owner/name"
 
 # our name of a layer's parameter -> its tensor in the folder
 LAYER_TENSORS = {
@@ -92,7 +93,7 @@ def load_hf(dir_or_hub_id: str | Path, mesh: Mesh | None = None, dtype: str | No
     Raises UserError for what is missing, damaged, or not of Llama shape.
     """
     folder = find_folder(dir_or_hub_id)
-    config = config_from_hf(read_json(folder / "config.json"))
+    config = _read_config(folder)
     config = replace(config, dtype=dtype) if dtype else config
     shardings = param_shardings(config, mesh or single_device_mesh())
     with ExitStack() as stack:
@@ -113,16 +114,20 @@ def find_folder(dir_or_hub_id: str | Path) -> Path:
         return Path(dir_or_hub_id)
     name = str(dir_or_hub_id)
     if not HUB_ID.fullmatch(name):
-        raise UserError(f"{name}: no such folder, and not a hub id of the form owner/name")
+        raise UserError(NO_MODEL.format(name))
     return _find_on_hub(name, HUB_FILES, _is_complete)
 
 
 def find_config(dir_or_hub_id: str | Path) -> ModelConfig:
     """The shape of a folder's or a hub id's model, from its config.json; nothing else is downloaded."""
     if Path(dir_or_hub_id).is_dir() or not HUB_ID.fullmatch(str(dir_or_hub_id)):
-        return config_from_hf(read_json(find_folder(dir_or_hub_id) / "config.json"))
+        return _read_config(find_folder(dir_or_hub_id))
     folder = _find_on_hub(str(dir_or_hub_id), ["config.json"], lambda at: (at / "config.json").is_file())
-    return config_from_hf(read_json(folder / "config.json"))
+    return _read_config(folder)
+
+
+def _read_config(folder: Path) -> ModelConfig:
+    return config_from_hf(read_json(folder / "config.json"), folder / "config.json")
 
 
 def _is_complete(folder: Path) -> bool:
@@ -132,14 +137,16 @@ def _is_complete(folder: Path) -> bool:
 def _find_on_hub(name: str, patterns: list[str], complete: Callable[[Path], bool]) -> Path:
     """The local cache's folder of hub id `name` where it is complete, otherwise after a download of `patterns`."""
     from huggingface_hub import snapshot_download  # only here: most runs load a folder
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    with suppress(LocalEntryNotFoundError):
-        folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
-        if complete(folder):
-            return folder
     try:
+        with suppress(LocalEntryNotFoundError):
+            folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+            if complete(folder):
+                return folder
         return Path(snapshot_download(name, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise UserError(NO_MODEL.format(name)) from error
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
@@ -232,7 +239,11 @@ def _weight_files(folder: Path) -> list[Path]:
     """The safetensors files that the folder should hold."""
     if not (folder / INDEX).is_file():
         return [folder / WHOLE]
-    return [folder / name for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
+    index = read_json(folder / INDEX)
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise UserError(f"{folder / INDEX}: its weight_map from tensors to files is missing; fetch it again")
+    return [folder / name for name in sorted(set(files.values()))]
 
 
 def _open_tensors(folder: Path, stack: ExitStack) -> dict[str, Any]:

@@ -7,13 +7,17 @@ fsdp x tensor), and the decode copy in the compute dtype (split over tensor only
 - the update: two fp32 gradients (the sum so far and a micro-batch's own) and the activations of a micro-batch.
 
 The state is counted exactly. The rest is an estimate: prompts are taken to have PROMPT_TOKENS tokens, and
-activations are counted as XLA was seen to keep them. Left out on purpose: the host's memory on GPU and TPU.
+activations are counted as XLA was seen to keep them. Left out on purpose: the host's memory on GPU and TPU, and
+other processes' devices: of several hosts each looks at its own.
 """
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import jax
 import psutil  # type: ignore[import-untyped]
@@ -30,6 +34,14 @@ from dsm_jax.train.step import abstract_state
 
 PROMPT_TOKENS = 256  # a word problem and the instruction, with room
 GB = 1e9
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+# controllers in OWN_CGROUPS -> folder in CGROUPS; files of the limit and of the usage; reclaimable cache in memory.stat
+CGROUP_FILES = {
+    "": (".", "memory.max", "memory.current", "inactive_file"),  # v2
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # v1
+}
 
 
 @dataclass(frozen=True)
@@ -72,27 +84,53 @@ def require_memory(
 ) -> Memory:
     """The run's memory; UserError where it does not fit, or the mesh does not divide the model or the batch.
 
-    remedy: what the error tells the user to do. available: bytes on a device, measured where it is None.
+    remedy: what the error tells the user to do. available: bytes on a device, measured where it is None; where
+    the backend does not say, stderr has a line with what is needed, and nothing is refused.
     """
     check_mesh(config, model, mesh)
     needed = grpo_memory(config, model, mesh)
     here = available_memory(mesh) if available is None else available
-    if needed.peak > here:
-        devices = mesh.size
-        each = f" on each of {devices} devices" if devices > 1 else ""
-        raise UserError(
-            f"GRPO of {param_count(model) / GB:.3g}B parameters needs {needed.peak / GB:.1f} GB{each} ({needed}), "
-            f"but there are {here / GB:.1f} GB; {remedy}"
-        )
+    platform = mesh.devices.flat[0].platform
+    place = f"on each of {mesh.size} {platform} devices" if mesh.size > 1 else f"on the {platform}"
+    needs = f"GRPO of {param_count(model) / GB:.3g}B parameters needs {needed.peak / GB:.1f} GB {place} ({needed})"
+    if here is None:
+        print(f"{needs}; how much there is, the {platform} does not say", file=sys.stderr)
+    elif needed.peak > here:
+        raise UserError(f"{needs}, but there are {here / GB:.1f} GB; {remedy}")
     return needed
 
 
-def available_memory(mesh: Mesh) -> int:
-    """Bytes that a device may take: its pool on GPU and TPU; on CPUs the free memory, which they share."""
-    device = mesh.devices.flat[0]
-    if device.platform == "cpu":
-        return psutil.virtual_memory().available // mesh.size
-    return device.memory_stats()["bytes_limit"]
+def available_memory(mesh: Mesh) -> int | None:
+    """Bytes that each of this process's devices may take; None where the backend does not say.
+
+    Of GPU and TPU the smallest pool; on CPUs what the host and the process's cgroups leave free, which they share.
+    """
+    devices = mesh.local_devices
+    if devices[0].platform == "cpu":
+        return int(min(psutil.virtual_memory().available, cgroup_memory()) // len(devices))
+    return min((device.memory_stats() or {}).get("bytes_limit", 0) for device in devices) or None
+
+
+def cgroup_memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> float:
+    """Bytes that the process's cgroups and those above them leave it; infinite where none sets a limit.
+
+    File cache that the kernel takes back under pressure does not count as used.
+    """
+    free = math.inf
+    for line in own.read_text().splitlines() if own.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in CGROUP_FILES:
+            continue
+        place, limit, usage, cache = CGROUP_FILES[controllers]
+        inner = Path(path.lstrip("/"))
+        for folder in (cgroups / place / part for part in (inner, *inner.parents)):
+            if (folder / limit).is_file() and (folder / usage).is_file():
+                most = (folder / limit).read_text().strip()
+                stat = folder / "memory.stat"
+                counts = dict(map(str.split, stat.read_text().splitlines())) if stat.is_file() else {}
+                used = int((folder / usage).read_text()) - int(counts.get(cache, 0))
+                free = min(free, math.inf if most == "max" else max(0, int(most) - used))
+    return free
 
 
 def check_mesh(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> None:

@@ -6,6 +6,7 @@ checkpoint beside its place and renames it: a killed save leaves the one before 
 Left out on purpose: the data position, which is the step; checksums; places other than a mounted file system.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from dsm_jax.errors import UserError
 
 State = TypeVar("State")
 Flat = dict[str, Any]
+DAMAGE = ("NOT_FOUND", "DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION")  # TensorStore, of a bad file
 UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a checkpoint that is being written
 
 
@@ -77,7 +79,9 @@ class Checkpoints:
             return state
         if damaged:
             reason = _reason(next(iter(damaged.values())))
-            raise UserError(f"{self.folder}: no checkpoint can be read ({reason}); delete it and start again")
+            raise UserError(
+                f"{self.folder}: no checkpoint can be read ({reason}); move this folder away and start again"
+            )
         return None
 
     def close(self) -> None:
@@ -101,7 +105,7 @@ class Checkpoints:
     def _check_same_model(self, step: int, wanted: Flat) -> None:
         metadata = self._manager.item_metadata(step)
         if metadata is None:
-            raise ValueError("its table of names is missing")
+            raise FileNotFoundError("its table of names is missing")
         here = {name: _form(leaf) for name, leaf in wanted.items()}
         there = {name: _form(leaf) for name, leaf in metadata.items()}
         for name in here | there:
@@ -147,8 +151,11 @@ def _unstored(stored: jax.Array, leaf: Any) -> jax.Array:
 
 
 def _means_damage(error: Exception) -> bool:
-    """Whether orbax raises this for a missing or cut file; for an array's data it raises a bare Exception."""
-    return isinstance(error, ValueError | KeyError | OSError) or type(error) is Exception
+    """Whether orbax raises this for a missing or cut file, and not where the disk or the memory fails."""
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | KeyError | FileNotFoundError):
+        return True
+    cause = error.__cause__ if type(error) is Exception else error  # of an array's data: in a bare Exception
+    return isinstance(cause, ValueError) and str(cause).startswith(DAMAGE)
 
 
 def _form(leaf: Any) -> str:

@@ -72,7 +72,7 @@ def test_memory_comes_before_the_weights(script, capsys, monkeypatch):
     for part in (
         "6.91B parameters needs",
         "KV cache",
-        "on each of 8 devices",
+        "on each of 8 cpu devices",
         "but there are",
         "--preset tiny",
     ):

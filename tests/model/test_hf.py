@@ -282,3 +282,44 @@ def test_the_tokenizer_is_copied_and_its_special_tokens_named(tmp_path):
     assert copied.encode(text[0]) == ours.encode(text[0])
     entries = json.loads((tmp_path / "out/config.json").read_text())
     assert (entries["bos_token_id"], entries["eos_token_id"]) == (ours.bos_id, ours.eos_id)
+
+
+@pytest.mark.parametrize("name", ["a/b..c", "runs/--x"])
+def test_a_name_that_the_hub_refuses(name):
+    for find in (hf.find_folder, hf.find_config):
+        with pytest.raises(UserError, match=f"{name}: no such folder, and not a hub id"):
+            find(name)
+
+
+@pytest.mark.parametrize(
+    "entries, message",
+    [
+        ([], "not a JSON object"),
+        ({**ENTRIES, "hidden_size": "48"}, "hidden_size is '48'; it must be a whole number"),
+        ({**ENTRIES, "num_attention_heads": 0}, "num_attention_heads is 0"),
+        ({**ENTRIES, "rms_norm_eps": "1e-5"}, "rms_norm_eps is '1e-5'; it must be a number"),
+        ({**ENTRIES, "rope_parameters": [1]}, "rope_parameters is .1.; it must be an object"),
+        ({**ENTRIES, "rope_parameters": {"rope_theta": "500"}}, "rope_theta is '500'"),
+        ({**ENTRIES, "tie_word_embeddings": "false"}, "tie_word_embeddings is 'false'"),
+        ({**ENTRIES, "torch_dtype": ["float32"]}, "dtype .'float32'. is not supported"),
+    ],
+)
+def test_a_config_json_of_wrong_types_is_named(tmp_path, entries, message):
+    (tmp_path / "config.json").write_text(json.dumps(entries))
+    with pytest.raises(UserError, match=f"{tmp_path}/config.json: {message}"):
+        hf.find_config(tmp_path)
+
+
+def test_null_entries_are_absent():
+    assert config_from_hf({**ENTRIES, "initializer_range": None, "rope_scaling": None}) == config_from_hf(
+        ENTRIES
+    )
+
+
+@pytest.mark.parametrize(
+    "index", [[], {}, {"weight_map": []}, {"weight_map": {"lm_head.weight": 1}}], ids=str
+)
+def test_an_index_without_weight_map_is_named(tmp_path, index):
+    (write_folder(tmp_path) / hf.INDEX).write_text(json.dumps(index))
+    with pytest.raises(UserError, match=f"{hf.INDEX}: its weight_map"):
+        load_hf(tmp_path)
