@@ -48,7 +48,7 @@ from dsm_jax.model.decoder import Params
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import check_mesh
 from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
-from dsm_jax.run import DONE, is_done, open_run, read_json, write_json
+from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json
 from dsm_jax.sample.sampler import Sampler
 
 PLANTED = 20  # held-out problems put into crawled pages, to see that decontamination finds them
@@ -116,7 +116,7 @@ def main(config: Quickstart) -> None:
         print_table(results)
         return
     phase = partial(timed, config.out / "seconds.json")
-    with phase("mine"):
+    with phase("mine"), forgotten_without_work(config.out):
         funnel, corpus = run_mining(config)
     if config.stage == "mine":
         print(
@@ -170,6 +170,17 @@ def finished(config: Quickstart) -> dict[str, Any] | None:
     results = read_json(path)
     wanted = (*CONTROLS, "sft_longer") if config.full else ()
     return results if all(name in results["models"] for name in wanted) else None
+
+
+@contextmanager
+def forgotten_without_work(out: Path) -> Iterator[None]:
+    """A mistake found before mining did any work leaves no configuration behind: the corrected command may run."""
+    try:
+        yield
+    except UserError:
+        if not (out / "mine" / CONFIG).exists():
+            (out / CONFIG).unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -119,6 +119,12 @@ def test_a_wrong_seed_file_is_one_line(capsys, tmp_path, text, said):
     assert said in complaint(capsys, "--stage", "mine", "--out", str(tmp_path / "run"), *files)
 
 
+def test_a_mistake_found_before_any_work_leaves_the_folder_free(capsys, tmp_path):
+    out = ("--stage", "mine", "--out", str(tmp_path))
+    assert "not installed" in complaint(capsys, *out, "--mine.docs-packages", "no_such_package")
+    run(*out)
+
+
 def test_another_configuration_in_the_folder_is_refused_and_nothing_is_lost(capsys, tmp_path):
     from dsm_jax.run import read_json
 
