@@ -96,15 +96,15 @@ TINY_MODEL = SmallModel(
     question_weight=0.2,
     corpus_weight=0.15,
     sft=LMTraining(
-        loop=LoopConfig(steps=900, log_every=25, checkpoint_every=300, stop_every=25),
+        loop=LoopConfig(steps=900, log_every=25, checkpoint_every=300, stop_every=10),
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=20, schedule="constant"),
         batch_size=8,
         window=128,
     ),
     sft_problems=4_000,
-    sft_stop=0.34,
+    sft_stop=0.35,
     sft_boxed=0.97,
-    sft_checks=500,
+    sft_checks=300,
     grpo=GRPOTraining(
         loop=LoopConfig(steps=150, log_every=1, checkpoint_every=25),
         prompts_per_step=16,
