@@ -13,7 +13,11 @@ Left out on purpose: benchmark files as prompts, evaluation on the way, and expo
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,24 +154,54 @@ def load_vocabulary(folder: Path, model: ModelConfig) -> Tokenizer:
 
 
 def small_sft_folder(config: GRPORun) -> Path:
-    """Where the cache keeps the small SFT model of this recipe."""
+    """Where the cache keeps the small SFT model of this recipe.
+
+    GRPO's numbers are part of it: SFT's stop rule samples with its slots and its longest completion.
+    """
     recipe = hashlib.sha256(repr(SMALL[config.preset]).encode()).hexdigest()[:8]
     return config.cache.expanduser() / f"{config.preset}-sft-{recipe}"
 
 
 def train_small_sft(small: SmallModel, folder: Path) -> None:
-    """Makes `folder` a Hugging Face folder of the small SFT model, trained on the first device; once."""
+    """Makes `folder` a Hugging Face folder of the small SFT model, trained on the first device; once.
+
+    Raises UserError while another process makes it.
+    """
     if (folder / "config.json").exists():  # save_hf writes it last
         return
-    mesh = single_device_mesh()
-    tokenizer = make_tokenizer(small, [], folder / "tokenizer", SMALL_SEED)
-    base = pretrain(small, [], tokenizer, mesh, folder / "pretrain", SMALL_SEED)
-    sft = finetune(small, base, tokenizer, mesh, folder / "sft", SMALL_SEED)
-    save_hf(Model(small.model, sft), folder, folder / "tokenizer" / "tokenizer.model")
+    with locked(folder):
+        if (folder / "config.json").exists():  # made by another process just now
+            return
+        mesh = single_device_mesh()
+        tokenizer = make_tokenizer(small, [], folder / "tokenizer", SMALL_SEED)
+        base = pretrain(small, [], tokenizer, mesh, folder / "pretrain", SMALL_SEED)
+        sft = finetune(small, base, tokenizer, mesh, folder / "sft", SMALL_SEED)
+        save_hf(Model(small.model, sft), folder, folder / "tokenizer" / "tokenizer.model")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds folder/lock, which names this process. The system lets go of it when the process ends, killed or not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"{folder}: process {file.read()} is making this model; start again when it has, or give another --cache"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def collect(out: Path) -> dict[str, Any]:
-    """results.json, from the metrics of the logged steps."""
+    """results.json, from the rows of metrics.jsonl; a row stands for the steps since the one before.
+
+    With a row for every step the sums are exact, otherwise estimates.
+    """
     rows = read_metrics(out / "metrics.jsonl")
     taken = max(1, min(AVERAGED, len(rows) // 2))
     steps = np.diff([0, *(row["step"] for row in rows)])
@@ -175,23 +209,29 @@ def collect(out: Path) -> dict[str, Any]:
     def mean(name: str, part: list[dict[str, Any]]) -> float:
         return float(np.mean([row[name] for row in part]))
 
-    seconds = {name: sum(row[f"seconds/{name}"] for row in rows) for name in ("rollout", "update")}
-    seconds["total"] = sum(row["step_time"] * count for row, count in zip(rows, steps, strict=True))
+    def total(name: str) -> float:
+        return sum(row[name] * count for row, count in zip(rows, steps, strict=True))
+
+    seconds = {"rollout": total("seconds/rollout"), "update": total("seconds/update")}
+    seconds["total"] = total("step_time")
     return {
         "steps": rows[-1]["step"],
+        "logged_steps": len(rows),
         "averaged_steps": taken,
         "reward": {"first": mean("reward", rows[:taken]), "last": mean("reward", rows[-taken:])},
         "kl": mean("kl", rows[-taken:]),
-        "tokens": int(sum(row["num_tokens"] for row in rows)),
+        "tokens": int(total("num_tokens")),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
 
 
 def print_results(results: dict[str, Any], out: Path) -> None:
-    reward, seconds = results["reward"], results["seconds"]
+    reward, steps, logged = results["reward"], results["steps"], results["logged_steps"]
+    of = f"{steps} steps" if logged == steps else f"{logged} logged steps; {steps} in all"
+    about = "" if logged == steps else "about "
     print(
-        f"reward {reward['first']:.3f} -> {reward['last']:.3f} (first and last {results['averaged_steps']} of "
-        f"{results['steps']} steps), KL {results['kl']:.4f}, {results['tokens']} tokens in {seconds['total']} s"
+        f"reward {reward['first']:.3f} -> {reward['last']:.3f} (first and last {results['averaged_steps']} of {of}), "
+        f"KL {results['kl']:.4f}, {about}{results['tokens']} tokens in {results['seconds']['total']} s"
     )
     print(f"{out}: results.json, metrics.jsonl, completions/, checkpoints/")
 

@@ -29,6 +29,9 @@ rewards shuffled within each group; `sft_longer` is SFT continued on its own set
 """
 
 
+PARTS = ("models", "paired", "gain", "corpus", "seconds")  # of a quickstart's results.json that are read here
+
+
 @dataclass(frozen=True)
 class TableOptions:
     """Options of the table."""
@@ -41,17 +44,41 @@ class TableOptions:
 def main(config: TableOptions) -> None:
     if not config.runs:
         raise UserError("--runs: name at least one folder with a results.json")
-    results = {run.name: read_json(run / "results.json") for run in config.runs}
+    results: dict[str, Any] = {}
+    for run in config.runs:
+        name = run.resolve().name
+        if name in results:
+            raise UserError(
+                f"--runs {run}: a second folder named {name}; rename one, the name heads its table"
+            )
+        results[name] = read_results(run / "results.json")
     command = "\n".join("    " + line.strip() for line in (__doc__ or "").splitlines()[2:4])
     parts = [INTRO.format(command=command)]
     parts += [f"## {name}\n\n{_scores(result)}\n\n{_notes(result)}\n" for name, result in results.items()]
     parts.insert(1, f"## GRPO against the others, greedy\n\n{_differences(results)}\n")
-    write_text(config.out, "\n".join(parts))
+    try:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(config.out, "\n".join(parts))
+    except OSError as error:
+        raise UserError(
+            f"--out {config.out}: cannot write there ({error.strerror}); give another file"
+        ) from None
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A quickstart's results.json. Raises UserError where it is missing, damaged, or another script's."""
+    results = read_json(path)
+    if not isinstance(results, dict) or not all(isinstance(results.get(part), dict) for part in PARTS):
+        raise UserError(f"{path}: not the results of quickstart.py; name the folders of its finished runs")
+    return results
 
 
 def _differences(results: Mapping[str, Any]) -> str:
-    names = list(next(iter(results.values()))["paired"])
-    rows = [[run, *(points(result["paired"][name]) for name in names)] for run, result in results.items()]
+    pairs = {run: result["paired"] for run, result in results.items()}
+    names = list(dict.fromkeys(name for pair in pairs.values() for name in pair))
+    rows = [
+        [run, *(points(pair[name]) if name in pair else "" for name in names)] for run, pair in pairs.items()
+    ]
     return _markdown(["run", *names], rows)
 
 
@@ -66,10 +93,11 @@ def _scores(result: Mapping[str, Any]) -> str:
 
 def _notes(result: Mapping[str, Any]) -> str:
     gain, corpus, seconds = result["gain"], result["corpus"], result["seconds"]
+    precision = "unknown" if corpus["precision"] is None else f"{corpus['precision']:.2f}"
     return (
         f"Of {gain['problems']} problems GRPO answers {gain['elicited']} that SFT answered only in some of its samples "
         f"and {gain['new']} that SFT never did; it lost {gain['lost']}. Corpus: {corpus['pages_kept']} of "
-        f"{corpus['pages_in']} pages kept, precision outside the seed {corpus['precision']:.2f}. "
+        f"{corpus['pages_in']} pages kept, precision outside the seed {precision}. "
         f"Seconds: {', '.join(f'{name} {value:.0f}' for name, value in seconds.items())}."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dsm_jax import cli
+from dsm_jax.errors import UserError
 from dsm_jax.mesh import single_device_mesh
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.decoder import init_params
@@ -121,6 +123,56 @@ def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, fold
     cli.run_script(script.main, script.PRESETS, [*argv, "--mesh", "fsdp=2", "data=4"])
     assert read_json(out / "results.json") == results
     assert "--rng-seed" in error_line(script, capsys, *argv, "--rng-seed", "1")
+
+
+def write_metrics(folder: Path, steps: list[int]) -> None:
+    """Rows of steps that took 2 s and gave 100 tokens each."""
+    row = {"reward": 0.5, "kl": 0.1, "num_tokens": 100.0, "step_time": 2.0}
+    row |= {"seconds/rollout": 1.5, "seconds/update": 0.2}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": at, **row}) + "\n" for at in steps))
+
+
+def test_a_row_stands_for_the_steps_since_the_one_before(script, tmp_path, capsys):
+    write_metrics(tmp_path, [3, 6, 7])
+    results = script.collect(tmp_path)
+    assert results["tokens"] == 700
+    assert results["seconds"] == {"rollout": 10.5, "update": 1.4, "total": 14.0}
+    script.print_results(results, tmp_path)
+    assert "1 of 3 logged steps; 7 in all), KL 0.1000, about 700 tokens" in capsys.readouterr().out
+
+    write_metrics(tmp_path, [1, 2, 3])
+    script.print_results(script.collect(tmp_path), tmp_path)
+    assert "1 of 3 steps), KL 0.1000, 300 tokens" in capsys.readouterr().out
+
+
+def test_the_recipe_covers_what_the_stop_rule_uses(script, monkeypatch):
+    before = script.small_sft_folder(script.SMOKE)
+    changed = replace(script.SMOKE_MODEL, grpo=replace(script.SMOKE_MODEL.grpo, max_completion_length=33))
+    monkeypatch.setitem(script.SMALL, "smoke", changed)
+    assert script.small_sft_folder(script.SMOKE) != before
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from grpo_7b import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_two_processes_do_not_make_the_small_model_at_once(script, tmp_path):
+    words = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(words, cwd=SCRIPT.parent, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(UserError, match=f"process {holder.pid} is making this model"):
+                script.train_small_sft(script.SMOKE_MODEL, tmp_path)
+        finally:
+            holder.kill()
+    with script.locked(tmp_path):  # a killed holder's lock is free, its file stays
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
 
 
 @pytest.mark.slow
