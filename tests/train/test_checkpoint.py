@@ -1,6 +1,5 @@
 """States come back bit for bit, on other meshes too; kills and damage fall back to the checkpoint before."""
 
-import gc
 import signal
 import subprocess
 import sys
@@ -18,6 +17,9 @@ from jax.sharding import PartitionSpec as P
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh
 from dsm_jax.train.checkpoint import Checkpoints
+
+# Reads that orbax gives up are reported whenever they are collected, in a later test too.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 MESHES = {"mixed": ("data=2,fsdp=2,tensor=2",), "fsdp": ("fsdp=8",), "one": ("fsdp=1",)}
 
@@ -118,7 +120,6 @@ def cut(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the reads orbax gives up
 @pytest.mark.parametrize("damage", ["everything", "data", "index", "table"])
 def test_damaged_checkpoint_is_passed_over(tmp_path, capsys, damage):
     mesh = make_mesh("one")
@@ -158,7 +159,6 @@ def test_every_checkpoint_damaged_is_an_error_and_nothing_moves(tmp_path):
     assert "\n" not in str(error.value) and (tmp_path / "1").is_dir()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the reads orbax gives up
 @pytest.mark.parametrize("harm", ["table", "data"])
 def test_a_disk_that_fails_is_no_damage(tmp_path, harm):
     """A link to itself stands for a file that is there and cannot be opened."""
@@ -175,7 +175,6 @@ def test_a_disk_that_fails_is_no_damage(tmp_path, harm):
         with pytest.raises((OSError, ValueError), match="(?i)too many.*links|failed to open"):
             checkpoints.restore(target(mesh, width=2048))
         assert checkpoints.latest_step() == 2
-    gc.collect()  # those reads are reported here, not in a later test
 
 
 def test_another_model_is_refused(tmp_path):
