@@ -197,7 +197,6 @@ def timed(path: Path, phase: str) -> Iterator[None]:
 
 def run_mining(config: Quickstart) -> tuple[dict[str, Any], Sequence[str]]:
     """The funnel's numbers and the mined texts."""
-
     benchmark = [problem.question for problem in held_out(config.small, config.evaluation.problems)]
     mined = mine(
         replace(config.mine, rng_seed=config.rng_seed),
