@@ -138,6 +138,8 @@ def check(config: Quickstart) -> Mesh:
         )
     if config.warc and not config.seed:
         raise UserError("--warc needs --seed FILE: JSONL rows {text} or {url} of mathematical pages")
+    if config.mine.rng_seed:
+        raise UserError(f"--mine.rng-seed {config.mine.rng_seed}: give --rng-seed, the seed of every stage")
     if config.workers < 0:
         raise UserError(f"--workers {config.workers}: must be 0 or more")
     if not 0 <= config.rng_seed < 2**31:

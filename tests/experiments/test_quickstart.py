@@ -68,6 +68,8 @@ def write_seed(path: Path, rows: list[dict[str, str]]) -> Path:
         (("--small.drill-weight", "-1"), "weight"),
         (("--small.model.max-seq-len", "64"), "max-seq-len 64"),
         (("--rng-seed", "-1"), "--rng-seed -1"),
+        (("--mine.rng-seed", "3"), "give --rng-seed"),
+        (("--workers", "-1"), "--workers -1"),
         (("--rng-seed", str(2**31)), "--rng-seed 2147483648"),
         (("--evaluation.samples", "0"), "--evaluation.samples"),
         (("--warc", "x.warc.gz"), "--warc needs --seed"),
