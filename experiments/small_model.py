@@ -55,7 +55,7 @@ class SmallModel:
     corpus_weight: float  # share with the mined corpus, where there is one
     sft: LMTraining
     sft_problems: int  # worked solutions in the fixed SFT set
-    sft_stop: float  # SFT ends when greedy accuracy on sft_checks training problems reaches this share ..
+    sft_stop: float  # SFT ends when greedy accuracy on sft_checks problems of the rl split reaches this ..
     sft_boxed: float  # .. and this share of the answers ends in a box
     sft_checks: int
     grpo: GRPOTraining

@@ -1,4 +1,8 @@
-"""Continued pretraining: the paper's numbers (DeepSeekMath, sections 2.2.1 and 2.3)."""
+"""Continued pretraining: the paper's numbers (DeepSeekMath, sections 2.2.1 and 2.3).
+
+Left out on purpose: a script that runs them. They need gradient accumulation and an attention kernel first: a batch is
+one forward pass here.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ MIXTURE = {
     "natural_language": 0.10,
 }
 
-# Section 2.3: 500B tokens in batches of 10M, context 4K (2,432 windows x 4,096 = 9.96M, a number
-# that many meshes divide; 50,000 updates).
+# Section 2.3: 500B tokens in batches of 10M, context 4K (2,432 windows x 4,096 = 9.96M; meshes
+# of up to 128 batch shards divide it; 50,000 updates).
 DEEPSEEK_MATH_7B = LMTraining(
     loop=LoopConfig(steps=50_000, checkpoint_every=1_000),
     optimizer=OptimizerConfig(peak_lr=4.2e-4, schedule="multi_step", warmup_steps=2_000),
