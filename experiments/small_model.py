@@ -102,7 +102,7 @@ TINY_MODEL = SmallModel(
         window=128,
     ),
     sft_problems=4_000,
-    sft_stop=0.35,
+    sft_stop=0.4,
     sft_boxed=0.97,
     sft_checks=300,
     grpo=GRPOTraining(

@@ -117,8 +117,9 @@ def _step_key(text: str) -> str:
 def drill(
     seed: int, index: int, *, families: tuple[str, ...] = FAMILIES, levels: tuple[int, ...] = LEVELS
 ) -> str:
-    """Plain equations for pretraining: a line ("23+18=41"), or the equations of one "train" problem.
+    """Plain equations for pretraining: a line ("23+18=41"), or one "train" problem's form and its equations.
 
+    The form comes first because a small model that never copies an operand in pretraining does not learn to in SFT.
     A pure function of its arguments, without a newline at the end; never contains a problem of the other splits.
     """
     _check("families", families, FAMILIES)
@@ -128,9 +129,9 @@ def drill(
     if rng.random() < 0.5:
         return _table_line(level, rng)
     draft = _draw_split(rng.choice(families), level, rng, "train")
-    lines = [step.text for step in draft.steps]
+    lines = [draft.form, *(step.text for step in draft.steps)]
     if draft.wording == "equation":
-        lines = [draft.form, *lines, f"x={draft.answer}"]
+        lines.append(f"x={draft.answer}")
     return "\n".join(lines)
 
 
