@@ -68,13 +68,12 @@ def _gain(sft: ModelAnswers, grpo: ModelAnswers) -> dict[str, int]:
 def print_table(results: Mapping[str, Any]) -> None:
     """The models' scores with 95% intervals, the paired differences, and what the corpus is."""
     columns = list(dict.fromkeys(key for scores in results["models"].values() for key in scores))
-    # The interval on a line of its own and few separators: the demo's table fits into 80 columns.
-    table = Table(title="held-out problems, % [95% interval]", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    # The interval on a line of its own and few separators: the table fits into 80 columns.
+    table = Table(title="held-out problems, %, and 95% interval", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for header in ("model", *columns):
-        table.add_column(header, overflow="fold")
+        table.add_column(header, no_wrap=True)
     for name, scores in results["models"].items():
-        cells = (percent(scores[key]).replace(" ", "\n", 1) if key in scores else "" for key in columns)
-        table.add_row(name, *cells)
+        table.add_row(name, *(_cell(scores[key]) if key in scores else "" for key in columns))
     console = Console()
     console.print(table)
     for name, difference in results["paired"].items():
@@ -84,6 +83,11 @@ def print_table(results: Mapping[str, Any]) -> None:
         f"corpus: {corpus['pages_kept']} of {corpus['pages_in']} pages kept; "
         f"seconds: {results['seconds']['total']:.0f} in all"
     )
+
+
+def _cell(interval: Mapping[str, float]) -> str:
+    """Two lines: "41.2" and "38.2-44.3"."""
+    return f"{100 * interval['value']:.1f}\n{100 * interval['low']:.1f}-{100 * interval['high']:.1f}"
 
 
 def percent(interval: Mapping[str, float]) -> str:
