@@ -260,10 +260,14 @@ def _losses(out: Path, small: Mapping[str, Any]) -> list[str | Picture]:
     if (longer := out / "sft_longer" / "metrics.jsonl").exists():
         more = metric_points(read_metrics(longer), "loss")
         losses[MODELS["sft_longer"]] = [(steps + step, loss) for step, loss in more]
-    checks = {"greedy": "check/greedy", "ends in a box": "check/boxed"}
+    checks = {
+        "greedy": "check/greedy",
+        "greedy, worst family": "check/worst_family",
+        "ends in a box": "check/boxed",
+    }
     rule = (
-        f"SFT stops at {small['sft_stop']:.0%} greedy accuracy with {small['sft_boxed']:.0%} of the answers "
-        f"in a box, on {small['sft_checks']:,} problems whose forms are solved nowhere in training. It ran "
+        f"SFT stops at {small['sft_stop']:.0%} greedy accuracy, {small['sft_family']:.0%} in every family, with "
+        f"{small['sft_boxed']:.0%} of the answers in a box, on {small['sft_checks']:,} problems whose forms are solved nowhere in training. It ran "
         f"{steps:,} of at most {small['sft']['loop']['steps']:,} steps"
         + ("." if read_json(out / "sft" / DONE)["stopped"] else " and did not get there.")
     )

@@ -8,6 +8,7 @@ accuracy, so that GRPO has something left to find. Not a script: the scripts cal
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +57,7 @@ class SmallModel:
     sft: LMTraining
     sft_problems: int  # worked solutions in the fixed SFT set
     sft_stop: float  # SFT ends when greedy accuracy on sft_checks problems of the rl split reaches this ..
+    sft_family: float  # .. in every family this: GRPO cannot reinforce what is never right
     sft_boxed: float  # .. and this share of the answers ends in a box
     sft_checks: int
     grpo: GRPOTraining
@@ -103,6 +105,7 @@ TINY_MODEL = SmallModel(
     ),
     sft_problems=4_000,
     sft_stop=0.4,
+    sft_family=0.15,
     sft_boxed=0.97,
     sft_checks=300,
     grpo=GRPOTraining(
@@ -228,7 +231,7 @@ def finetune(
 
 
 class StopRule:
-    """SFT's end: greedy accuracy and boxed answers on problems whose forms are solved nowhere in training."""
+    """SFT's end: greedy accuracy, the worst family's too, and boxed answers on problems solved nowhere in training."""
 
     def __init__(self, config: SmallModel, tokenizer: Tokenizer, mesh: Mesh, rng_seed: int):
         self.config = config
@@ -242,12 +245,21 @@ class StopRule:
             max_new_tokens=self.config.grpo.max_completion_length,
             temperature=0.0,
         )
-        right = np.mean(
-            [bool(grade(a.text, p.answer).correct) for (a,), p in zip(answers, self.problems, strict=True)]
-        )
-        boxed = np.mean([a.finished and is_boxed(a.text) for (a,) in answers])
-        enough = right >= self.config.sft_stop and boxed >= self.config.sft_boxed
-        return bool(enough), {"check/greedy": float(right), "check/boxed": float(boxed)}
+        right = defaultdict(list)
+        for (answer,), problem in zip(answers, self.problems, strict=True):
+            right[problem.family].append(bool(grade(answer.text, problem.answer).correct))
+        found = {
+            "greedy": np.mean([one for family in right.values() for one in family]),
+            "worst_family": min(map(np.mean, right.values())),
+            "boxed": np.mean([answer.finished and is_boxed(answer.text) for (answer,) in answers]),
+        }
+        wanted = {
+            "greedy": self.config.sft_stop,
+            "worst_family": self.config.sft_family,
+            "boxed": self.config.sft_boxed,
+        }
+        metrics = {f"check/{name}": float(value) for name, value in found.items()}
+        return all(found[name] >= least for name, least in wanted.items()), metrics
 
 
 def _drills(config: SmallModel, rng_seed: int) -> list[str]:

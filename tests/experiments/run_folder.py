@@ -102,7 +102,8 @@ def lm_rows(rng: np.random.Generator, steps: int, every: int, *, checks: bool = 
     for step in range(every, steps + 1, every):
         rows.append({"step": step, "loss": 0.6 + 3 * math.exp(-4 * step / steps) + 0.03 * rng.normal()})
         if checks and step % (2 * every) == 0:
-            rows.append({"step": step, "check/greedy": 0.42 * step / steps, "check/boxed": 0.98})
+            shares = {"greedy": 0.42 * step / steps, "worst_family": 0.2 * step / steps, "boxed": 0.98}
+            rows.append({"step": step} | {f"check/{name}": share for name, share in shares.items()})
     return rows
 
 
