@@ -1,6 +1,6 @@
 """The whole of DeepSeekMath on this machine: mine, tokenise, pretrain, SFT, GRPO, evaluate, report.
 
-    python experiments/quickstart.py                      eight minutes on 2 CPU cores
+    python experiments/quickstart.py                      8 to 10 minutes on 2 CPU cores
     python experiments/quickstart.py --full               with the controls: noise rewards, SFT continued
     python experiments/quickstart.py --stage mine --warc crawl/*.warc.gz --seed seed.jsonl --out runs/mine
 

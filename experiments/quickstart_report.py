@@ -266,8 +266,8 @@ def _losses(out: Path, small: Mapping[str, Any]) -> list[str | Picture]:
         "ends in a box": "check/boxed",
     }
     rule = (
-        f"SFT stops at {small['sft_stop']:.0%} greedy accuracy, {small['sft_family']:.0%} in every family, with "
-        f"{small['sft_boxed']:.0%} of the answers in a box, on {small['sft_checks']:,} problems whose forms are solved nowhere in training. It ran "
+        f"SFT stops at {small['sft_stop']:.0%} greedy accuracy, {small['sft_stop_family']:.0%} in every family, with "
+        f"{small['sft_stop_boxed']:.0%} of the answers in a box, on {small['sft_checks']:,} problems whose forms are solved nowhere in training. It ran "
         f"{steps:,} of at most {small['sft']['loop']['steps']:,} steps"
         + ("." if read_json(out / "sft" / DONE)["stopped"] else " and did not get there.")
     )

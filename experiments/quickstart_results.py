@@ -75,6 +75,7 @@ def print_table(results: Mapping[str, Any]) -> None:
     for name, scores in results["models"].items():
         table.add_row(name, *(_cell(scores[key]) if key in scores else "" for key in columns))
     console = Console()
+    console.width = max(80, console.width)  # narrower, rich would cut numbers
     console.print(table)
     for name, difference in results["paired"].items():
         console.print(f"{name}: {points(difference)} points, paired 95% interval, n = {difference['n']}")

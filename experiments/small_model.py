@@ -1,8 +1,8 @@
 """The small model that quickstart.py and grpo_7b.py --preset tiny start from: tokenizer, pretraining, SFT;
 and the numbers of its GRPO.
 
-The 7B's own code path at 1M parameters. Pretraining mixes plain equations (drills), questions without their
-solutions, and a corpus where there is one; SFT trains on a fixed set of worked solutions and stops at a stated
+The 7B's own code path at 1M parameters. Pretraining mixes equations and worked formulas of the train split (drills),
+questions without their solutions, and a corpus where there is one; SFT trains on a fixed set of worked solutions and stops at a stated
 accuracy, so that GRPO has something left to find. Not a script: the scripts call its functions.
 """
 
@@ -51,15 +51,15 @@ class SmallModel:
     levels: tuple[int, ...]
     model: ModelConfig
     pretrain: LMTraining
-    drill_weight: float  # share of the pretraining windows with plain equations
+    drill_weight: float  # share of the pretraining windows with equations and worked formulas
     question_weight: float  # share with questions, without solutions
     corpus_weight: float  # share with the mined corpus, where there is one
     sft: LMTraining
     sft_problems: int  # worked solutions in the fixed SFT set
-    sft_stop: float  # SFT ends when greedy accuracy on sft_checks problems of the rl split reaches this ..
-    sft_family: float  # .. in every family this: GRPO cannot reinforce what is never right
-    sft_boxed: float  # .. and this share of the answers ends in a box
-    sft_checks: int
+    sft_stop: float  # SFT ends only when greedy accuracy on its check problems is at least this, 0 to 1
+    sft_stop_family: float  # SFT ends only when greedy accuracy in every family is at least this, 0 to 1
+    sft_stop_boxed: float  # SFT ends only when this share of the answers ends in a box, 0 to 1
+    sft_checks: int  # check problems of the rl split, solved nowhere in training
     grpo: GRPOTraining
 
     def __post_init__(self) -> None:
@@ -67,6 +67,11 @@ class SmallModel:
             if getattr(self, name) < 1:
                 raise UserError(
                     f"--small.{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1"
+                )
+        for name in ("sft_stop", "sft_stop_family", "sft_stop_boxed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(
+                    f"--small.{name.replace('_', '-')} is {getattr(self, name)}; it must be from 0 to 1"
                 )
         weights = (self.drill_weight, self.question_weight, self.corpus_weight)
         if min(weights) < 0 or not sum(weights[:2]) > 0:
@@ -105,8 +110,8 @@ TINY_MODEL = SmallModel(
     ),
     sft_problems=4_000,
     sft_stop=0.4,
-    sft_family=0.15,
-    sft_boxed=0.97,
+    sft_stop_family=0.15,
+    sft_stop_boxed=0.97,
     sft_checks=300,
     grpo=GRPOTraining(
         loop=LoopConfig(steps=150, log_every=1, checkpoint_every=25),
@@ -231,11 +236,20 @@ def finetune(
 
 
 class StopRule:
-    """SFT's end: greedy accuracy, the worst family's too, and boxed answers on problems solved nowhere in training."""
+    """SFT's end: greedy accuracy, the worst family's too, and boxed answers on problems solved nowhere in training.
+
+    Every family counts, because GRPO cannot reinforce what is never right. Raises UserError where a family has no
+    problem among the checks.
+    """
 
     def __init__(self, config: SmallModel, tokenizer: Tokenizer, mesh: Mesh, rng_seed: int):
         self.config = config
         self.problems = questions(config, "sft_check", rng_seed).distinct(config.sft_checks)
+        missing = set(config.families) - {problem.family for problem in self.problems}
+        if missing:
+            raise UserError(
+                f"--small.sft-checks {config.sft_checks}: none of them is of {min(missing)}; give more"
+            )
         self.sampler = Sampler(config.model, tokenizer, mesh, slots=config.grpo.slots)
 
     def __call__(self, state: TrainState, step: int) -> tuple[bool, dict[str, float]]:
@@ -255,15 +269,15 @@ class StopRule:
         }
         wanted = {
             "greedy": self.config.sft_stop,
-            "worst_family": self.config.sft_family,
-            "boxed": self.config.sft_boxed,
+            "worst_family": self.config.sft_stop_family,
+            "boxed": self.config.sft_stop_boxed,
         }
         metrics = {f"check/{name}": float(value) for name, value in found.items()}
         return all(found[name] >= least for name, least in wanted.items()), metrics
 
 
 def _drills(config: SmallModel, rng_seed: int) -> list[str]:
-    """Documents of plain equations, about as many tokens as their share of the run takes."""
+    """Documents of equations and worked formulas, more than their share of the run takes."""
     count = _documents(config, config.drill_weight, tokens=120)
     return [
         "\n".join(

@@ -2,7 +2,8 @@
 
 `ProblemSet("train", seed=0)[i]` is a pure function of its configuration and of i. A hash of a problem's worked
 steps gives its split: "test" holds a fifth, "rl" (whose solutions are never trained on) a fifth, "train" the rest
-and all drills. So no problem of a split is worked out in one before it, whatever the seed, level and wording.
+and all drills. So no problem of a split has its steps, one after the other, in a problem of one before it, whatever
+the seed, level and wording; single steps it has, and those of neighbours may meet by chance.
 Left out on purpose: proofs, geometry, irrational answers; benchmarks are read elsewhere.
 """
 
@@ -117,9 +118,9 @@ def _step_key(text: str) -> str:
 def drill(
     seed: int, index: int, *, families: tuple[str, ...] = FAMILIES, levels: tuple[int, ...] = LEVELS
 ) -> str:
-    """Plain equations for pretraining: a line ("23+18=41"), or one "train" problem's form and its equations.
+    """A text for pretraining: one equation ("23+18=41"), or a "train" problem's form, its steps and its "x=" if it
+    has one. The form comes first so that operands are copied in pretraining, as they must be in a solution.
 
-    The form comes first because a small model that never copies an operand in pretraining does not learn to in SFT.
     A pure function of its arguments, without a newline at the end; never contains a problem of the other splits.
     """
     _check("families", families, FAMILIES)

@@ -186,25 +186,31 @@ def test_distinct_is_a_prefix_of_a_longer_distinct():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_drills_hold_exactly(family):
-    for line in "\n".join(drill(1, index, families=(family,)) for index in range(1500)).splitlines():
-        for part in line.split(", "):
-            if "x" not in part.replace("max", "") and re.search("[=<>]", part):
-                left, sign, right = re.match(r"(.+?) ?([=<>]) ?(.+)", part).groups()
-                difference = sympy.sympify(left) - sympy.sympify(right)
-                assert {"=": difference == 0, "<": difference < 0, ">": difference > 0}[sign], line
+    for lines in (drill(1, index, families=(family,)).splitlines() for index in range(1500)):
+        steps = lines[1:] or lines
+        for part in (part for line in steps for part in line.split(", ") if "x" not in part):
+            left, sign, right = re.match(r"(.+?) ?([=<>]) ?(.+)", part).groups()
+            difference = sympy.sympify(left) - sympy.sympify(right)
+            assert {"=": difference == 0, "<": difference < 0, ">": difference > 0}[sign], lines
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "equations"])
 def test_a_problem_in_a_drill_starts_with_its_form(family):
-    """The form's value is the last step's."""
+    """An expression with as many operations as there are steps, worth what the last step arrives at."""
     drills = [drill(1, index, families=(family,)).splitlines() for index in range(800)]
     whole = [lines for lines in drills if len(lines) > 1]
     assert len(whole) > 300
-    for form, *_, last in whole:
-        values = map(
-            sympy.sympify, re.split("[=<>]", last.split(", ")[-1])
-        )  # equal, but for the larger of two
-        assert sympy.sympify(form.replace("max", "Max")) == max(values)
+    for form, *steps in whole:
+        if family == "fractions":
+            assert re.fullmatch(r"[\d/]+[-+*][\d/]+", form)
+        elif family == "comparisons":
+            assert form.startswith("max(") or len(re.findall("[-*]", form)) == 3
+        else:
+            assert len(re.findall(r"[-+*/]", form)) == len(steps)
+        arrived = map(
+            sympy.sympify, re.split("[=<>]", steps[-1].split(", ")[-1])
+        )  # both sides; max: the larger one
+        assert sympy.sympify(form.replace("max", "Max")) == max(arrived)
 
 
 def test_equation_drills_solve_for_x():

@@ -225,18 +225,22 @@ def test_collect():
     assert results["corpus"]["precision"] == 0.9 and results["seconds"]["total"] == 1.5
 
 
-@pytest.mark.parametrize("columns", ["80", "200"])
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
 def test_print_table(capsys, monkeypatch, columns):
+    """Every model of --full in 80 columns, and no number cut where the terminal has fewer."""
     from quickstart_results import print_table
 
     monkeypatch.setenv("COLUMNS", columns)
-    print_table(collected())
+    results = collected()
+    results["models"]["random_reward"] = results["models"]["shuffled_reward"] = results["models"]["grpo"]
+    print_table(results)
     shown = capsys.readouterr().out
     for text in ("base", "sft_longer", "greedy", "boxed", "maj@2", "pass@2", "33.3", "66.7", "100.0"):
         assert text in shown
     assert "grpo-sft: +33.3 [" in shown and "grpo-sft_longer: -33.3 [" in shown
     assert "corpus: 4 of 10 pages kept" in " ".join(shown.split())
-    assert max(map(len, shown.splitlines())) <= int(columns)
+    assert "…" not in shown and "shuffled_reward" in shown
+    assert max(map(len, shown.splitlines())) <= max(80, int(columns))
 
 
 def test_words_on_the_gain():
