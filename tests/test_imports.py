@@ -15,15 +15,16 @@ ALLOWED = {
     "run": {"errors"},
     "cli": {"errors", "run"},
     "mesh": {"errors", "run"},
+    "memory": {"errors", "run"},
     "tokenizer": {"errors", "run"},
     "mine": {"errors", "run"},
     "data": {"errors", "run", "tokenizer"},
-    "model": {"errors", "run", "mesh", "tokenizer"},
+    "model": {"errors", "run", "mesh", "memory", "tokenizer"},
     "train": {"errors", "run", "mesh", "tokenizer", "model", "data"},
     "sample": {"errors", "run", "mesh", "tokenizer", "model", "data"},
     "evaluate": {"errors", "run", "mesh", "tokenizer", "model", "data", "train", "sample"},
     # The reward is the grader's verdict.
-    "rl": {"errors", "run", "mesh", "tokenizer", "model", "data", "train", "sample", "evaluate"},
+    "rl": {"errors", "run", "mesh", "memory", "tokenizer", "model", "data", "train", "sample", "evaluate"},
 }
 DEVICE_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -1,17 +1,44 @@
 """The shape of a decoder, its presets with their sources, and its parameter count.
 
 A ModelConfig fixes the parameters and the arithmetic of a Llama-shaped decoder: pre-norm RMSNorm, rotary
-positions, grouped-query attention, SwiGLU, no biases. A run chooses the rest: batch, optimiser, mesh.
+positions, grouped-query attention, SwiGLU; as options what Qwen2 and Qwen3 add. A run chooses the rest: batch,
+optimiser, mesh.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from dsm_jax.errors import UserError
 
 SIZES = ("vocab_size", "d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ff", "max_seq_len")
 DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How the rotary frequencies are stretched for sequences longer than those of pretraining.
+
+    linear divides every frequency by `factor`. llama3 (Llama 3.1) divides those whose wavelength is above
+    original_max_seq_len / low_freq_factor, keeps those below original_max_seq_len / high_freq_factor, and goes
+    smoothly from one to the other between them.
+    """
+
+    kind: Literal["none", "linear", "llama3"] = "none"
+    factor: float = 1.0
+    low_freq_factor: float = 1.0  # of llama3 only, as the two below
+    high_freq_factor: float = 4.0
+    original_max_seq_len: int = 8192  # tokens
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise UserError(f"model config: rope scaling's factor is {self.factor}; it must be at least 1")
+        if not 0 < self.low_freq_factor < self.high_freq_factor:
+            raise UserError(
+                f"model config: rope scaling's low_freq_factor {self.low_freq_factor} must be above 0 and below "
+                f"high_freq_factor, {self.high_freq_factor}"
+            )
 
 
 @dataclass(frozen=True)
@@ -26,9 +53,12 @@ class ModelConfig:
     head_dim: int  # width of one head
     d_ff: int  # inner width of the SwiGLU block
     rope_theta: float = 10_000.0  # base of the rotary frequencies
+    rope_scaling: RopeScaling = RopeScaling()
     rms_eps: float = 1e-6  # added to the mean square in RMSNorm
     max_seq_len: int = 4096  # longest sequence, in tokens
     tie_embeddings: bool = False  # the output matrix is the embedding, transposed
+    qkv_bias: bool = False  # biases of queries, keys and values (Qwen2)
+    qk_norm: bool = False  # RMSNorm of each head's query and key before the rotary positions (Qwen3)
     init_std: float = 0.02  # standard deviation of the initial matrices
     dtype: str = "float32"  # of the matmuls: float32 or bfloat16; norms, softmax and logits stay float32
 
@@ -86,6 +116,8 @@ def param_count(config: ModelConfig) -> int:
     """Number of parameters, embeddings included: 6.91e9 for deepseek_math_7b."""
     embeddings = config.vocab_size * config.d_model * (1 if config.tie_embeddings else 2)
     attention = 2 * config.d_model * config.head_dim * (config.n_heads + config.n_kv_heads)  # q, o and k, v
+    attention += config.qkv_bias * config.head_dim * (config.n_heads + 2 * config.n_kv_heads)
+    attention += config.qk_norm * 2 * config.head_dim
     mlp = 3 * config.d_model * config.d_ff  # gate, up, down
     norms = 2 * config.d_model
     return embeddings + config.n_layers * (attention + mlp + norms) + config.d_model

@@ -6,7 +6,7 @@ for training, unstacked and unrolled for decoding. Weights are stored in fp32 (o
 compute dtype where they are used; norms, softmax and logits are fp32.
 
 Layout: an activation is [N, D] with N = batch x time (matmuls over flattened rows); a weight is gathered over
-fsdp where it is used, and stays split over tensor. Left out on purpose: dropout, biases, rope scaling.
+fsdp where it is used, and stays split over tensor. Left out on purpose: dropout.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, reshard
 from jax.sharding import PartitionSpec as P
 
+from dsm_jax.errors import UserError
 from dsm_jax.mesh import BATCH, Rules
 from dsm_jax.model.attention import cached_attention, packed_attention
 from dsm_jax.model.config import ModelConfig
+from dsm_jax.model.rope import rope_angles, rotate
 
 Params = Any  # nested dict of arrays, as nnx.to_pure_dict gives it
 Remat = Literal["none", "full"]  # none keeps every activation for the backward pass, full recomputes all
@@ -53,19 +55,6 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     return (x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps) * scale).astype(x.dtype)
 
 
-def rope_angles(positions: jax.Array, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
-    """cos and sin of the rotary angles, each [..., h / 2] in fp32, for integer positions [...]."""
-    exponent = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
-    angles = positions[..., None].astype(jnp.float32) * config.rope_theta**-exponent
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotary positions, halves layout (first half with second half), over the last axis of x."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
 class Layer(nnx.Module):
     """Pre-norm attention and SwiGLU. Query heads are stored grouped by their kv head: [D, K, G, h]."""
 
@@ -79,6 +68,13 @@ class Layer(nnx.Module):
         self.k = weight((d, k, h), ("embed", "kv_heads", None))
         self.v = weight((d, k, h), ("embed", "kv_heads", None))
         self.o = weight((k, group, h, d), ("kv_heads", None, None, "embed"))
+        if config.qkv_bias:
+            self.q_bias = nnx.Param(jnp.zeros((k, group, h)), axes=("kv_heads", None, None))
+            self.k_bias = nnx.Param(jnp.zeros((k, h)), axes=("kv_heads", None))
+            self.v_bias = nnx.Param(jnp.zeros((k, h)), axes=("kv_heads", None))
+        if config.qk_norm:
+            self.q_norm = nnx.Param(jnp.ones(h), axes=(None,))
+            self.k_norm = nnx.Param(jnp.ones(h), axes=(None,))
         self.mlp_norm = nnx.Param(jnp.ones(d), axes=(None,))
         self.gate = weight((d, f), ("embed", "ffn"))
         self.up = weight((d, f), ("embed", "ffn"))
@@ -91,6 +87,14 @@ class Layer(nnx.Module):
         q = jnp.einsum("nd,dkgh->nkgh", x, _gather(self.q, x.dtype))
         k = jnp.einsum("nd,dkh->nkh", x, _gather(self.k, x.dtype))
         v = jnp.einsum("nd,dkh->nkh", x, _gather(self.v, x.dtype))
+        if self.config.qkv_bias:
+            q, k, v = (
+                a + _gather(bias, x.dtype)
+                for a, bias in ((q, self.q_bias), (k, self.k_bias), (v, self.v_bias))
+            )
+        if self.config.qk_norm:
+            q = rms_norm(q, self.q_norm.get_value(), self.config.rms_eps)
+            k = rms_norm(k, self.k_norm.get_value(), self.config.rms_eps)
         return rotate(q, cos[:, None], sin[:, None]), rotate(k, cos, sin), v
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
@@ -254,6 +258,21 @@ def decode_shardings(config: ModelConfig, mesh: Mesh) -> Params:
     """NamedSharding of the unstacked parameters for decoding: whole along fsdp, so that no step gathers them."""
     specs = param_specs(config, rules=Rules(embed=None), stacked=False)
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+
+
+def check_mesh(config: ModelConfig, mesh: Mesh) -> None:
+    """UserError where the mesh does not divide the model's axes."""
+    for name, axis in (
+        ("d_model", "fsdp"),
+        ("n_kv_heads", "tensor"),
+        ("d_ff", "tensor"),
+        ("vocab_size", "tensor"),
+    ):
+        size, parts = getattr(config, name), mesh.shape[axis]
+        if size % parts:
+            raise UserError(
+                f"--mesh {axis}={parts} does not divide the model's {name} {size}; give another {axis}"
+            )
 
 
 def init_params(config: ModelConfig, seed: int, mesh: Mesh) -> Params:

@@ -1,62 +1,50 @@
-"""Hugging Face model folders: safetensors and config.json <-> our parameter tree and its ModelConfig.
+"""Hugging Face model folders in and out: safetensors and config.json <-> our parameter tree and its ModelConfig.
 
-Only the Llama shape is read (DeepSeekMath, DeepSeek LLM, Llama). Left out on purpose: pickled weights (*.bin:
-loading one runs code from the file), quantised weights, saving from several processes.
+Read: every Llama-shaped family of hf_config.py. A tensor goes from the file to its devices a few megabytes at a
+time. Left out on purpose: saving from several processes.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 from shutil import copyfile
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dsm_jax.errors import UserError
+from dsm_jax.memory import available_memory
 from dsm_jax.mesh import batch_shards, single_device_mesh
-from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import Params, bind, param_shapes, param_shardings
-from dsm_jax.model.hf_config import config_from_hf, config_to_hf
-from dsm_jax.run import atomic, read_json, write_json
+from dsm_jax.model.config import ModelConfig, param_count
+from dsm_jax.model.decoder import Params, bind, check_mesh, param_shapes, param_shardings
+from dsm_jax.model.hf_config import config_to_hf
+from dsm_jax.model.hf_folder import INDEX, TOKENIZER_FILES, WHOLE, find_config, find_folder, find_tensors
+from dsm_jax.model.hf_layout import LAYER, Layout, layout_of, leaf_name, tensor_names
+from dsm_jax.model.tensor_file import Tensor
+from dsm_jax.run import atomic, write_json, write_text
 from dsm_jax.tokenizer import load_tokenizer
 
-WHOLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5 * 10**9  # a larger model is saved in several files, as Hugging Face does
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")
-HUB_FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", *TOKENIZER_FILES]
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-NO_MODEL = "{}: no such folder, and not a hub id of the form owner/name"
+CHUNK_BYTES = 4 * 2**20  # of a tensor, read and sent at once
+CARD = """---
+library_name: transformers
+tags: [{family}, mathematics]
+---
 
-# our name of a layer's parameter -> its tensor in the folder
-LAYER_TENSORS = {
-    "attention_norm": "input_layernorm",
-    "q": "self_attn.q_proj",
-    "k": "self_attn.k_proj",
-    "v": "self_attn.v_proj",
-    "o": "self_attn.o_proj",
-    "mlp_norm": "post_attention_layernorm",
-    "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj",
-    "down": "mlp.down_proj",
-}
-OTHER_TENSORS = {
-    "embed": "model.embed_tokens.weight",
-    "final_norm": "model.norm.weight",
-    "head": "lm_head.weight",
-}
+# {name}
+
+A decoder of {count:.3g}B parameters in {dtype}, written by dsm_jax: {layers} layers of width {width}, {heads} heads
+({kv_heads} of keys and values), a vocabulary of {vocab} and sequences of up to {length} tokens.
+
+Load it with `dsm_jax.model.load_hf(folder)` or with transformers' `AutoModelForCausalLM.from_pretrained(folder)`.
+"""
 
 
 @dataclass(frozen=True)
@@ -71,12 +59,22 @@ class Model:
         return self.params["embed"].sharding.mesh
 
     def logits(self, ids: jax.Array | np.ndarray) -> jax.Array:
-        """Logits in fp32 [B, T, V] of token ids [B, T], each row a document of its own; on every device whole."""
+        """Logits in fp32 [B, T, V] of token ids [B, T], each row a document of its own; on every device whole.
+
+        Raises UserError for ids outside the vocabulary.
+        """
+        ids = np.asarray(ids)
+        low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
+        if low < 0 or high >= self.config.vocab_size:
+            raise UserError(
+                f"token id {low if low < 0 else high} is outside the vocabulary of {self.config.vocab_size}; "
+                "is this the model's own tokenizer?"
+            )
         rows = ids.shape[0]
         padding = -rows % batch_shards(self.mesh)
         with jax.set_mesh(self.mesh):
-            ids = jnp.pad(jnp.asarray(ids, jnp.int32), ((0, padding), (0, 0)))
-            return _logits(self.config, self.params, ids)[:rows]
+            padded = np.pad(ids.astype(np.int32), ((0, padding), (0, 0)))
+            return _logits(self.config, self.params, padded)[:rows]
 
 
 @partial(jax.jit, static_argnums=0, out_shardings=P())
@@ -89,76 +87,102 @@ def load_hf(dir_or_hub_id: str | Path, mesh: Mesh | None = None, dtype: str | No
     """A model from a folder, or from the hub by its id: the local cache first, then a download.
 
     mesh: where the parameters go; None is the first device alone. dtype: what they are stored and computed in,
-    float32 or bfloat16; None keeps what the folder says. One weight at a time passes through host memory.
-    Raises UserError for what is missing, damaged, or not of Llama shape.
+    float32 or bfloat16; None keeps what the folder says. A few megabytes at a time pass through host memory.
+    Raises UserError for what is missing, damaged, or not of Llama shape, and where disk or memory do not suffice.
     """
-    folder = find_folder(dir_or_hub_id)
-    config = _read_config(folder)
+    config, mesh = find_config(dir_or_hub_id), mesh or single_device_mesh()
     config = replace(config, dtype=dtype) if dtype else config
-    shardings = param_shardings(config, mesh or single_device_mesh())
-    with ExitStack() as stack:
-        tensors = _open_tensors(folder, stack)
-        _check_names(folder, config, set(tensors))
+    check_mesh(config, mesh)
+    folder = find_folder(dir_or_hub_id)
+    tensors = find_tensors(folder, config, any_dtype=dtype is not None)
+    stored = jnp.dtype(dtype) if dtype else next(iter(tensors.values())).dtype
+    _require_memory(folder, config, mesh, stored)
 
-        def load(path: tuple, shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.Array:
-            names = _tensor_names(config, _name(path))
-            return jax.device_put(_read(folder, tensors, names, _name(path), shape.shape, dtype), sharding)
+    def load(path: tuple, shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.Array:
+        names = tensor_names(config, leaf_name(path))
+        own = stored if dtype else tensors[names[0]].dtype
+        return _load(leaf_name(path), [tensors[name] for name in names], shape.shape, own, sharding)
 
-        params = jax.tree.map_with_path(load, param_shapes(config), shardings)
-    return Model(config, params)
-
-
-def find_folder(dir_or_hub_id: str | Path) -> Path:
-    """The folder itself, or that of a hub id in the local cache, downloaded where it is not complete there."""
-    if Path(dir_or_hub_id).is_dir():
-        return Path(dir_or_hub_id)
-    name = str(dir_or_hub_id)
-    if not HUB_ID.fullmatch(name):
-        raise UserError(NO_MODEL.format(name))
-    return _find_on_hub(name, HUB_FILES, _is_complete)
+    return Model(config, jax.tree.map_with_path(load, param_shapes(config), param_shardings(config, mesh)))
 
 
-def find_config(dir_or_hub_id: str | Path) -> ModelConfig:
-    """The shape of a folder's or a hub id's model, from its config.json; nothing else is downloaded."""
-    if Path(dir_or_hub_id).is_dir() or not HUB_ID.fullmatch(str(dir_or_hub_id)):
-        return _read_config(find_folder(dir_or_hub_id))
-    folder = _find_on_hub(str(dir_or_hub_id), ["config.json"], lambda at: (at / "config.json").is_file())
-    return _read_config(folder)
-
-
-def _read_config(folder: Path) -> ModelConfig:
-    return config_from_hf(read_json(folder / "config.json"), folder / "config.json")
-
-
-def _is_complete(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and all(file.is_file() for file in _weight_files(folder))
-
-
-def _find_on_hub(name: str, patterns: list[str], complete: Callable[[Path], bool]) -> Path:
-    """The local cache's folder of hub id `name` where it is complete, otherwise after a download of `patterns`."""
-    from huggingface_hub import snapshot_download  # only here: most runs load a folder
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        with suppress(LocalEntryNotFoundError):
-            folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
-            if complete(folder):
-                return folder
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except HFValidationError as error:
-        raise UserError(NO_MODEL.format(name)) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        reason = str(error).strip().split("\n")[0]
+def _require_memory(folder: Path, config: ModelConfig, mesh: Mesh, dtype: np.dtype) -> None:
+    leaves = jax.tree.leaves(param_shapes(config)), jax.tree.leaves(param_shardings(config, mesh))
+    needed = sum(
+        prod(place.shard_shape(leaf.shape)) * dtype.itemsize for leaf, place in zip(*leaves, strict=True)
+    )
+    here = available_memory(mesh)
+    if here is not None and needed > here:
         raise UserError(
-            f"{name}: not in the local cache, and the hub gave: {reason}; give a folder"
-        ) from error
+            f"{folder}: {param_count(config) / 1e9:.3g}B parameters in {dtype.name} need {needed / 1e9:.1f} GB on each "
+            f"of {mesh.size} devices, but there are {here / 1e9:.1f} GB; give more devices, or bfloat16"
+        )
+
+
+def _load(
+    name: str, tensors: list[Tensor], shape: tuple[int, ...], dtype: np.dtype, sharding: NamedSharding
+) -> jax.Array:
+    """Our parameter `name` of this shape from its tensors, the first axis counting layers where it is a layer's.
+
+    Goes through the first axis of the tensors in steps: each device gets its own rows of a step, and writes them
+    into its part in place.
+    """
+    stacked, layout = name in LAYER, layout_of(name)
+    spec = tuple(sharding.spec)[stacked:]
+    split, parts = layout.split(shape[stacked:]), layout.split(spec)
+    shards = sharding.mesh.shape[parts[0]] if parts[0] else 1
+    own, row_bytes = split[0] // shards, tensors[0].nbytes // split[0]
+    step = max(1, min(own, CHUNK_BYTES // max(1, row_bytes)))
+    chunk = (shards * step, *split[1:])
+    chunk_sharding = NamedSharding(sharding.mesh, P(*parts))
+    with jax.set_mesh(sharding.mesh):
+        whole = jax.jit(partial(jnp.zeros, shape, dtype), out_shardings=sharding)()
+        write = _writer(layout, stacked, sharding, chunk_sharding)
+        for layer, tensor in enumerate(tensors):
+            for at in (min(at, own - step) for at in range(0, own, step)):
+                read = partial(_read, tensor, split, own, step, at)
+                whole = write(whole, jax.make_array_from_callback(chunk, chunk_sharding, read), layer, at)
+            jax.block_until_ready(whole)  # else the chunks of a fast disk queue up in memory
+    return whole
+
+
+def _read(
+    tensor: Tensor, split: tuple[int, ...], own: int, step: int, at: int, index: tuple[slice, ...]
+) -> np.ndarray:
+    """One device's piece of a step: rows `at` to `at + step` of its `own` rows, cut along the other axes."""
+    shard = (index[0].start or 0) // step
+    unit = tensor.shape[0] // split[0]
+    rows = tensor.rows((shard * own + at) * unit, step * unit)
+    return np.ascontiguousarray(rows.reshape(step, *split[1:])[:, *index[1:]])
+
+
+@lru_cache
+def _writer(layout: Layout, stacked: bool, sharding: NamedSharding, chunk_sharding: NamedSharding):
+    """(parameter, chunk, layer, at) -> the parameter with the chunk written, in place."""
+
+    def write(whole: jax.Array, chunk: jax.Array, layer: jax.Array, at: jax.Array) -> jax.Array:
+        start = [0] * len(layout.axes)
+        start[layout.axes[0]] = at
+        chunk = chunk.transpose(layout.ours).astype(whole.dtype)
+        if stacked:
+            chunk, start = chunk[None], [layer, *start]
+        return jax.lax.dynamic_update_slice(whole, chunk, start)
+
+    local = jax.shard_map(
+        write,
+        in_specs=(sharding.spec, chunk_sharding.spec, P(), P()),
+        out_specs=sharding.spec,
+        check_vma=False,
+    )
+    return jax.jit(local, donate_argnums=0)
 
 
 def save_hf(model: Model, dir: str | Path, tokenizer: str | Path | None = None) -> None:
     """Writes config.json and safetensors that load_hf and transformers read; the same model gives the same bytes.
 
     The parameters are stored in their own dtype. tokenizer: its file or folder; its files are copied, its special
-    tokens named in config.json. config.json comes last: a folder that has one is complete.
+    tokens named in config.json. README.md is the model card, kept where there is one. config.json comes last: a
+    folder that has one is complete.
     """
     folder = Path(dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,103 +200,33 @@ def save_hf(model: Model, dir: str | Path, tokenizer: str | Path | None = None) 
     if len(shards) > 1:
         total = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    if not (folder / "README.md").exists():
+        write_text(folder / "README.md", _card(model, folder.resolve().name))
     write_json(folder / "config.json", entries)
 
 
-# Names and layouts: a linear map is stored [outputs, inputs] there, [*inputs, *outputs] here.
+def _to_hf(name: str, parameter: jax.Array, layer: int | None) -> np.ndarray:
+    """The tensor of our parameter (of one layer), as the folder stores it."""
+    layout = layout_of(name)
+    weight = np.asarray(parameter if layer is None else parameter[layer])
+    return np.ascontiguousarray(weight.transpose(layout.axes)).reshape(layout.stored(weight.shape))
 
 
-def _name(path: tuple) -> str:
-    return path[-1].key
-
-
-def _tensor_names(config: ModelConfig, name: str) -> list[str]:
-    """The tensors of one of our parameters: one, or one for each layer."""
-    if name in OTHER_TENSORS:
-        return [OTHER_TENSORS[name]]
-    return [f"model.layers.{layer}.{LAYER_TENSORS[name]}.weight" for layer in range(config.n_layers)]
-
-
-def _hf_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of the tensor in the folder for our parameter (of one layer) of this shape."""
-    if name == "embed" or len(shape) == 1:
-        return shape
-    inputs = prod(shape[:-1]) if name == "o" else shape[0]
-    return prod(shape) // inputs, inputs
-
-
-def _to_hf(name: str, stacked: jax.Array, layer: int | None) -> np.ndarray:
-    weight = np.asarray(stacked if layer is None else stacked[layer])
-    if name == "embed":
-        return weight
-    return np.ascontiguousarray(weight.reshape(_hf_shape(name, weight.shape)[::-1]).T)
-
-
-def _read(
-    folder: Path,
-    tensors: Mapping[str, Any],
-    names: list[str],
-    name: str,
-    shape: tuple[int, ...],
-    dtype: str | None,
-) -> np.ndarray:
-    """Our parameter of this shape, from its tensors; the first axis counts layers where there are several."""
-    stacked = name in LAYER_TENSORS
-    expected = _hf_shape(name, shape[1:] if stacked else shape)
-    weight: np.ndarray | None = None
-    for layer, tensor_name in enumerate(names):
-        tensor = tensors[tensor_name].get_tensor(tensor_name)
-        if tensor.shape != expected:
-            raise UserError(
-                f"{folder}: {tensor_name} has shape {tensor.shape}, config.json asks for {expected}; "
-                "the two do not belong together"
-            )
-        if weight is None:
-            weight = np.empty(shape, jnp.dtype(dtype) if dtype else tensor.dtype)
-        place = weight[layer] if stacked else weight
-        place[...] = (tensor if name == "embed" else tensor.T).reshape(place.shape)
-    assert weight is not None  # a model has at least one layer
-    return weight
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that the folder should hold."""
-    if not (folder / INDEX).is_file():
-        return [folder / WHOLE]
-    index = read_json(folder / INDEX)
-    files = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
-        raise UserError(f"{folder / INDEX}: its weight_map from tensors to files is missing; fetch it again")
-    return [folder / name for name in sorted(set(files.values()))]
-
-
-def _open_tensors(folder: Path, stack: ExitStack) -> dict[str, Any]:
-    """Tensor name -> the open file that holds it."""
-    tensors: dict[str, Any] = {}
-    for path in _weight_files(folder):
-        if not path.is_file():
-            pickled = any(folder.glob("*.bin"))
-            hint = "; *.bin is not read, since it can run code: convert it to safetensors" if pickled else ""
-            raise UserError(f"{path} is missing{hint}")
-        try:
-            file = stack.enter_context(safe_open(path, framework="numpy"))
-        except SafetensorError as error:
-            raise UserError(f"{path} is damaged ({error}); fetch it again") from error
-        tensors |= dict.fromkeys(file.keys(), file)
-    return tensors
-
-
-def _check_names(folder: Path, config: ModelConfig, found: set[str]) -> None:
-    """Every parameter has its tensors, and no tensor is left over that would change the result."""
-    ours = [*LAYER_TENSORS, *(name for name in OTHER_TENSORS if name != "head" or not config.tie_embeddings)]
-    expected = {tensor for name in ours for tensor in _tensor_names(config, name)}
-    missing = sorted(expected - found)
-    if missing:
-        raise UserError(f"{folder}: no tensor {missing[0]} ({len(missing)} missing); fetch the model again")
-    extra = sorted(name for name in found - expected if not name.endswith("rotary_emb.inv_freq"))
-    extra = [name for name in extra if name != OTHER_TENSORS["head"]]  # a tied one is the embedding again
-    if extra:
-        raise UserError(f"{folder}: tensor {extra[0]} is not supported; take a model of plain Llama shape")
+def _card(model: Model, name: str) -> str:
+    config = model.config
+    entries = config_to_hf(config, str(model.params["embed"].dtype))
+    return CARD.format(
+        name=name,
+        family=entries["model_type"],
+        count=param_count(config) / 1e9,
+        dtype=entries["torch_dtype"],
+        layers=config.n_layers,
+        width=config.d_model,
+        heads=config.n_heads,
+        kv_heads=config.n_kv_heads,
+        vocab=config.vocab_size,
+        length=config.max_seq_len,
+    )
 
 
 def _shards(model: Model) -> list[dict[str, tuple[str, jax.Array, int | None]]]:
@@ -280,14 +234,14 @@ def _shards(model: Model) -> list[dict[str, tuple[str, jax.Array, int | None]]]:
     shards: list[dict[str, tuple[str, jax.Array, int | None]]] = [{}]
     room = SHARD_BYTES
     for path, leaf in jax.tree.leaves_with_path(model.params):
-        name = _name(path)
-        names = _tensor_names(model.config, name)
+        name = leaf_name(path)
+        names = tensor_names(model.config, name)
         for layer, tensor in enumerate(names):
             size = leaf.nbytes // len(names)
             if size > room and shards[-1]:
                 shards.append({})
                 room = SHARD_BYTES
-            shards[-1][tensor] = (name, leaf, layer if name in LAYER_TENSORS else None)
+            shards[-1][tensor] = (name, leaf, layer if name in LAYER else None)
             room -= size
     return shards
 

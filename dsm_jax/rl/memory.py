@@ -13,19 +13,18 @@ other processes' devices: of several hosts each looks at its own.
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 import jax
-import psutil  # type: ignore[import-untyped]
 from jax.sharding import Mesh
 
 from dsm_jax.errors import UserError
+from dsm_jax.memory import available_memory
 from dsm_jax.mesh import Rules, batch_shards
 from dsm_jax.model.config import ModelConfig, param_count
+from dsm_jax.model.decoder import check_mesh as check_model_mesh
 from dsm_jax.model.decoder import param_shapes, param_specs
 from dsm_jax.rl.grpo import GRPOTraining
 from dsm_jax.train.logps import CHUNK
@@ -34,14 +33,6 @@ from dsm_jax.train.step import abstract_state
 
 PROMPT_TOKENS = 256  # a word problem and the instruction, with room
 GB = 1e9
-
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUPS = Path("/proc/self/cgroup")
-# controllers in OWN_CGROUPS -> folder in CGROUPS; files of the limit and of the usage; reclaimable cache in memory.stat
-CGROUP_FILES = {
-    "": (".", "memory.max", "memory.current", "inactive_file"),  # v2
-    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # v1
-}
 
 
 @dataclass(frozen=True)
@@ -100,52 +91,9 @@ def require_memory(
     return needed
 
 
-def available_memory(mesh: Mesh) -> int | None:
-    """Bytes that each of this process's devices may take; None where the backend does not say.
-
-    Of GPU and TPU the smallest pool; on CPUs what the host and the process's cgroups leave free, which they share.
-    """
-    devices = mesh.local_devices
-    if devices[0].platform == "cpu":
-        return int(min(psutil.virtual_memory().available, cgroup_memory()) // len(devices))
-    return min((device.memory_stats() or {}).get("bytes_limit", 0) for device in devices) or None
-
-
-def cgroup_memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> float:
-    """Bytes that the process's cgroups and those above them leave it; infinite where none sets a limit.
-
-    File cache that the kernel takes back under pressure does not count as used.
-    """
-    free = math.inf
-    for line in own.read_text().splitlines() if own.is_file() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers not in CGROUP_FILES:
-            continue
-        place, limit, usage, cache = CGROUP_FILES[controllers]
-        inner = Path(path.lstrip("/"))
-        for folder in (cgroups / place / part for part in (inner, *inner.parents)):
-            if (folder / limit).is_file() and (folder / usage).is_file():
-                most = (folder / limit).read_text().strip()
-                stat = folder / "memory.stat"
-                counts = dict(map(str.split, stat.read_text().splitlines())) if stat.is_file() else {}
-                used = int((folder / usage).read_text()) - int(counts.get(cache, 0))
-                free = min(free, math.inf if most == "max" else max(0, int(most) - used))
-    return free
-
-
 def check_mesh(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> None:
     """UserError where the mesh does not divide the model's axes or the micro-batch."""
-    for name, axis in (
-        ("d_model", "fsdp"),
-        ("n_kv_heads", "tensor"),
-        ("d_ff", "tensor"),
-        ("vocab_size", "tensor"),
-    ):
-        size, parts = getattr(model, name), mesh.shape[axis]
-        if size % parts:
-            raise UserError(
-                f"--mesh {axis}={parts} does not divide the model's {name} {size}; give another {axis}"
-            )
+    check_model_mesh(model, mesh)
     if config.micro_batch_rows % batch_shards(mesh):
         raise UserError(
             f"--grpo.micro-batch-rows {config.micro_batch_rows} does not divide over {batch_shards(mesh)} devices "

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 from dsm_jax.errors import UserError
+from dsm_jax.memory import available_memory
 from dsm_jax.mesh import batch_sharding, parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig
 from dsm_jax.model.decoder import init_params
 from dsm_jax.rl import memory
 from dsm_jax.rl.grpo import GRPOTraining, make_gradients
-from dsm_jax.rl.memory import available_memory, grpo_memory, require_memory
+from dsm_jax.rl.memory import grpo_memory, require_memory
 from dsm_jax.train.optimizer import make_optimizer
 from dsm_jax.train.step import abstract_state, start_state
 
@@ -113,42 +113,6 @@ def test_what_fits_passes_and_what_does_not_is_one_line():
 def test_a_mesh_that_does_not_divide(mesh, config, part):
     with pytest.raises(UserError, match=part):
         require_memory(config, SMOKE, parse_mesh((mesh,)), remedy="")
-
-
-def write_cgroup(folder, **files):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(f"{text}\n")
-
-
-def test_the_tightest_cgroup_counts(tmp_path, monkeypatch):
-    own = tmp_path / "own"
-    own.write_text("4:memory:/job/inner\n1:cpu,cpuacct:/job\n0::/job/inner\n")
-    assert memory.cgroup_memory(tmp_path, own) == memory.cgroup_memory(tmp_path, tmp_path / "none") == np.inf
-
-    write_cgroup(tmp_path / "job/inner", memory__max="max", memory__current=700)
-    assert memory.cgroup_memory(tmp_path, own) == np.inf
-    stat = "anon 600\ninactive_file 100"
-    write_cgroup(tmp_path / "job", memory__max=1000, memory__current=700, memory__stat=stat)
-    assert memory.cgroup_memory(tmp_path, own) == 400  # 100 of the 700 are file cache
-    v1 = tmp_path / "memory"
-    write_cgroup(v1, memory__limit_in_bytes=500, memory__usage_in_bytes=300)
-    assert memory.cgroup_memory(tmp_path, own) == 200
-
-    monkeypatch.setattr(memory, "cgroup_memory", lambda: 200)
-    assert available_memory(single_device_mesh()) == 200 and available_memory(parse_mesh()) == 25
-
-
-def fake_mesh(*stats):
-    """A mesh of accelerators of this process that report these memory_stats()."""
-    devices = [SimpleNamespace(platform="tpu", memory_stats=lambda stat=stat: stat) for stat in stats]
-    return SimpleNamespace(local_devices=devices)
-
-
-def test_the_smallest_pool_counts_and_a_silent_backend_is_unknown():
-    assert available_memory(fake_mesh({"bytes_limit": 9}, {"bytes_limit": 7})) == 7
-    assert available_memory(fake_mesh({"bytes_limit": 9}, None)) is None
-    assert available_memory(fake_mesh({})) is None
 
 
 def test_unknown_memory_refuses_nothing_and_says_so(monkeypatch, capsys):
