@@ -1,29 +1,149 @@
 """Attention of packed sequences, and of one new token over a cache.
 
-The XLA reference in fp32 softmax. Left out on purpose: kernels; they come behind the same two functions.
+`packed_attention` is the one place that chooses how: the devices of the mesh decide, never the default backend, so
+that a program compiled for a TPU has the TPU's kernel.
+- TPU: splash attention. GPU: the Pallas kernel. Both know segment ids and keep no [T, T] scores.
+- CPU, and shapes that a kernel does not take: blocks of queries, each against the keys before its end, recomputed in
+  the backward pass; up to BLOCK tokens that is the plain softmax.
+Left out on purpose: cuDNN's kernel, whose public call takes lengths but no segment ids.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from dsm_jax.mesh import BATCH
 
 MASKED = -1e30  # finite, so that a row with nothing to attend to stays free of NaN
+BLOCK = 512  # queries whose scores exist at once, on the CPU
+LANES = 128  # of a TPU register: what splash attention's heads and blocks are multiples of
+PADDING = -1  # segment id of tokens that fill up a kernel's last block
+
+Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def packed_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array) -> jax.Array:
     """Causal attention within each document.
 
-    q [B, T, K, G, h], k and v [B, T, K, h], segment_ids [B, T] (tokens attend within equal ids only).
+    q [B, T, K, G, h], k and v [B, T, K, h], segment_ids [B, T], not negative (tokens attend within equal ids only).
     Returns [B, T, K, G, h].
     """
+    return attention_for(platform_of(q), q.shape[-1])(q, k, v, segment_ids)
+
+
+def platform_of(x: jax.Array) -> str:
+    """cpu, gpu or tpu: of the mesh that x lies on, also while a program is traced for devices that are not here."""
+    device = jax.typeof(x).sharding.mesh.abstract_device
+    if device is None:
+        raise ValueError("attention needs a mesh: call it under jax.set_mesh")
+    return "gpu" if device.platform in ("cuda", "rocm") else device.platform
+
+
+def attention_for(platform: str, head_dim: int) -> Attention:
+    """The implementation for the devices of a platform and this width of a head."""
+    if platform == "tpu" and head_dim % LANES == 0:
+        return partial(_on_each_device, splash_attention)
+    if platform == "gpu" and 16 <= head_dim <= 256:
+        return partial(_on_each_device, pallas_attention)
+    if platform in ("cpu", "gpu", "tpu"):
+        return blockwise_attention
+    raise ValueError(f"no attention for the platform {platform!r}; known are cpu, gpu and tpu")
+
+
+def blockwise_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, *, block: int = BLOCK
+) -> jax.Array:
+    """packed_attention on any backend: memory grows with T x block."""
     t = q.shape[1]
-    causal = jnp.arange(t)[:, None] >= jnp.arange(t)[None, :]
-    same = segment_ids[:, :, None] == segment_ids[:, None, :]
+    if t <= block:
+        return _attend(q, k, v, segment_ids, segment_ids)
+    attend = jax.checkpoint(_attend)
+    blocks = []
+    for start in range(0, t, block):
+        end = min(start + block, t)
+        own, seen = slice(start, end), slice(0, end)
+        blocks.append(attend(q[:, own], k[:, seen], v[:, seen], segment_ids[:, own], segment_ids[:, seen]))
+    return jnp.concatenate(blocks, axis=1)
+
+
+def _attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, q_segments: jax.Array, k_segments: jax.Array
+) -> jax.Array:
+    """The last T of S tokens over all S: q [B, T, K, G, h], k and v [B, S, K, h], segments [B, T] and [B, S]."""
+    t, s = q.shape[1], k.shape[1]
+    causal = jnp.arange(s - t, s)[:, None] >= jnp.arange(s)[None, :]
+    same = q_segments[:, :, None] == k_segments[:, None, :]
     bias = jnp.where(causal & same, 0.0, MASKED)[:, None, None]  # [B, 1, 1, T, S]
     scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5 + bias, axis=-1)
     return jnp.einsum("bkgts,bskh->btkgh", weights.astype(v.dtype), v)
+
+
+def _on_each_device(
+    kernel: Attention, q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array
+) -> jax.Array:
+    """Runs a kernel on each device's own rows and heads: the partitioner cannot look into one."""
+    heads = P(BATCH, None, "tensor", None)
+    grouped = P(BATCH, None, "tensor", None, None)
+    specs = (grouped, heads, heads, P(BATCH, None))
+    return jax.shard_map(kernel, in_specs=specs, out_specs=grouped, check_vma=False)(q, k, v, segment_ids)
+
+
+def pallas_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, *, interpret: bool = False
+) -> jax.Array:
+    """packed_attention by the Pallas kernel for GPUs, on one device."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # jax 0.11 names a successor that is not stable yet
+        from jax.experimental.pallas.ops.gpu.attention import BlockSizes, mha
+
+    t, group, h = q.shape[1], q.shape[3], q.shape[4]
+    block = min(128, max(16, 1 << (t - 1).bit_length()))
+    q, k, v, segment_ids = _pad_time((q, k, v, segment_ids), block)
+    k, v = (jnp.repeat(a, group, axis=2) for a in (k, v))  # one key head for each query head
+    back = min(64, block)
+    sizes = BlockSizes(block, min(64, block), back, back, back, back)
+    attended = mha(q.reshape(*k.shape), k, v, segment_ids, h**-0.5, True, sizes, interpret=interpret)
+    return attended.reshape(q.shape)[:, :t]
+
+
+def splash_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, *, interpret: bool = False
+) -> jax.Array:
+    """packed_attention by splash attention, the TPU's kernel, on one device."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    t, group, h = q.shape[1], q.shape[3], q.shape[4]
+    q, k, v, segment_ids = _pad_time((q, k, v, segment_ids), LANES)
+    padded = q.shape[1]
+    block = math.gcd(padded, BLOCK)
+    sizes = splash.BlockSizes(*(block,) * 6, use_fused_bwd_kernel=True)
+    mask = masks.MultiHeadMask([masks.CausalMask((padded, padded))] * group)
+    kernel = splash.make_splash_mqa_single_device(mask, block_sizes=sizes, interpret=interpret)
+    over_heads = jax.vmap(kernel, in_axes=(0, 0, 0, None))  # of keys: q [K, G, T, h], k and v [K, T, h]
+    over_rows = jax.vmap(over_heads, in_axes=(0, 0, 0, 0))
+    q_bkgth = (q * h**-0.5).astype(q.dtype).transpose(0, 2, 3, 1, 4)
+    k_bkth, v_bkth = (a.swapaxes(1, 2) for a in (k, v))
+    attended = over_rows(q_bkgth, k_bkth, v_bkth, splash.SegmentIds(segment_ids, segment_ids))
+    return attended.transpose(0, 3, 1, 2, 4)[:, :t]
+
+
+def _pad_time(arrays: tuple[jax.Array, ...], multiple: int) -> tuple[jax.Array, ...]:
+    """Fills up axis 1 to a multiple; the last array is the segment ids, whose filling is a document of its own."""
+    *values, segment_ids = arrays
+    room = -segment_ids.shape[1] % multiple
+    padded = [jnp.pad(a, ((0, 0), (0, room), *((0, 0),) * (a.ndim - 2))) for a in values]
+    return *padded, jnp.pad(segment_ids, ((0, 0), (0, room)), constant_values=PADDING)
 
 
 def cached_attention(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array) -> jax.Array:

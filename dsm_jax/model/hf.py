@@ -6,11 +6,13 @@ time. Left out on purpose: saving from several processes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 from shutil import copyfile
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -101,7 +103,9 @@ def load_hf(dir_or_hub_id: str | Path, mesh: Mesh | None = None, dtype: str | No
     def load(path: tuple, shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.Array:
         names = tensor_names(config, leaf_name(path))
         own = stored if dtype else tensors[names[0]].dtype
-        return _load(leaf_name(path), [tensors[name] for name in names], shape.shape, own, sharding)
+        return _load(
+            leaf_name(path), [tensors[name] for name in names], shape.shape, own, mesh, sharding.spec
+        )
 
     return Model(config, jax.tree.map_with_path(load, param_shapes(config), param_shardings(config, mesh)))
 
@@ -120,7 +124,7 @@ def _require_memory(folder: Path, config: ModelConfig, mesh: Mesh, dtype: np.dty
 
 
 def _load(
-    name: str, tensors: list[Tensor], shape: tuple[int, ...], dtype: np.dtype, sharding: NamedSharding
+    name: str, tensors: list[Tensor], shape: tuple[int, ...], dtype: np.dtype, mesh: Mesh, spec: P
 ) -> jax.Array:
     """Our parameter `name` of this shape from its tensors, the first axis counting layers where it is a layer's.
 
@@ -128,14 +132,14 @@ def _load(
     into its part in place.
     """
     stacked, layout = name in LAYER, layout_of(name)
-    spec = tuple(sharding.spec)[stacked:]
-    split, parts = layout.split(shape[stacked:]), layout.split(spec)
-    shards = sharding.mesh.shape[parts[0]] if parts[0] else 1
+    split, parts = layout.split(shape[stacked:]), layout.split(tuple(spec)[stacked:])
+    sharding = NamedSharding(mesh, spec)
+    shards = mesh.shape[parts[0]] if parts[0] else 1
     own, row_bytes = split[0] // shards, tensors[0].nbytes // split[0]
     step = max(1, min(own, CHUNK_BYTES // max(1, row_bytes)))
     chunk = (shards * step, *split[1:])
-    chunk_sharding = NamedSharding(sharding.mesh, P(*parts))
-    with jax.set_mesh(sharding.mesh):
+    chunk_sharding = NamedSharding(mesh, P(*parts))
+    with jax.set_mesh(mesh):
         whole = jax.jit(partial(jnp.zeros, shape, dtype), out_shardings=sharding)()
         write = _writer(layout, stacked, sharding, chunk_sharding)
         for layer, tensor in enumerate(tensors):
@@ -157,11 +161,13 @@ def _read(
 
 
 @lru_cache
-def _writer(layout: Layout, stacked: bool, sharding: NamedSharding, chunk_sharding: NamedSharding):
+def _writer(
+    layout: Layout, stacked: bool, sharding: NamedSharding, chunk_sharding: NamedSharding
+) -> Callable[..., jax.Array]:
     """(parameter, chunk, layer, at) -> the parameter with the chunk written, in place."""
 
     def write(whole: jax.Array, chunk: jax.Array, layer: jax.Array, at: jax.Array) -> jax.Array:
-        start = [0] * len(layout.axes)
+        start: list[Any] = [0] * len(layout.axes)
         start[layout.axes[0]] = at
         chunk = chunk.transpose(layout.ours).astype(whole.dtype)
         if stacked:

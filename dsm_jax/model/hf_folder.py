@@ -88,7 +88,7 @@ def find_tensors(folder: Path, config: ModelConfig, *, any_dtype: bool) -> dict[
 
 def _expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Tensor name -> the shape that config.json gives it."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path, leaf in jax.tree.leaves_with_path(param_shapes(config)):
         name = leaf_name(path)
         names = tensor_names(config, name)

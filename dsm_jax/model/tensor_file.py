@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -44,7 +43,7 @@ class Tensor:
         buffer = np.empty(count * row, np.uint8)
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.offset + start * row)
-            view = memoryview(buffer)
+            view = buffer.data
             while view and (read := file.readinto(view)):
                 view = view[read:]
         if view:

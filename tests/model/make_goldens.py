@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+
 from tests.model.hf_cases import CASES, IDS, write_folder
 
 

@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.model.hf_cases import CASES, GQA, LLAMA3
 
 from dsm_jax.errors import UserError
 from dsm_jax.model.config import PRESETS, ModelConfig, RopeScaling
 from dsm_jax.model.hf_config import config_from_hf, config_to_hf
 from dsm_jax.model.hf_folder import find_config
+from tests.model.hf_cases import CASES, GQA, LLAMA3
 
 
 def test_deepseek_math_7b_config():
