@@ -3,8 +3,8 @@
 `packed_attention` is the one place that chooses how: the devices of the mesh decide, never the default backend, so
 that a program compiled for a TPU has the TPU's kernel.
 - TPU: splash attention. GPU: the Pallas kernel. Both know segment ids and keep no [T, T] scores.
-- CPU, and shapes that a kernel does not take: blocks of queries, each against the keys before its end, recomputed in
-  the backward pass; up to BLOCK tokens that is the plain softmax.
+- CPU, and shapes that a kernel does not take: blocks of queries one after the other, recomputed in the backward
+  pass; up to BLOCK tokens that is the plain softmax.
 Left out on purpose: cuDNN's kernel, whose public call takes lengths but no segment ids.
 """
 
@@ -18,8 +18,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
-
-from dsm_jax.mesh import BATCH
 
 MASKED = -1e30  # finite, so that a row with nothing to attend to stays free of NaN
 BLOCK = 512  # queries whose scores exist at once, on the CPU
@@ -49,9 +47,9 @@ def platform_of(x: jax.Array) -> str:
 def attention_for(platform: str, head_dim: int) -> Attention:
     """The implementation for the devices of a platform and this width of a head."""
     if platform == "tpu" and head_dim % LANES == 0:
-        return partial(_on_each_device, splash_attention)
+        return partial(on_each_device, splash_attention)
     if platform == "gpu" and 16 <= head_dim <= 256:
-        return partial(_on_each_device, pallas_attention)
+        return partial(on_each_device, pallas_attention)
     if platform in ("cpu", "gpu", "tpu"):
         return blockwise_attention
     raise ValueError(f"no attention for the platform {platform!r}; known are cpu, gpu and tpu")
@@ -63,22 +61,43 @@ def blockwise_attention(
     """packed_attention on any backend: memory grows with T x block."""
     t = q.shape[1]
     if t <= block:
-        return _attend(q, k, v, segment_ids, segment_ids)
-    attend = jax.checkpoint(_attend)
-    blocks = []
-    for start in range(0, t, block):
-        end = min(start + block, t)
-        own, seen = slice(start, end), slice(0, end)
-        blocks.append(attend(q[:, own], k[:, seen], v[:, seen], segment_ids[:, own], segment_ids[:, seen]))
-    return jnp.concatenate(blocks, axis=1)
+        return _attend(q, k, v, segment_ids, segment_ids, 0)
+    queries, ids = (_blocks(a, block) for a in _pad_time((q, segment_ids), block))
+
+    @jax.checkpoint
+    def attend(own: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        start, q_block, ids_block = own
+        return _attend(q_block, k, v, ids_block, segment_ids, start)
+
+    starts = jnp.arange(0, len(ids) * block, block)
+    attended = jax.lax.map(attend, (starts, queries, ids)).swapaxes(0, 1)
+    return jax.lax.reshape(attended, (q.shape[0], len(ids) * block, *q.shape[2:]), out_sharding=_spec(q))[
+        :, :t
+    ]
+
+
+def _blocks(x: jax.Array, block: int) -> jax.Array:
+    """[B, T, ...] -> [T / block, B, block, ...]."""
+    b, t, *rest = x.shape
+    batch, _, *others = _spec(x)
+    split = jax.lax.reshape(x, (b, t // block, block, *rest), out_sharding=P(batch, None, None, *others))
+    return split.swapaxes(0, 1)
+
+
+def _spec(x: jax.Array) -> P:
+    return jax.typeof(x).sharding.spec
 
 
 def _attend(
-    q: jax.Array, k: jax.Array, v: jax.Array, q_segments: jax.Array, k_segments: jax.Array
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    q_segments: jax.Array,
+    k_segments: jax.Array,
+    start: jax.Array | int,
 ) -> jax.Array:
-    """The last T of S tokens over all S: q [B, T, K, G, h], k and v [B, S, K, h], segments [B, T] and [B, S]."""
-    t, s = q.shape[1], k.shape[1]
-    causal = jnp.arange(s - t, s)[:, None] >= jnp.arange(s)[None, :]
+    """T tokens from `start` on over all S: q [B, T, K, G, h], k and v [B, S, K, h], segments [B, T] and [B, S]."""
+    causal = start + jnp.arange(q.shape[1])[:, None] >= jnp.arange(k.shape[1])[None, :]
     same = q_segments[:, :, None] == k_segments[:, None, :]
     bias = jnp.where(causal & same, 0.0, MASKED)[:, None, None]  # [B, 1, 1, T, S]
     scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
@@ -86,14 +105,11 @@ def _attend(
     return jnp.einsum("bkgts,bskh->btkgh", weights.astype(v.dtype), v)
 
 
-def _on_each_device(
+def on_each_device(
     kernel: Attention, q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array
 ) -> jax.Array:
     """Runs a kernel on each device's own rows and heads: the partitioner cannot look into one."""
-    heads = P(BATCH, None, "tensor", None)
-    grouped = P(BATCH, None, "tensor", None, None)
-    specs = (grouped, heads, heads, P(BATCH, None))
-    return jax.shard_map(kernel, in_specs=specs, out_specs=grouped, check_vma=False)(q, k, v, segment_ids)
+    return jax.shard_map(kernel, out_specs=_spec(q), check_vma=False)(q, k, v, segment_ids)
 
 
 def pallas_attention(
