@@ -2,23 +2,40 @@
 
 Axes: `data` (replicas), `fsdp` (parameters sharded, batch too), `tensor` (heads, feed-forward and vocabulary
 sharded). All are explicit: a wrong layout is an error when the program is traced, on fake CPU devices too.
-Left out on purpose: pipeline and expert parallelism, several slices, several processes.
+Several slices (TPU pods joined by a slower network) lie along `data`, or along `fsdp` where data does not divide.
+Left out on purpose: pipeline and expert parallelism.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dsm_jax.errors import UserError
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")  # mesh axes over which rows of a batch are spread
+EXPLICIT = (AxisType.Explicit,) * len(AXES)
+
+# Meshes that the 7B trains on; a test lays it out on each of them.
+PRESETS = {
+    "8 GPUs or a v5p-16": "fsdp=8",
+    "8 GPUs, long sequences": "fsdp=4,tensor=2",
+    "64 GPUs": "data=8,fsdp=8",
+    "v5e-16": "fsdp=8,tensor=2",
+    "v5p-128": "fsdp=64",
+    "v5p-512": "data=4,fsdp=64",
+    "v6e-256": "data=4,fsdp=32,tensor=2",
+}
 
 
 @dataclass(frozen=True)
@@ -36,36 +53,102 @@ class Rules:
 
 
 def parse_mesh(items: Sequence[str] = (), devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh that `--mesh fsdp=8 tensor=4` (or `fsdp=8,tensor=4`) names.
+    """The mesh that `--mesh fsdp=8 tensor=4` (or `fsdp=8,tensor=4`) names, over all devices of all processes.
 
     Nothing named: every device on fsdp. One axis may be -1: it takes the devices that are left.
     Raises UserError for an unknown axis, a size that is no number, or sizes that do not use every device.
     """
-    if jax.process_count() > 1:
-        raise UserError(f"{jax.process_count()} processes: only one is supported; start one for all devices")
-    devices = list(devices if devices is not None else jax.devices())
-    sizes = _parse_sizes([part for item in items for part in item.split(",") if part])
-    if not sizes:
-        sizes = {"fsdp": -1}
+    if devices is None:
+        join_processes()
+        devices = jax.devices()
+    shape = tuple(mesh_sizes(items, len(devices)).values())
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices > 1:
+        return Mesh(_hybrid(shape, slices, devices), AXES, EXPLICIT)
+    return jax.make_mesh(shape, AXES, axis_types=EXPLICIT, devices=devices)
+
+
+def abstract_mesh(items: Sequence[str]) -> AbstractMesh:
+    """The mesh that these items name, without devices: for layouts on machines that are not here."""
+    sizes = mesh_sizes(items, None)
+    return AbstractMesh(tuple(sizes.values()), AXES, axis_types=EXPLICIT)
+
+
+def mesh_sizes(items: Sequence[str], devices: int | None) -> dict[str, int]:
+    """Size of each axis. devices: how many the mesh must use; None takes any number, and no axis may be -1."""
+    sizes = _parse_sizes([part for item in items for part in item.split(",") if part]) or {"fsdp": -1}
+    asked = ",".join(f"{axis}={size}" for axis, size in sizes.items())
     fixed = prod(size for size in sizes.values() if size != -1)
     free = [axis for axis, size in sizes.items() if size == -1]
     if len(free) > 1:
         raise UserError(f"--mesh: only one axis may be -1, not {' and '.join(free)}")
-    if free and len(devices) % fixed == 0:
-        sizes[free[0]] = len(devices) // fixed
-    shape = tuple(sizes.get(axis, 1) for axis in AXES)
-    if prod(shape) != len(devices):
-        asked = ",".join(f"{axis}={size}" for axis, size in sizes.items())
+    if free and devices is None:
+        raise UserError(f"--mesh {asked}: give the size of {free[0]}, there are no devices to take it from")
+    if free and devices is not None and devices % fixed == 0:
+        sizes[free[0]] = devices // fixed
+    sizes = {axis: sizes.get(axis, 1) for axis in AXES}
+    if devices is not None and prod(sizes.values()) != devices:
         raise UserError(
-            f"--mesh {asked}: does not divide the {len(devices)} devices here; "
+            f"--mesh {asked}: does not divide the {devices} devices here; "
             "give sizes whose product is that number, or one axis as -1"
         )
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Explicit,) * len(AXES), devices=devices)
+    return sizes
+
+
+def join_processes() -> None:
+    """Joins the other processes of a TPU pod or a Slurm job, or those that JAX_COORDINATOR_ADDRESS,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID name. Alone, and the second time, it does nothing."""
+    if jax.distributed.is_initialized():
+        return
+    if os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        try:
+            count, own = (int(os.environ[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                "JAX_COORDINATOR_ADDRESS is set: set JAX_NUM_PROCESSES and JAX_PROCESS_ID to numbers too"
+            ) from error
+        jax.distributed.initialize(num_processes=count, process_id=own)
+    elif _is_one_of_several(os.environ):
+        jax.distributed.initialize()
+
+
+def _is_one_of_several(environment: Mapping[str, str], dev: Path = Path("/dev")) -> bool:
+    """Whether jax's own detection of a cluster is to be asked: a Slurm step of several tasks, or a TPU host.
+
+    A lone process on a TPU host joins itself, which is harmless.
+    """
+    tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or "1"
+    return (
+        ("SLURM_PROCID" in environment and int(tasks) > 1)
+        or any(dev.glob("accel*"))
+        or (dev / "vfio/0").exists()
+    )
+
+
+def require_one_process(script: str) -> None:
+    """UserError in a process that is one of several."""
+    if jax.process_count() > 1:
+        raise UserError(
+            f"{jax.process_count()} processes: {script} runs in one; start it once, on a machine with all devices"
+        )
+
+
+def _hybrid(shape: tuple[int, ...], slices: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    """Devices in mesh order, neighbours along every axis within a slice where that is possible."""
+    for axis, size in enumerate(shape[:2]):
+        if size % slices == 0:
+            across = tuple(slices if i == axis else 1 for i in range(len(shape)))
+            inside = tuple(size // part for size, part in zip(shape, across, strict=True))
+            return mesh_utils.create_hybrid_device_mesh(inside, across, devices)
+    asked = ",".join(f"{axis}={size}" for axis, size in zip(AXES, shape, strict=True))
+    raise UserError(
+        f"--mesh {asked}: neither data nor fsdp is a multiple of the {slices} slices; make data one"
+    )
 
 
 def single_device_mesh() -> Mesh:
     """A mesh of the first device alone."""
-    return parse_mesh(("fsdp=1",), jax.devices()[:1])
+    return parse_mesh(("fsdp=1",), jax.local_devices()[:1])
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -73,11 +156,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(BATCH))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def batch_shards(mesh: Mesh) -> int:
+def batch_shards(mesh: Mesh | AbstractMesh) -> int:
     """Into how many parts a batch is split."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 

@@ -1,11 +1,24 @@
-"""--mesh: axes, sizes, and one clear line for what does not fit."""
+"""--mesh: axes, sizes, slices, processes, and one clear line for what does not fit."""
+
+from dataclasses import dataclass
 
 import jax
+import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from dsm_jax import mesh as mesh_module
 from dsm_jax.errors import UserError
-from dsm_jax.mesh import AXES, Rules, batch_shards, parse_mesh
+from dsm_jax.mesh import (
+    AXES,
+    PRESETS,
+    Rules,
+    abstract_mesh,
+    batch_shards,
+    join_processes,
+    mesh_sizes,
+    parse_mesh,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +61,59 @@ def test_what_does_not_fit_is_one_line(items: tuple[str, ...], said: str) -> Non
 def test_rules_name_mesh_axes() -> None:
     assert Rules().spec(("embed", "kv_heads", None)) == P("fsdp", "tensor", None)
     assert Rules(embed=None).spec(("vocab", "embed")) == P("tensor", None)
+
+
+@dataclass(frozen=True)
+class FakeDevice:
+    """What a mesh of several slices looks at."""
+
+    id: int
+    slice_index: int
+    process_index: int = 0
+    platform: str = "cpu"
+    device_kind: str = "cpu"
+
+
+@pytest.mark.parametrize(
+    ("mesh", "axis"),
+    [("data=2,fsdp=4", 0), ("data=4,fsdp=2", 0), ("fsdp=4,tensor=2", 1), ("data=2,fsdp=2,tensor=2", 0)],
+)
+def test_slices_lie_along_data_or_fsdp(mesh: str, axis: int) -> None:
+    """Of two slices of four devices: going along any other axis never leaves the slice."""
+    devices = [FakeDevice(i, i // 4) for i in range(8)]
+    shape = tuple(mesh_sizes((mesh,), 8).values())
+    found = np.vectorize(lambda device: device.slice_index)(mesh_module._hybrid(shape, 2, devices))
+    assert found.shape == shape
+    halves = np.split(found, 2, axis=axis)
+    assert [np.unique(half).tolist() for half in halves] == [[0], [1]]
+
+
+def test_slices_that_fit_nowhere() -> None:
+    devices = [FakeDevice(i, i // 4) for i in range(8)]
+    with pytest.raises(UserError, match="--mesh data=1,fsdp=1,tensor=8: neither data nor fsdp .* 2 slices"):
+        mesh_module._hybrid((1, 1, 8), 2, devices)
+
+
+@pytest.mark.parametrize("named", PRESETS.values())
+def test_named_meshes_need_no_devices(named: str) -> None:
+    mesh = abstract_mesh((named,))
+    assert mesh.size == np.prod([int(part.split("=")[1]) for part in named.split(",")])
+
+
+def test_a_mesh_without_devices_has_nothing_to_fill() -> None:
+    with pytest.raises(UserError, match="give the size of data"):
+        abstract_mesh(("data=-1,fsdp=2",))
+
+
+def test_who_joins_other_processes(tmp_path, monkeypatch) -> None:
+    alone = tmp_path / "dev"
+    alone.mkdir()
+    assert not mesh_module._is_one_of_several({}, alone)
+    assert not mesh_module._is_one_of_several({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, alone)
+    assert not mesh_module._is_one_of_several({"SLURM_NTASKS": "4"}, alone)  # an allocation's shell, no step
+    assert mesh_module._is_one_of_several({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, alone)
+    (alone / "accel0").touch()
+    assert mesh_module._is_one_of_several({}, alone)
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match="set JAX_NUM_PROCESSES and JAX_PROCESS_ID"):
+        join_processes()

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, reshard
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, reshard
 from jax.sharding import PartitionSpec as P
 
 from dsm_jax.errors import UserError
@@ -27,7 +27,13 @@ from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.rope import rope_angles, rotate
 
 Params = Any  # nested dict of arrays, as nnx.to_pure_dict gives it
-Remat = Literal["none", "full"]  # none keeps every activation for the backward pass, full recomputes all
+Remat = Literal[
+    "none", "dots", "full"
+]  # activations made again in the backward pass: none, all but matmuls, all
+SAVED = {
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class LayerCache(NamedTuple):
@@ -166,8 +172,8 @@ class Decoder(nnx.Module):
         def run(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:
             return nnx.merge(graphdef, layer)(x, segment_ids, angles)[0], None
 
-        if remat == "full":
-            run = jax.checkpoint(run, prevent_cse=False)
+        if remat != "none":
+            run = jax.checkpoint(run, policy=SAVED[remat], prevent_cse=False)
         x, _ = jax.lax.scan(run, self.embed_tokens(ids.reshape(-1)), layers)
         x = rms_norm(x, self.final_norm.get_value(), self.config.rms_eps)
         return unflatten(x, ids.shape)
@@ -249,7 +255,7 @@ def param_shapes(config: ModelConfig) -> Params:
     return nnx.to_pure_dict(_abstract(config, True)[1])
 
 
-def param_shardings(config: ModelConfig, mesh: Mesh) -> Params:
+def param_shardings(config: ModelConfig, mesh: Mesh | AbstractMesh) -> Params:
     """NamedSharding of every parameter for training."""
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), param_specs(config))
 
@@ -260,7 +266,7 @@ def decode_shardings(config: ModelConfig, mesh: Mesh) -> Params:
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
-def check_mesh(config: ModelConfig, mesh: Mesh) -> None:
+def check_mesh(config: ModelConfig, mesh: Mesh | AbstractMesh) -> None:
     """UserError where the mesh does not divide the model's axes."""
     for name, axis in (
         ("d_model", "fsdp"),

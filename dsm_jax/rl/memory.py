@@ -160,7 +160,7 @@ def _activations(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> int:
     inner = rows * length * (3 * model.n_heads * model.head_dim + 3 * model.d_ff) * size // tensor
     scores = rows * length * length * model.n_heads * 4 // tensor
     layer = 4 * stream + 2 * inner + 3 * scores  # values and their gradients; scores, weights, their gradient
-    kept = model.n_layers * (stream if config.remat == "full" else layer)
-    logits = 4 * rows * min(length, CHUNK) * model.vocab_size * 4 // tensor
+    kept = model.n_layers * {"full": stream, "dots": 3 * stream + inner, "none": layer}[config.remat]
+    logits = 4 * min(rows * length, CHUNK) * model.vocab_size * 4 // tensor
     gathered = 2 * model.vocab_size * model.d_model * size // tensor  # embedding and head, whole along fsdp
     return kept + max(layer, logits) + gathered

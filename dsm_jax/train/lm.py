@@ -26,7 +26,10 @@ class LMTraining:
     optimizer: OptimizerConfig
     batch_size: int  # windows in a batch
     window: int  # tokens in a window
-    remat: Remat = "none"  # activations kept for the backward pass: none (keeps all) or full (recomputes all)
+    remat: Remat = (
+        "none"  # activations made again in the backward pass: none, all but matmuls (dots), or all (full)
+    )
+    z_loss: float = 0.0  # weight of the mean square of the logits' log normaliser in the loss
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.window < 2:
@@ -51,7 +54,7 @@ def train_lm(
     Goes on from the last checkpoint in `folder`; start() gives the parameters when there is none.
     """
     optimizer, schedule = make_optimizer(config.optimizer, config.loop.steps)
-    train_step = make_train_step(model, optimizer, mesh, config.remat)
+    train_step = make_train_step(model, optimizer, mesh, config.remat, config.z_loss)
 
     def update(state: TrainState, step: int) -> tuple[TrainState, dict]:
         with jax.set_mesh(mesh):

@@ -1,6 +1,7 @@
 """Log-probabilities of tokens, the one function behind every loss, the reference policy and the old one.
 
-Logits are made a chunk of time steps at a time and never kept: backward makes them again.
+Logits are made a chunk of tokens at a time, split over tensor along the vocabulary, and never kept: backward makes
+them again. Those of a whole batch, [B, T, V], never exist.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
-from dsm_jax.mesh import BATCH
+from dsm_jax.mesh import BATCH, batch_shards
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Decoder, Params, Remat, bind
 
-CHUNK = 256  # time steps whose logits exist at once
+CHUNK = 1024  # tokens of one device whose logits exist at once
 
 
 class TokenLogps(NamedTuple):
-    """Per token, fp32 [B, T]: its log-probability, and the entropy of the distribution it was drawn from."""
+    """Per token, fp32 [B, T]: its log-probability, the entropy of the distribution that it was drawn from, and the
+    log of that distribution's normaliser (z)."""
 
     logps: jax.Array
     entropies: jax.Array
+    normalizers: jax.Array
 
 
 def token_logps(
@@ -49,9 +52,8 @@ def token_logps(
 def _chunked(decoder: Decoder, hidden: jax.Array, targets: jax.Array, temperature: float) -> TokenLogps:
     """hidden [B, T, D] scores targets [B, T]."""
     b, t, d = hidden.shape
-    chunks = -(-t // CHUNK)
-    if chunks == 1:
-        return _score(decoder, hidden, targets, temperature)
+    rows = b // batch_shards(jax.typeof(hidden).sharding.mesh)
+    chunks = min(t, max(2, -(-t * rows // CHUNK)))
     size = -(-t // chunks)
     padding = chunks * size - t
     hidden = jnp.pad(hidden, ((0, 0), (0, padding), (0, 0))).reshape(b, chunks, size, d).swapaxes(0, 1)
@@ -63,10 +65,10 @@ def _chunked(decoder: Decoder, hidden: jax.Array, targets: jax.Array, temperatur
 
 def _score(decoder: Decoder, hidden: jax.Array, targets: jax.Array, temperature: float) -> TokenLogps:
     logits = decoder.logits(hidden) / temperature
-    normaliser = jax.nn.logsumexp(logits, axis=-1)
+    normalizer = jax.nn.logsumexp(logits, axis=-1)
     # A sum over a one-hot mask, not a gather: the vocabulary may be split over devices.
     chosen = jnp.where(jnp.arange(logits.shape[-1]) == targets[..., None], logits, 0.0).sum(-1)
     held = jax.lax.stop_gradient(logits)
-    probabilities = jnp.exp(held - jax.lax.stop_gradient(normaliser)[..., None])
-    entropies = jax.lax.stop_gradient(normaliser) - (probabilities * held).sum(-1)
-    return TokenLogps(chosen - normaliser, entropies)
+    probabilities = jnp.exp(held - jax.lax.stop_gradient(normalizer)[..., None])
+    entropies = jax.lax.stop_gradient(normalizer) - (probabilities * held).sum(-1)
+    return TokenLogps(chosen - normalizer, entropies, normalizer)

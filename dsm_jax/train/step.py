@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_sharding, batch_shards, replicated
@@ -29,7 +29,9 @@ class TrainState(NamedTuple):
     step: Any  # int32 [], updates done
 
 
-def state_shardings(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def state_shardings(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh | AbstractMesh
+) -> TrainState:
     """Sharding of every leaf: moments lie as their parameters do, counters on every device."""
     params = param_shardings(config, mesh)
     abstract = jax.eval_shape(optimizer.init, param_shapes(config))
@@ -43,7 +45,9 @@ def state_shardings(config: ModelConfig, optimizer: optax.GradientTransformation
     return TrainState(params, opt_state, replicated(mesh))
 
 
-def abstract_state(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def abstract_state(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh | AbstractMesh
+) -> TrainState:
     """jax.ShapeDtypeStruct of every leaf with its sharding: the target of a restore."""
     shapes = param_shapes(config)
     state = TrainState(shapes, jax.eval_shape(optimizer.init, shapes), jax.ShapeDtypeStruct((), jnp.int32))
@@ -66,11 +70,15 @@ def start_state(
         return jax.jit(start, out_shardings=state_shardings(config, optimizer, mesh))(params)
 
 
-def lm_loss(config: ModelConfig, params: Params, batch: Batch, remat: Remat = "none") -> jax.Array:
-    """Mean negative log-likelihood, in nats, of the tokens whose loss_mask is 1."""
-    logps = token_logps(config, params, batch["tokens"], batch["segment_ids"], remat=remat).logps
+def lm_loss(
+    config: ModelConfig, params: Params, batch: Batch, remat: Remat = "none", z_loss: float = 0.0
+) -> jax.Array:
+    """Mean negative log-likelihood, in nats, of the tokens whose loss_mask is 1; plus z_loss times the mean square of
+    log z (PaLM, arXiv 2204.02311, section 5), which keeps the logits from drifting."""
+    scored = token_logps(config, params, batch["tokens"], batch["segment_ids"], remat=remat)
     mask = batch["loss_mask"]
-    return -jnp.sum(logps * mask) / jnp.maximum(jnp.sum(mask), 1)
+    losses = z_loss * scored.normalizers**2 - scored.logps if z_loss else -scored.logps
+    return jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1)
 
 
 def apply_gradients(
@@ -83,12 +91,16 @@ def apply_gradients(
 
 
 def make_train_step(
-    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, remat: Remat = "none"
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    remat: Remat = "none",
+    z_loss: float = 0.0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """(state, batch) -> (state, metrics); the state's buffers are donated."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        loss, gradients = jax.value_and_grad(lambda params: lm_loss(config, params, batch, remat))(
+        loss, gradients = jax.value_and_grad(lambda params: lm_loss(config, params, batch, remat, z_loss))(
             state.params
         )
         state, norm = apply_gradients(optimizer, state, gradients)
@@ -104,11 +116,20 @@ def make_train_step(
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
-    """Host arrays [B, ...] onto the mesh, rows spread over data and fsdp. Raises UserError where B does not divide."""
+    """Host arrays [B, ...] onto the mesh, rows spread over data and fsdp; of several processes each gives the same.
+
+    Raises UserError where B does not divide.
+    """
     rows, shards = len(next(iter(batch.values()))), batch_shards(mesh)
     if rows % shards:
         raise UserError(
             f"a batch of {rows} rows does not divide over {shards} devices (data x fsdp): "
             "change the batch size or --mesh"
         )
-    return jax.device_put(batch, batch_sharding(mesh))
+    sharding = batch_sharding(mesh)
+    if mesh.is_multi_process:
+        return {
+            name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+            for name, array in batch.items()
+        }
+    return jax.device_put(batch, sharding)

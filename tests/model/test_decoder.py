@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dsm_jax.mesh import parse_mesh, single_device_mesh
+from dsm_jax.mesh import PRESETS as MESHES
+from dsm_jax.mesh import abstract_mesh, parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig, param_count
 from dsm_jax.model.decoder import (
     LayerCache,
@@ -15,11 +16,12 @@ from dsm_jax.model.decoder import (
     decode_shardings,
     init_params,
     param_shapes,
-    param_shardings,
     param_specs,
     segment_positions,
     unstack,
 )
+from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
+from dsm_jax.train.step import abstract_state, state_shardings
 
 # Weights large enough that attention is far from uniform and logits have a spread above 1.
 GQA = dataclasses.replace(SMOKE, n_kv_heads=2, init_std=0.15, rope_theta=500.0)
@@ -162,16 +164,18 @@ def test_the_same_seed_gives_the_same_parameters_on_every_mesh() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), one, eight)
 
 
-def test_large_parameters_of_the_7b_are_split_over_every_mesh_axis() -> None:
+@pytest.mark.parametrize("named", MESHES.values())
+def test_no_large_parameter_of_the_7b_is_whole_on_every_device(named: str) -> None:
+    """On every named mesh, without its devices: split over all of fsdp x tensor."""
+    mesh = abstract_mesh((named,))
     shapes = param_shapes(DEEPSEEK_MATH_7B)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == param_count(DEEPSEEK_MATH_7B)
-    shardings = param_shardings(DEEPSEEK_MATH_7B, parse_mesh(("fsdp=4,tensor=2",)))
-
-    def check(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.NamedSharding) -> None:
-        if leaf.size > 1_000_000:
-            assert np.prod(sharding.shard_shape(leaf.shape)) * 8 == leaf.size
-
-    jax.tree.map(check, shapes, shardings)
+    optimizer, _ = make_optimizer(OptimizerConfig(peak_lr=1e-3), 10)
+    state = state_shardings(DEEPSEEK_MATH_7B, optimizer, mesh)
+    leaves = jax.tree.leaves(abstract_state(DEEPSEEK_MATH_7B, optimizer, mesh))
+    for leaf, sharding in zip(leaves, jax.tree.leaves(state), strict=True):
+        parts = leaf.size // np.prod(sharding.shard_shape(leaf.shape), dtype=int)
+        assert leaf.size <= 1_000_000 or parts == mesh.shape["fsdp"] * mesh.shape["tensor"], leaf
 
 
 def test_decoding_parameters_are_whole_along_fsdp() -> None:

@@ -1,97 +1,81 @@
-"""One step of each kind on 8 devices (data=2, fsdp=2, tensor=2) equals one device's: loss and every gradient leaf."""
+"""One step of each kind on 8 devices, on every mesh shape, equals one device's: loss and every gradient leaf."""
 
 import dataclasses
-from collections.abc import Callable
+import os
+import socket
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from dsm_jax.mesh import batch_sharding, parse_mesh, single_device_mesh
-from dsm_jax.model.config import SMOKE
-from dsm_jax.model.decoder import init_params, param_shardings
+from dsm_jax.mesh import parse_mesh, single_device_mesh
+from dsm_jax.model.decoder import init_params
 from dsm_jax.rl.grpo import GRPOTraining, make_gradients
 from dsm_jax.train import logps
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.step import lm_loss, make_train_step, put_batch, start_state, state_shardings
+from tests.train.steps import CONFIG, KINDS, MESH, ROWS, lm_gradients, packed_batch, rollout_batch
 
-CONFIG = dataclasses.replace(SMOKE, n_kv_heads=2, init_std=0.05)
-MESHES = {1: single_device_mesh, 8: lambda: parse_mesh(("data=2,fsdp=2,tensor=2",))}
-ROWS, TIME = 8, 48
-
-
-def packed_batch(answer_only: bool) -> dict[str, np.ndarray]:
-    """Two documents and padding a row; loss on all of them, or on each one's second half."""
-    rng = np.random.default_rng(0)
-    segments = np.repeat([[1] * 20 + [2] * 22 + [0] * 6], ROWS, axis=0).astype(np.int32)
-    mask = (segments > 0).astype(np.float32)
-    mask[:, [0, 20]] = 0
-    if answer_only:
-        mask[:, :10] = mask[:, 20:30] = 0
-    return {"tokens": _tokens(rng), "segment_ids": segments, "loss_mask": mask}
+MESHES = {1: single_device_mesh, 8: lambda: parse_mesh((MESH,))}
+SHAPES = (
+    "data=8",
+    "fsdp=8",
+    "data=2,fsdp=4",
+    "data=4,tensor=2",
+    "fsdp=4,tensor=2",
+    "fsdp=2,tensor=4",
+    "data=2,fsdp=2,tensor=2",
+)
 
 
-def rollout_batch() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(20, TIME, (ROWS, 1))
-    place = np.arange(TIME)[None]
-    return {
-        "tokens": _tokens(rng),
-        "segment_ids": (place < lengths).astype(np.int32),
-        "mask": ((place >= 10) & (place < lengths)).astype(np.float32),
-        "sampler_logps": -rng.random((ROWS, TIME)).astype(np.float32),
-        "advantages": rng.normal(size=ROWS).astype(np.float32),
-    }
+@lru_cache
+def one_device(kind: str) -> tuple[float, dict]:
+    return KINDS[kind](single_device_mesh())
 
 
-def _tokens(rng: np.random.Generator) -> np.ndarray:
-    return rng.integers(0, CONFIG.vocab_size, (ROWS, TIME)).astype(np.int32)
-
-
-def lm_gradients(mesh: jax.sharding.Mesh, answer_only: bool, remat: str = "none") -> tuple[float, dict]:
-    params = init_params(CONFIG, 0, mesh)
-    step = jax.jit(
-        jax.value_and_grad(lambda params, batch: lm_loss(CONFIG, params, batch, remat)),
-        in_shardings=(param_shardings(CONFIG, mesh), batch_sharding(mesh)),
-    )
-    with jax.set_mesh(mesh):
-        loss, gradients = step(params, put_batch(packed_batch(answer_only), mesh))
-    return float(loss), jax.device_get(gradients)
-
-
-def grpo_gradients(mesh: jax.sharding.Mesh) -> tuple[float, dict]:
-    accumulate = make_gradients(GRPOTraining(num_generations=4, remat="none"), CONFIG, mesh)
-    params, reference = init_params(CONFIG, 0, mesh), init_params(CONFIG, 1, mesh)
-    with jax.set_mesh(mesh):
-        batch = put_batch(rollout_batch(), mesh)
-        gradients, metrics = accumulate(None, params, reference, batch, (ROWS, 1))
-    return float(metrics["loss"].sum / metrics["loss"].denominator), jax.device_get(gradients)
-
-
-KINDS: dict[str, Callable[[jax.sharding.Mesh], tuple[float, dict]]] = {
-    "pretrain": lambda mesh: lm_gradients(mesh, answer_only=False),
-    "sft": lambda mesh: lm_gradients(mesh, answer_only=True),
-    "grpo": grpo_gradients,
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_eight_devices_equal_one(kind: str) -> None:
-    (one_loss, one), (eight_loss, eight) = (KINDS[kind](MESHES[count]()) for count in (1, 8))
-    assert abs(one_loss - eight_loss) <= 1e-5 * abs(one_loss)
-
-    def check(a: np.ndarray, b: np.ndarray) -> None:
+def assert_equal(ours: tuple[float, list], theirs: tuple[float, list]) -> None:
+    assert abs(ours[0] - theirs[0]) <= 1e-5 * abs(theirs[0])
+    for a, b in zip(ours[1], theirs[1], strict=True):
         assert np.abs(b).max() > 0
         assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
 
-    jax.tree.map(check, eight, one)
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_eight_devices_equal_one(shape: str, kind: str) -> None:
+    eight, one = KINDS[kind](parse_mesh((shape,))), one_device(kind)
+    assert_equal(*((loss, jax.tree.leaves(gradients)) for loss, gradients in (eight, one)))
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_equal_one_device(kind: str, tmp_path: Path) -> None:
+    """Four devices each, over loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_COORDINATOR_ADDRESS": address}
+    command = [sys.executable, "-m", "tests.train.steps", kind, str(tmp_path / "step.npz")]
+    both = [
+        subprocess.Popen(
+            command, env=os.environ | flags | {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(process)}
+        )
+        for process in (0, 1)
+    ]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    loss, *gradients = np.load(tmp_path / "step.npz").values()
+    assert_equal((float(loss), gradients), (one_device(kind)[0], jax.tree.leaves(one_device(kind)[1])))
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
 def test_logps_in_chunks_equal_one_chunk(monkeypatch, remat):
-    """48 time steps in chunks of 7, on 8 devices, against one chunk on one device; loss and gradients."""
+    """47 time steps in chunks of 7, on 8 devices, against two chunks on one device; loss and gradients."""
     (whole_loss, whole) = lm_gradients(MESHES[1](), answer_only=False)
-    monkeypatch.setattr(logps, "CHUNK", 7)
+    monkeypatch.setattr(logps, "CHUNK", 2 * 7)  # of the two rows on a device
     (chunked_loss, chunked) = lm_gradients(MESHES[8](), answer_only=False, remat=remat)
     assert abs(whole_loss - chunked_loss) <= 1e-5 * abs(whole_loss)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()), chunked, whole)
