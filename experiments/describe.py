@@ -21,8 +21,8 @@ from dsm_jax.cli import run_script
 from dsm_jax.mesh import abstract_mesh
 from dsm_jax.model import ModelConfig, param_count
 from dsm_jax.model.config import PRESETS as MODELS
-from dsm_jax.model.decoder import check_mesh, param_shapes, param_shardings
 from dsm_jax.model.hf_folder import find_config
+from dsm_jax.model.params import check_mesh, param_shapes, param_shardings
 
 GB = 1e9
 

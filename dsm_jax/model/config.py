@@ -41,6 +41,27 @@ class RopeScaling:
             )
 
 
+PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank updates of a layer's matrices (arXiv 2106.09685): W + alpha / rank * A B, where only A and B train."""
+
+    rank: int = 0  # 0: none, every parameter trains
+    alpha: float = 32.0
+    targets: tuple[str, ...] = PROJECTIONS  # the matrices that get one
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise UserError(f"lora: rank is {self.rank}; it must be at least 0, and 0 is none")
+        wrong = [name for name in self.targets if name not in PROJECTIONS]
+        if wrong or not self.targets:
+            raise UserError(
+                f"lora: targets {wrong[0] if wrong else '()'} is unknown; use some of {', '.join(PROJECTIONS)}"
+            )
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Shape of a Llama-style decoder. Raises UserError when the numbers do not fit together."""
@@ -60,6 +81,7 @@ class ModelConfig:
     qkv_bias: bool = False  # biases of queries, keys and values (Qwen2)
     qk_norm: bool = False  # RMSNorm of each head's query and key before the rotary positions (Qwen3)
     init_std: float = 0.02  # standard deviation of the initial matrices
+    lora: LoRA = LoRA()
     dtype: str = "float32"  # of the matmuls: float32 or bfloat16; norms, softmax and logits stay float32
 
     def __post_init__(self) -> None:
@@ -113,7 +135,7 @@ PRESETS = {
 
 
 def param_count(config: ModelConfig) -> int:
-    """Number of parameters, embeddings included: 6.91e9 for deepseek_math_7b."""
+    """Number of parameters, embeddings included, LoRA not: 6.91e9 for deepseek_math_7b."""
     embeddings = config.vocab_size * config.d_model * (1 if config.tie_embeddings else 2)
     attention = 2 * config.d_model * config.head_dim * (config.n_heads + config.n_kv_heads)  # q, o and k, v
     attention += config.qkv_bias * config.head_dim * (config.n_heads + 2 * config.n_kv_heads)

@@ -25,10 +25,12 @@ from dsm_jax.errors import UserError
 from dsm_jax.memory import available_memory
 from dsm_jax.mesh import batch_shards, single_device_mesh
 from dsm_jax.model.config import ModelConfig, param_count
-from dsm_jax.model.decoder import Params, bind, check_mesh, param_shapes, param_shardings
+from dsm_jax.model.decoder import Params, bind
 from dsm_jax.model.hf_config import config_to_hf
 from dsm_jax.model.hf_folder import INDEX, TOKENIZER_FILES, WHOLE, find_config, find_folder, find_tensors
 from dsm_jax.model.hf_layout import LAYER, Layout, layout_of, leaf_name, tensor_names
+from dsm_jax.model.lora import merged, plain
+from dsm_jax.model.params import check_mesh, param_shapes, param_shardings
 from dsm_jax.model.tensor_file import Tensor
 from dsm_jax.run import atomic, write_json, write_text
 from dsm_jax.tokenizer import load_tokenizer
@@ -186,11 +188,12 @@ def _writer(
 def save_hf(model: Model, dir: str | Path, tokenizer: str | Path | None = None) -> None:
     """Writes config.json and safetensors that load_hf and transformers read; the same model gives the same bytes.
 
-    The parameters are stored in their own dtype. tokenizer: its file or folder; its files are copied, its special
+    The parameters are stored in their own dtype, LoRA's updates merged into them. tokenizer: its file or folder; its files are copied, its special
     tokens named in config.json. README.md is the model card, kept where there is one. config.json comes last: a
     folder that has one is complete.
     """
     folder = Path(dir)
+    model = Model(plain(model.config), merged(model.config, model.params, model.params, model.mesh))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").unlink(missing_ok=True)
     entries = config_to_hf(model.config, str(model.params["embed"].dtype))

@@ -13,7 +13,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.model.config import ModelConfig, RopeScaling
 
 # model_type -> what it adds to the plain decoder
-FAMILIES: dict[str, dict[str, bool]] = {
+FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen2": {"qkv_bias": True},
     "qwen3": {"qk_norm": True},

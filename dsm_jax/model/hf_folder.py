@@ -15,9 +15,9 @@ import jax
 
 from dsm_jax.errors import UserError
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import param_shapes
 from dsm_jax.model.hf_config import config_from_hf
 from dsm_jax.model.hf_layout import OTHER, layout_of, leaf_name, tensor_names
+from dsm_jax.model.params import param_shapes
 from dsm_jax.model.tensor_file import Tensor, open_tensors
 from dsm_jax.run import read_json
 

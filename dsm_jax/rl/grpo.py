@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -24,8 +24,10 @@ from jax.sharding import Mesh
 
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_sharding, replicated
-from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import Params, Remat, param_shapes, param_shardings
+from dsm_jax.model import lora
+from dsm_jax.model.config import LoRA, ModelConfig
+from dsm_jax.model.decoder import Params, Remat
+from dsm_jax.model.params import abstract_params, param_shapes, param_shardings
 from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.objectives import GRPOConfig, Mean, Metrics, grpo_loss, merge_metrics, metric_values
 from dsm_jax.rl.rewards import Reward, accuracy_reward, call_reward
@@ -67,6 +69,7 @@ class GRPOTraining:
     max_completion_length: int = 1024  # tokens
     temperature: float = 1.0  # of the rollouts; not stated in the paper
     loss: GRPOConfig = GRPOConfig()
+    lora: LoRA = LoRA()  # train low-rank updates only; the reference is then the base, without a copy
     # Only the learning rate is stated in the paper.
     optimizer: OptimizerConfig = OptimizerConfig(peak_lr=1e-6, schedule="constant", weight_decay=0.0)
     micro_batch_rows: int = 64  # sequences whose activations exist at once
@@ -126,6 +129,7 @@ class GRPO:
         control: Control | None = None,
         rng_seed: int = 0,
     ):
+        model = replace(model, lora=config.lora)
         self.config, self.model, self.tokenizer, self.mesh = config, model, tokenizer, mesh
         self.questions, self.prompt, self.reward, self.control = questions, prompt, reward, control
         self.rng_seed = rng_seed
@@ -135,13 +139,18 @@ class GRPO:
         self._apply = make_apply(model, self.optimizer, mesh)
 
     def start(self, params: Params) -> GRPOState:
-        """Step 0: the policy is a copy of `params`, the reference is `params`."""
-        return GRPOState(start_state(self.model, self.optimizer, self.mesh, params), params)
+        """Step 0: the policy is a copy of `params`, or LoRA's updates over them; the reference is `params`."""
+        part = lora.start(self.model, params, self.rng_seed, self.mesh)
+        return GRPOState(start_state(self.model, self.optimizer, self.mesh, part), params)
 
     def target(self) -> GRPOState:
         """Shapes and shardings of the state, for a restore."""
         train = abstract_state(self.model, self.optimizer, self.mesh)
-        return GRPOState(train, train.params)
+        return GRPOState(train, abstract_params(lora.plain(self.model), self.mesh))
+
+    def policy(self, state: GRPOState) -> Params:
+        """All of the policy's parameters."""
+        return lora.whole(self.model, state.reference, state.train.params)
 
     def rollout(self, params: Params, step: int) -> Sampled:
         """G completions of each of the step's questions, graded, with group-relative advantages."""
@@ -194,7 +203,7 @@ class GRPO:
     def step(self, state: GRPOState, step: int, folder: Path) -> tuple[GRPOState, dict[str, float]]:
         """Rollout and update; the completions go to folder/completions/STEP.jsonl."""
         began = time.monotonic()
-        sampled = self.rollout(state.train.params, step)
+        sampled = self.rollout(self.policy(state), step)
         sampled_at = time.monotonic()
         state, metrics = self.update(state, sampled)
         seconds = {"seconds/rollout": sampled_at - began, "seconds/update": time.monotonic() - sampled_at}
@@ -215,21 +224,24 @@ def run_grpo(grpo: GRPO, start: Callable[[], Params], folder: Path, *, descripti
         folder,
         description=description,
     )
-    return state.train.params
+    return lora.merged(grpo.model, state.reference, state.train.params, grpo.mesh)
 
 
 def make_gradients(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Callable:
     """(sum so far or None, params, reference, micro-batch, (rows, tokens) of the whole batch) -> (sum, metrics).
 
-    The reference's log-probabilities are computed in the same program, without a gradient.
+    The reference's log-probabilities are computed in the same program, without a gradient. Of a model with LoRA,
+    `params` is the part that trains, and the reference its base.
     """
+    base = lora.plain(model)
 
-    def loss(params: Params, reference: Params, batch: dict, total: tuple) -> tuple[jax.Array, Metrics]:
+    def loss(part: Params, reference: Params, batch: dict, total: tuple) -> tuple[jax.Array, Metrics]:
         logps = partial(
-            token_logps, model, tokens=batch["tokens"], segment_ids=batch["segment_ids"],
+            token_logps, tokens=batch["tokens"], segment_ids=batch["segment_ids"],
             temperature=config.temperature, remat=config.remat,
         )  # fmt: skip
-        policy, ref = logps(params), jax.lax.stop_gradient(logps(reference).logps)
+        policy = logps(model, lora.whole(model, reference, part))
+        ref = jax.lax.stop_gradient(logps(base, reference).logps)
         output = grpo_loss(
             policy.logps, None, ref, batch["advantages"], batch["mask"], config.loss,
             sampler_logps=batch["sampler_logps"], entropies=policy.entropies, denominators=total,
@@ -240,15 +252,16 @@ def make_gradients(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Call
         grads, metrics = jax.grad(loss, has_aux=True)(params, reference, batch, total)
         return jax.tree.map(jnp.add, accumulated, grads), metrics
 
-    params = param_shardings(model, mesh)
+    params = lora.trained(model, param_shardings(model, mesh))
     compiled = jax.jit(
         gradients,
         donate_argnums=0,
-        in_shardings=(params, params, params, batch_sharding(mesh), None),
+        in_shardings=(params, params, param_shardings(base, mesh), batch_sharding(mesh), None),
         out_shardings=(params, replicated(mesh)),
     )
     zeros = jax.jit(
-        lambda: jax.tree.map(lambda a: jnp.zeros(a.shape), param_shapes(model)), out_shardings=params
+        lambda: jax.tree.map(lambda a: jnp.zeros(a.shape), lora.trained(model, param_shapes(model))),
+        out_shardings=params,
     )
 
     def accumulate(accumulated: Params | None, *args: Any) -> tuple[Params, Metrics]:

@@ -14,7 +14,7 @@ other processes' devices: of several hosts each looks at its own.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import jax
@@ -24,8 +24,8 @@ from dsm_jax.errors import UserError
 from dsm_jax.memory import available_memory
 from dsm_jax.mesh import Rules, batch_shards
 from dsm_jax.model.config import ModelConfig, param_count
-from dsm_jax.model.decoder import check_mesh as check_model_mesh
-from dsm_jax.model.decoder import param_shapes, param_specs
+from dsm_jax.model.params import abstract_params, param_shapes, param_specs
+from dsm_jax.model.params import check_mesh as check_model_mesh
 from dsm_jax.rl.grpo import GRPOTraining
 from dsm_jax.train.logps import CHUNK
 from dsm_jax.train.optimizer import make_optimizer
@@ -104,14 +104,15 @@ def check_mesh(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> None:
 def grpo_memory(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Memory:
     """What a run needs on each device of the mesh."""
     optimizer, _ = make_optimizer(config.optimizer, config.loop.steps)
-    state = abstract_state(model, optimizer, mesh)
+    state = abstract_state(replace(model, lora=config.lora), optimizer, mesh)
+    reference = abstract_params(model, mesh)
     parameters = sum(_bytes(leaf, leaf.sharding.spec, mesh) for leaf in jax.tree.leaves(state.params))
     moments = sum(_bytes(leaf, leaf.sharding.spec, mesh) for leaf in jax.tree.leaves(state.opt_state))
     slots = -(-config.slots // batch_shards(mesh))
     return Memory(
         parameters=parameters,
         moments=moments,
-        reference=parameters,
+        reference=sum(_bytes(leaf, leaf.sharding.spec, mesh) for leaf in jax.tree.leaves(reference)),
         decode_copy=_decode_copy(model, mesh),
         gradients=2 * parameters,
         activations=_activations(config, model, mesh),

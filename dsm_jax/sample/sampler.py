@@ -28,7 +28,10 @@ from jax.sharding import PartitionSpec as P
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import BATCH, batch_sharding, batch_shards
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import LayerCache, Params, bind, decode_shardings, unstack
+from dsm_jax.model.decoder import Params, bind, unstack
+from dsm_jax.model.layer import LayerCache
+from dsm_jax.model.lora import merge, plain
+from dsm_jax.model.params import decode_shardings
 from dsm_jax.tokenizer import Tokenizer
 
 BUCKET = 32  # prompt lengths are rounded up to a multiple of this many tokens
@@ -75,10 +78,13 @@ class Sampler:
         self, config: ModelConfig, tokenizer: Tokenizer, mesh: Mesh, *, slots: int = 64, chunk: int = 16
     ):
         shards = batch_shards(mesh)
+        self._load = jax.jit(
+            partial(_decode_params, config), out_shardings=decode_shardings(plain(config), mesh)
+        )
+        config = plain(config)  # LoRA is merged when parameters are loaded
         self.config, self.tokenizer, self.mesh, self.chunk = config, tokenizer, mesh, chunk
         self.slots = -(-slots // shards) * shards
         self._params: Params = None
-        self._load = jax.jit(partial(_decode_params, config), out_shardings=decode_shardings(config, mesh))
         self._sums = jax.jit(lambda params: [_bit_sum(leaf) for leaf in jax.tree.leaves(params)])
         self._prefill = jax.jit(lambda params, ids: bind(config, params).prefill(ids))
         self._insert = jax.jit(_insert, donate_argnums=0)
@@ -233,7 +239,8 @@ class _Run:
 
 def _decode_params(config: ModelConfig, params: Params) -> Params:
     """Each layer's own weights in the compute dtype; norms stay fp32."""
-    return jax.tree.map(lambda a: a.astype(config.dtype) if a.ndim > 1 else a, unstack(config, params))
+    layers = unstack(config, merge(config, params))
+    return jax.tree.map(lambda a: a.astype(config.dtype) if a.ndim > 1 else a, layers)
 
 
 def _bit_sum(leaf: jax.Array) -> jax.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -11,7 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dsm_jax.errors import UserError
-from dsm_jax.model.config import ModelConfig
+from dsm_jax.model import lora
+from dsm_jax.model.config import LoRA, ModelConfig
 from dsm_jax.model.decoder import Params, Remat
 from dsm_jax.train.loop import LoopConfig, Stop, run_loop
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -29,6 +30,7 @@ class LMTraining:
     remat: Remat = (
         "none"  # activations made again in the backward pass: none, all but matmuls (dots), or all (full)
     )
+    lora: LoRA = LoRA()  # train low-rank updates only; what comes back is merged
     z_loss: float = 0.0  # weight of the mean square of the logits' log normaliser in the loss
 
     def __post_init__(self) -> None:
@@ -48,26 +50,33 @@ def train_lm(
     folder: Path,
     description: str,
     stop: Stop[TrainState] | None = None,
+    rng_seed: int = 0,
 ) -> Params:
     """Trains on batch(step), arrays [batch_size, window] as in data/windows.py, and returns the parameters.
 
-    Goes on from the last checkpoint in `folder`; start() gives the parameters when there is none.
+    Goes on from the last checkpoint in `folder`; start() gives the parameters to begin with, and the base of LoRA.
     """
+    model = replace(model, lora=config.lora)
     optimizer, schedule = make_optimizer(config.optimizer, config.loop.steps)
     train_step = make_train_step(model, optimizer, mesh, config.remat, config.z_loss)
+    base = start() if model.lora.rank else None
+
+    def first() -> TrainState:
+        part = lora.start(model, start() if base is None else base, rng_seed, mesh)
+        return start_state(model, optimizer, mesh, part)
 
     def update(state: TrainState, step: int) -> tuple[TrainState, dict]:
         with jax.set_mesh(mesh):
-            state, metrics = train_step(state, put_batch(batch(step), mesh))
+            state, metrics = train_step(state, put_batch(batch(step), mesh), base)
         return state, metrics | {"learning_rate": schedule(step)}
 
     state = run_loop(
         update,
-        lambda: start_state(model, optimizer, mesh, start()),
+        first,
         abstract_state(model, optimizer, mesh),
         config.loop,
         folder,
         description=description,
         stop=stop,
     )
-    return state.params
+    return lora.merged(model, base, state.params, mesh)

@@ -14,7 +14,9 @@ from jax.sharding import AbstractMesh, Mesh
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_sharding, batch_shards, replicated
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import Params, Remat, param_shapes, param_shardings
+from dsm_jax.model.decoder import Params, Remat
+from dsm_jax.model.lora import plain, trained, whole
+from dsm_jax.model.params import param_shapes, param_shardings
 from dsm_jax.train.logps import token_logps
 
 Batch = Any  # dict of arrays [B, T]: tokens, segment_ids, loss_mask
@@ -22,7 +24,8 @@ Metrics = dict[str, jax.Array]
 
 
 class TrainState(NamedTuple):
-    """What training changes; also the tree of its shardings or shapes. Parameters are the fp32 master."""
+    """What training changes; also the tree of its shardings or shapes. Parameters are the fp32 master (of LoRA, where
+    there is one)."""
 
     params: Params
     opt_state: Any
@@ -33,8 +36,8 @@ def state_shardings(
     config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh | AbstractMesh
 ) -> TrainState:
     """Sharding of every leaf: moments lie as their parameters do, counters on every device."""
-    params = param_shardings(config, mesh)
-    abstract = jax.eval_shape(optimizer.init, param_shapes(config))
+    params = trained(config, param_shardings(config, mesh))
+    abstract = jax.eval_shape(optimizer.init, trained(config, param_shapes(config)))
     opt_state = optax.tree_utils.tree_map_params(
         optimizer,
         lambda _, sharding: sharding,
@@ -49,7 +52,7 @@ def abstract_state(
     config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh | AbstractMesh
 ) -> TrainState:
     """jax.ShapeDtypeStruct of every leaf with its sharding: the target of a restore."""
-    shapes = param_shapes(config)
+    shapes = trained(config, param_shapes(config))
     state = TrainState(shapes, jax.eval_shape(optimizer.init, shapes), jax.ShapeDtypeStruct((), jnp.int32))
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -96,23 +99,26 @@ def make_train_step(
     mesh: Mesh,
     remat: Remat = "none",
     z_loss: float = 0.0,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """(state, batch) -> (state, metrics); the state's buffers are donated."""
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """(state, batch[, base]) -> (state, metrics); the state's buffers are donated. base: with LoRA, what stays."""
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        loss, gradients = jax.value_and_grad(lambda params: lm_loss(config, params, batch, remat, z_loss))(
-            state.params
-        )
+    def step(state: TrainState, batch: Batch, base: Params | None) -> tuple[TrainState, Metrics]:
+        def loss_of(part: Params) -> jax.Array:
+            return lm_loss(config, whole(config, base, part), batch, remat, z_loss)
+
+        loss, gradients = jax.value_and_grad(loss_of)(state.params)
         state, norm = apply_gradients(optimizer, state, gradients)
         return state, {"loss": loss, "grad_norm": norm, "num_tokens": jnp.sum(batch["loss_mask"])}
 
     shardings = state_shardings(config, optimizer, mesh)
-    return jax.jit(
+    base_shardings = param_shardings(plain(config), mesh) if config.lora.rank else None
+    compiled = jax.jit(
         step,
         donate_argnums=0,
-        in_shardings=(shardings, batch_sharding(mesh)),
+        in_shardings=(shardings, batch_sharding(mesh), base_shardings),
         out_shardings=(shardings, replicated(mesh)),
     )
+    return lambda state, batch, base=None: compiled(state, batch, base)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:

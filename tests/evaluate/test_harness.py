@@ -12,7 +12,7 @@ from dsm_jax.evaluate import harness
 from dsm_jax.evaluate.harness import accuracy_by, answer_problems, greedy_scores, sampled_scores
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import SMOKE
-from dsm_jax.model.decoder import init_params
+from dsm_jax.model.params import init_params
 from dsm_jax.sample.sampler import Completion, Sampler
 
 PROBLEMS = ProblemSet("test", families=FAMILIES[:2], seed=0).distinct(6)

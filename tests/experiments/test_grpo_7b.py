@@ -15,7 +15,7 @@ from dsm_jax import cli
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import single_device_mesh
 from dsm_jax.model import Model, save_hf
-from dsm_jax.model.decoder import init_params
+from dsm_jax.model.params import init_params
 from dsm_jax.run import read_json, read_metrics
 
 ROOT = Path(__file__).parents[2]

@@ -10,16 +10,9 @@ import pytest
 from dsm_jax.mesh import PRESETS as MESHES
 from dsm_jax.mesh import abstract_mesh, parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig, param_count
-from dsm_jax.model.decoder import (
-    LayerCache,
-    bind,
-    decode_shardings,
-    init_params,
-    param_shapes,
-    param_specs,
-    segment_positions,
-    unstack,
-)
+from dsm_jax.model.decoder import bind, segment_positions, unstack
+from dsm_jax.model.layer import LayerCache
+from dsm_jax.model.params import decode_shardings, init_params, param_shapes, param_specs
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.step import abstract_state, state_shardings
 

@@ -16,7 +16,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model import Model, hf, load_hf, save_hf
 from dsm_jax.model.config import PRESETS, RopeScaling
-from dsm_jax.model.decoder import init_params
+from dsm_jax.model.params import init_params
 from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
 from tests.model.hf_cases import CASES, GQA, IDS, random_tensors, write_folder
 

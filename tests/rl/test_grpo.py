@@ -10,7 +10,7 @@ from dsm_jax.data.prompts import prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import SMOKE
-from dsm_jax.model.decoder import init_params
+from dsm_jax.model.params import init_params
 from dsm_jax.rl.grpo import GRPO, GRPOTraining, reward_metrics, run_grpo
 from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
 from dsm_jax.rl.rollout import Rollout, micro_batches

@@ -12,7 +12,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.memory import available_memory
 from dsm_jax.mesh import batch_sharding, parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig
-from dsm_jax.model.decoder import init_params
+from dsm_jax.model.params import init_params
 from dsm_jax.rl import memory
 from dsm_jax.rl.grpo import GRPOTraining, make_gradients
 from dsm_jax.rl.memory import grpo_memory, require_memory

@@ -11,7 +11,8 @@ import pytest
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import SMOKE
-from dsm_jax.model.decoder import bind, init_params
+from dsm_jax.model.decoder import bind
+from dsm_jax.model.params import init_params
 from dsm_jax.sample.sampler import Completion, Sampler, draw
 from dsm_jax.train.logps import token_logps
 

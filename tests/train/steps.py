@@ -11,7 +11,7 @@ from jax.experimental.multihost_utils import process_allgather
 
 from dsm_jax.mesh import batch_sharding, parse_mesh
 from dsm_jax.model.config import SMOKE
-from dsm_jax.model.decoder import init_params, param_shardings
+from dsm_jax.model.params import init_params, param_shardings
 from dsm_jax.rl.grpo import GRPOTraining, make_gradients
 from dsm_jax.train.step import lm_loss, put_batch
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dsm_jax.mesh import parse_mesh, single_device_mesh
-from dsm_jax.model.decoder import init_params
+from dsm_jax.model.params import init_params
 from dsm_jax.rl.grpo import GRPOTraining, make_gradients
 from dsm_jax.train import logps
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer

@@ -9,7 +9,7 @@ import pytest
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import param_shapes
+from dsm_jax.model.params import param_shapes
 from dsm_jax.train.optimizer import OptimizerConfig, decayed, make_optimizer, make_schedule
 from dsm_jax.train.step import state_shardings
 

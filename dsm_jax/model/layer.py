@@ -1,0 +1,169 @@
+"""One layer of the decoder, declared with Flax NNX: pre-norm attention and SwiGLU.
+
+Weights are stored in fp32 (or as loaded) and cast to the compute dtype where they are used; norms and softmax are
+fp32. Layout: an activation is [N, D] with N = batch x time (matmuls over flattened rows); a weight is gathered over
+fsdp where it is used, and stays split over tensor. Left out on purpose: dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+from jax.sharding import reshard
+
+from dsm_jax.mesh import BATCH, Rules
+from dsm_jax.model.attention import cached_attention, packed_attention
+from dsm_jax.model.config import ModelConfig
+from dsm_jax.model.rope import rotate
+
+# A layer's matrices: letters of their inputs and of their outputs. Query heads are grouped by their kv head.
+PROJECTIONS = {
+    "q": ("d", "kgh"),
+    "k": ("d", "kh"),
+    "v": ("d", "kh"),
+    "o": ("kgh", "d"),
+    "gate": ("d", "f"),
+    "up": ("d", "f"),
+    "down": ("f", "d"),
+}
+LOGICAL = {
+    "d": "embed",
+    "k": "kv_heads",
+    "f": "ffn",
+    "v": "vocab",
+}  # the rest (group, head width, LoRA rank) is never split
+
+
+class LayerCache(NamedTuple):
+    """Keys and values of one layer: [B, K, S, h], S places of which a row's first `length` are filled."""
+
+    k: jax.Array
+    v: jax.Array
+
+
+class Layer(nnx.Module):
+    """Pre-norm attention and SwiGLU."""
+
+    def __init__(self, rngs: nnx.Rngs, config: ModelConfig):
+        self.config = config
+        self.attention_norm = nnx.Param(jnp.ones(config.d_model), axes=(None,))
+        self.mlp_norm = nnx.Param(jnp.ones(config.d_model), axes=(None,))
+        for name, (inputs, outputs) in PROJECTIONS.items():
+            setattr(self, name, matrix(rngs, config, inputs + outputs))
+        for name in ("q", "k", "v") if config.qkv_bias else ():
+            setattr(self, f"{name}_bias", _letters(config, PROJECTIONS[name][1], jnp.zeros))
+        for name in ("q", "k") if config.qk_norm else ():
+            setattr(self, f"{name}_norm", _letters(config, "h", jnp.ones))
+        for name in config.lora.targets if config.lora.rank else ():
+            inputs, outputs = PROJECTIONS[name]
+            setattr(self, f"{name}_lora_a", _letters(config, inputs + "r", partial(_uniform, rngs)))
+            setattr(self, f"{name}_lora_b", _letters(config, "r" + outputs, jnp.zeros))
+
+    def project(self, name: str, x: jax.Array, out_sharding: P | None = None) -> jax.Array:
+        """x [N, *inputs] through the matrix `name` [*inputs, *outputs], with its bias and its LoRA."""
+        inputs, outputs = PROJECTIONS[name]
+
+        def through(suffix: str, into: str, x: jax.Array, to: str, sharding: P | None) -> jax.Array:
+            weight = gather(getattr(self, name + suffix), x.dtype)
+            return jnp.einsum(f"n{into},{into}{to}->n{to}", x, weight, out_sharding=sharding)
+
+        y = through("", inputs, x, outputs, out_sharding)
+        lora = self.config.lora
+        if lora.rank and name in lora.targets:
+            low = through("_lora_a", inputs, x, "r", P(BATCH, None))
+            y += lora.alpha / lora.rank * through("_lora_b", "r", low, outputs, out_sharding)
+        if self.config.qkv_bias and name in ("q", "k", "v"):
+            y += gather(getattr(self, f"{name}_bias"), x.dtype)
+        return y
+
+    def qkv(self, x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        """x [N, D], angles over [N] -> q [N, K, G, h], k and v [N, K, h], rotary positions applied."""
+        cos, sin = (a[:, None, :] for a in angles)
+        x = rms_norm(x, self.attention_norm.get_value(), self.config.rms_eps)
+        q, k, v = (self.project(name, x) for name in ("q", "k", "v"))
+        if self.config.qk_norm:
+            scales = (getattr(self, name).get_value() for name in ("q_norm", "k_norm"))
+            q, k = (rms_norm(a, scale, self.config.rms_eps) for a, scale in zip((q, k), scales, strict=True))
+        return rotate(q, cos[:, None], sin[:, None]), rotate(k, cos, sin), v
+
+    def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
+        """Residual x [N, D] and attended heads [N, K, G, h] -> the layer's output [N, D]."""
+        rows = P(BATCH, None)
+        x = x + self.project("o", attended, rows)
+        h = rms_norm(x, self.mlp_norm.get_value(), self.config.rms_eps)
+        inner = jax.nn.silu(self.project("gate", h)) * self.project("up", h)
+        return x + self.project("down", inner, rows)
+
+    def __call__(
+        self, x: jax.Array, segment_ids: jax.Array, angles: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, LayerCache]:
+        """Whole sequences: x [N, D] with segment_ids [B, T], N = B*T. Also the keys and values, [B, K, T, h]."""
+        q, k, v = (unflatten(a, segment_ids.shape, "tensor") for a in self.qkv(x, angles))
+        attended = packed_attention(q, k, v, segment_ids)
+        x = self.finish(x, attended.reshape(-1, *attended.shape[2:]))
+        return x, LayerCache(k.swapaxes(1, 2), v.swapaxes(1, 2))
+
+    def decode(
+        self, x: jax.Array, cache: LayerCache, positions: jax.Array, angles: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, LayerCache]:
+        """One token per row: x [B, D] at positions [B]; writes the cache there."""
+        q, k, v = self.qkv(x, angles)
+        cache = LayerCache(_write(cache.k, k, positions), _write(cache.v, v, positions))
+        return self.finish(x, cached_attention(q, cache.k, cache.v, positions)), cache
+
+
+@jax.vmap
+def _write(cache: jax.Array, new: jax.Array, position: jax.Array) -> jax.Array:
+    """cache [B, K, S, h], new [B, K, h]: row b's place position[b] takes new[b]."""
+    return jax.lax.dynamic_update_slice(cache, new[:, None], (0, position, 0))
+
+
+def unflatten(x: jax.Array, batch_time: tuple[int, ...], *spec: str) -> jax.Array:
+    """[B*T, ...] -> [B, T, ...], rows of the batch spread as they were; `spec` shards the axes that follow."""
+    return jax.lax.reshape(x, (*batch_time, *x.shape[1:]), out_sharding=P(BATCH, None, *spec))
+
+
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+    """x / rms(x) * scale over the last axis, computed in fp32, returned in x's dtype."""
+    x32 = x.astype(jnp.float32)
+    return (x32 * jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + eps) * scale).astype(x.dtype)
+
+
+def gather(weight: nnx.Param, dtype: jnp.dtype) -> jax.Array:
+    """The weight in the compute dtype, whole along fsdp, still split along tensor.
+
+    Cast after the reshard, so that its gradient is summed over devices in the stored dtype, not in bf16.
+    """
+    return reshard(weight.get_value(), Rules(embed=None).spec(weight.axes)).astype(dtype)
+
+
+def matrix(rngs: nnx.Rngs, config: ModelConfig, letters: str) -> nnx.Param:
+    """A matrix whose axes these letters name, normal with init_std."""
+    return _letters(config, letters, lambda shape: config.init_std * jax.random.normal(rngs.params(), shape))
+
+
+def _letters(config: ModelConfig, letters: str, init: Callable[[tuple[int, ...]], jax.Array]) -> nnx.Param:
+    """A parameter whose axes these letters name."""
+    sizes = {
+        "d": config.d_model,
+        "k": config.n_kv_heads,
+        "g": config.n_heads // config.n_kv_heads,
+        "h": config.head_dim,
+        "f": config.d_ff,
+        "v": config.vocab_size,
+        "r": config.lora.rank,
+    }
+    return nnx.Param(init(tuple(sizes[letter] for letter in letters)), axes=tuple(map(LOGICAL.get, letters)))
+
+
+def _uniform(rngs: nnx.Rngs, shape: tuple[int, ...]) -> jax.Array:
+    """Of LoRA's A, whose last axis is the rank: within 1 / sqrt(inputs)."""
+    bound = prod(shape[:-1]) ** -0.5
+    return jax.random.uniform(rngs.params(), shape, minval=-bound, maxval=bound)
