@@ -2,7 +2,7 @@
 
 One protocol serves both. `encode` never yields a special token, whatever the text says ("</s>" typed by a
 user is four characters), and `decode` drops special tokens; whoever builds a sequence adds bos and eos by id.
-Left out on purpose: chat templates (dsm_jax.data.sft), padding (masks come from lengths, not from pad_id),
+Left out on purpose: chat templates (dsm_jax.chat), padding (masks come from lengths, not from pad_id),
 and training on more text than fits into memory.
 """
 
@@ -173,6 +173,40 @@ class JsonTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         known = [int(i) for i in ids if 0 <= int(i) < self.vocab_size]
         return self._model.decode(known, skip_special_tokens=True)
+
+
+class TextStream:
+    """The text of ids as they come: whole characters only, in sum what decoding all ids at once gives.
+
+    A character may take several tokens (a Chinese one often does); its text comes with the last of them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self._ids: list[int] = []  # from the last piece of text that was given away on
+        self._given = (
+            0  # of them, those whose text is out: what follows may be decoded otherwise without them
+        )
+
+    def push(self, ids: Sequence[int]) -> str:
+        """The text that these ids complete; "" while a character is not whole."""
+        self._ids += ids
+        text = self._new_text()
+        if text.endswith("\ufffd"):
+            return ""
+        return self._give(text)
+
+    def finish(self) -> str:
+        """What was held back, where the ids end within a character."""
+        return self._give(self._new_text())
+
+    def _new_text(self) -> str:
+        before = self.tokenizer.decode(self._ids[: self._given])
+        return self.tokenizer.decode(self._ids)[len(before) :]
+
+    def _give(self, text: str) -> str:
+        self._ids, self._given = self._ids[self._given :], len(self._ids) - self._given
+        return text
 
 
 def _special_names(config: Path) -> dict[str, str]:

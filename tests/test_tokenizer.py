@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
 from dsm_jax.errors import UserError
-from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
+from dsm_jax.tokenizer import TextStream, load_tokenizer, train_sentencepiece
 
 SYMBOLS = ("+", "-", "*", "/", "=", "\\boxed{", "}")
 TEXTS = [
@@ -146,3 +146,26 @@ def test_ids_outside_the_vocabulary_are_dropped(tokenizer):
     ids = tokenizer.encode("x = 5")
     outside = [tokenizer.vocab_size, 102_399, -1, 2**40]
     assert tokenizer.decode([*outside, *ids, *outside]) == "x = 5"
+
+
+@given(st.text(st.sampled_from("a 1+\n三乘四é😀\ufffd▁"), max_size=30), st.integers(1, 5))
+def test_a_stream_gives_whole_characters(trained, hub_folder, text, step):
+    for tokenizer in (trained, load_tokenizer(hub_folder)):
+        ids, stream = tokenizer.encode(text), TextStream(tokenizer)
+        pieces = [stream.push(ids[at : at + step]) for at in range(0, len(ids), step)]
+        assert "".join([*pieces, stream.finish()]) == tokenizer.decode(ids)
+        if "\ufffd" not in text:
+            assert not any("\ufffd" in piece for piece in pieces)
+
+
+@given(st.lists(st.integers(0, 359), max_size=40))
+def test_a_stream_of_any_ids_is_what_decoding_gives(trained, ids):
+    stream = TextStream(trained)
+    assert "".join([*(stream.push([i]) for i in ids), stream.finish()]) == trained.decode(ids)
+
+
+def test_a_character_of_several_tokens_comes_with_the_last(hub_folder):
+    tokenizer = load_tokenizer(hub_folder)
+    stream, ids = TextStream(tokenizer), tokenizer.encode("三")
+    assert len(ids) == 3 and [stream.push([i]) for i in ids] == ["", "", "三"]
+    assert stream.push(ids[:2]) == "" and stream.finish() == "\ufffd"
