@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 MASKED = -1e30  # finite, so that a row with nothing to attend to stays free of NaN
 BLOCK = 512  # queries whose scores exist at once, on the CPU
+PARTS, LEAST_PART = 4, 64  # of a block: runs of queries that skip the keys after them, and the shortest one
 LANES = 128  # of a TPU register: what splash attention's heads and blocks are multiples of
 PADDING = -1  # segment id of tokens that fill up a kernel's last block
 
@@ -33,12 +34,12 @@ def packed_attention(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.
     q [B, T, K, G, h], k and v [B, T, K, h], segment_ids [B, T], not negative (tokens attend within equal ids only).
     Returns [B, T, K, G, h].
     """
-    return attention_for(platform_of(q), q.shape[-1])(q, k, v, segment_ids)
+    return attention_for(mesh_platform(), q.shape[-1])(q, k, v, segment_ids)
 
 
-def platform_of(x: jax.Array) -> str:
-    """cpu, gpu or tpu: of the mesh that x lies on, also while a program is traced for devices that are not here."""
-    device = jax.typeof(x).sharding.mesh.abstract_device
+def mesh_platform() -> str:
+    """cpu, gpu or tpu: of the mesh in use, also while a program is traced for devices that are not here."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
     if device is None:
         raise ValueError("attention needs a mesh: call it under jax.set_mesh")
     return "gpu" if device.platform in ("cuda", "rocm") else device.platform
@@ -58,10 +59,14 @@ def attention_for(platform: str, head_dim: int) -> Attention:
 def blockwise_attention(
     q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array, *, block: int = BLOCK
 ) -> jax.Array:
-    """packed_attention on any backend: memory grows with T x block."""
+    """packed_attention on any backend: memory grows with T x block.
+
+    Heads come before time inside: matmuls over [B, K] are twice as fast so on XLA:CPU.
+    """
     t = q.shape[1]
+    k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
     if t <= block:
-        return _attend(q, k, v, segment_ids, segment_ids, 0)
+        return _attend_in_parts(q, k, v, segment_ids)
     queries, ids = (_blocks(a, block) for a in _pad_time((q, segment_ids), block))
 
     @jax.checkpoint
@@ -74,6 +79,19 @@ def blockwise_attention(
     return jax.lax.reshape(attended, (q.shape[0], len(ids) * block, *q.shape[2:]), out_sharding=_spec(q))[
         :, :t
     ]
+
+
+def _attend_in_parts(q: jax.Array, k: jax.Array, v: jax.Array, segment_ids: jax.Array) -> jax.Array:
+    """Up to PARTS runs of queries, each over the keys up to its end: three eighths less to compute than all of them."""
+    t = q.shape[1]
+    size = max(LEAST_PART, -(-t // PARTS))
+    attended = []
+    for start in range(0, t, size):
+        own, seen = slice(start, start + size), slice(0, start + size)
+        attended.append(
+            _attend(q[:, own], k[:, :, seen], v[:, :, seen], segment_ids[:, own], segment_ids[:, seen], start)
+        )
+    return jnp.concatenate(attended, axis=1)
 
 
 def _blocks(x: jax.Array, block: int) -> jax.Array:
@@ -96,13 +114,20 @@ def _attend(
     k_segments: jax.Array,
     start: jax.Array | int,
 ) -> jax.Array:
-    """T tokens from `start` on over all S: q [B, T, K, G, h], k and v [B, S, K, h], segments [B, T] and [B, S]."""
-    causal = start + jnp.arange(q.shape[1])[:, None] >= jnp.arange(k.shape[1])[None, :]
+    """T tokens from `start` on over all S: q [B, T, K, G, h], k and v [B, K, S, h], segments [B, T] and [B, S]."""
+    b, t, kv, group, h = q.shape
+    causal = start + jnp.arange(t)[:, None] >= jnp.arange(k.shape[2])[None, :]
     same = q_segments[:, :, None] == k_segments[:, None, :]
-    bias = jnp.where(causal & same, 0.0, MASKED)[:, None, None]  # [B, 1, 1, T, S]
-    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5 + bias, axis=-1)
-    return jnp.einsum("bkgts,bskh->btkgh", weights.astype(v.dtype), v)
+    bias = jnp.tile(jnp.where(causal & same, 0.0, MASKED)[:, None], (1, 1, group, 1))  # [B, 1, G * T, S]
+    batch, _, heads, *_ = _spec(q)
+    spec = P(batch, heads, None, None)
+    q = jax.lax.reshape(q.transpose(0, 2, 3, 1, 4), (b, kv, group * t, h), out_sharding=spec)
+    scores = jnp.einsum("bkth,bksh->bkts", q, k, preferred_element_type=jnp.float32) * h**-0.5 + bias
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+    attended = jnp.einsum("bkts,bksh->bkth", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    attended = (attended / weights.sum(-1, keepdims=True)).astype(v.dtype)
+    attended = jax.lax.reshape(attended, (b, kv, group, t, h), out_sharding=P(batch, heads, None, None, None))
+    return attended.transpose(0, 3, 1, 2, 4)
 
 
 def on_each_device(
@@ -171,5 +196,7 @@ def cached_attention(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Ar
     seen = jnp.arange(k.shape[2])[None, :] <= positions[:, None]
     bias = jnp.where(seen, 0.0, MASKED)[:, None, None]  # [B, 1, 1, S]
     scores = jnp.einsum("bkgh,bksh->bkgs", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5 + bias, axis=-1)
-    return jnp.einsum("bkgs,bksh->bkgh", weights.astype(v.dtype), v)
+    scores = scores * q.shape[-1] ** -0.5 + bias
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+    attended = jnp.einsum("bkgs,bksh->bkgh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return (attended / weights.sum(-1, keepdims=True)).astype(v.dtype)

@@ -66,19 +66,13 @@ class Layer(nnx.Module):
             setattr(self, f"{name}_lora_a", _letters(config, inputs + "r", partial(_uniform, rngs)))
             setattr(self, f"{name}_lora_b", _letters(config, "r" + outputs, jnp.zeros))
 
-    def project(self, name: str, x: jax.Array, out_sharding: P | None = None) -> jax.Array:
+    def project(self, name: str, x: jax.Array) -> jax.Array:
         """x [N, *inputs] through the matrix `name` [*inputs, *outputs], with its bias and its LoRA."""
-        inputs, outputs = PROJECTIONS[name]
-
-        def through(suffix: str, into: str, x: jax.Array, to: str, sharding: P | None) -> jax.Array:
-            weight = gather(getattr(self, name + suffix), x.dtype)
-            return jnp.einsum(f"n{into},{into}{to}->n{to}", x, weight, out_sharding=sharding)
-
-        y = through("", inputs, x, outputs, out_sharding)
+        y = _matmul(x, getattr(self, name))
         lora = self.config.lora
         if lora.rank and name in lora.targets:
-            low = through("_lora_a", inputs, x, "r", P(BATCH, None))
-            y += lora.alpha / lora.rank * through("_lora_b", "r", low, outputs, out_sharding)
+            low = _matmul(x, getattr(self, f"{name}_lora_a"))
+            y += lora.alpha / lora.rank * _matmul(low, getattr(self, f"{name}_lora_b"))
         if self.config.qkv_bias and name in ("q", "k", "v"):
             y += gather(getattr(self, f"{name}_bias"), x.dtype)
         return y
@@ -95,11 +89,10 @@ class Layer(nnx.Module):
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
         """Residual x [N, D] and attended heads [N, K, G, h] -> the layer's output [N, D]."""
-        rows = P(BATCH, None)
-        x = x + self.project("o", attended, rows)
+        x = x + self.project("o", attended)
         h = rms_norm(x, self.mlp_norm.get_value(), self.config.rms_eps)
         inner = jax.nn.silu(self.project("gate", h)) * self.project("up", h)
-        return x + self.project("down", inner, rows)
+        return x + self.project("down", inner)
 
     def __call__(
         self, x: jax.Array, segment_ids: jax.Array, angles: tuple[jax.Array, jax.Array]
@@ -123,6 +116,24 @@ class Layer(nnx.Module):
 def _write(cache: jax.Array, new: jax.Array, position: jax.Array) -> jax.Array:
     """cache [B, K, S, h], new [B, K, h]: row b's place position[b] takes new[b]."""
     return jax.lax.dynamic_update_slice(cache, new[:, None], (0, position, 0))
+
+
+def _matmul(x: jax.Array, weight: nnx.Param) -> jax.Array:
+    """x [N, *inputs] times weight [*inputs, *outputs] -> [N, *outputs], as one matmul of two axes each.
+
+    Only the first of inputs and the first of outputs may be split over tensor.
+    """
+    rank = x.ndim - 1
+    w = gather(weight, x.dtype)
+    spec = jax.typeof(w).sharding.spec
+    into, to = spec[0], spec[rank]
+    inputs, outputs = w.shape[:rank], w.shape[rank:]
+    x = jax.lax.reshape(x, (x.shape[0], prod(inputs)), out_sharding=P(BATCH, into))
+    w = jax.lax.reshape(w, (prod(inputs), prod(outputs)), out_sharding=P(into, to))
+    y = jnp.matmul(x, w, out_sharding=P(BATCH, to))
+    return jax.lax.reshape(
+        y, (y.shape[0], *outputs), out_sharding=P(BATCH, to, *(None,) * (len(outputs) - 1))
+    )
 
 
 def unflatten(x: jax.Array, batch_time: tuple[int, ...], *spec: str) -> jax.Array:

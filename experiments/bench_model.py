@@ -1,0 +1,192 @@
+"""How fast the decoder is: forward, forward and backward, and a decode step, beside transformers at the same shape.
+
+    python experiments/bench_model.py --json bench.json
+    python experiments/bench_model.py --json bench.json --peer torch --peer-python PATH/TO/PYTHON
+
+The peer runs transformers on torch in its own environment (torch, transformers and safetensors), on the same weights,
+in alternation with us, each with the same number of threads. Times are medians over the rounds; compilation is
+apart. MFU is the model's arithmetic over what one large matmul of the same worker reached in the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from dsm_jax.cli import run_script
+from dsm_jax.errors import UserError
+from dsm_jax.model.config import TINY, ModelConfig
+from dsm_jax.run import progress, write_json
+
+HERE = Path(__file__).parent
+TASKS = ("matmul", "forward", "train", "decode")
+# 4.07M parameters, the shape of PEERS' second row: two cores compute a step in about a second.
+FOUR_MILLION = replace(TINY, d_model=256, d_ff=1024, n_kv_heads=4, head_dim=64, init_std=0.044)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Options of the benchmark."""
+
+    preset: str
+    model: ModelConfig
+    rows: int = 16  # sequences in a batch
+    time: int = 256  # tokens of a sequence
+    threads: int = 1  # of each worker
+    rounds: int = 7  # each measures every task once with every worker
+    json: Path | None = None  # file for the numbers
+    peer: Literal["", "torch"] = ""
+    peer_python: Path = Path("python")  # of the peer's environment
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "time", "threads", "rounds"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def main(config: Bench) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        measured = measure(config, Path(folder))
+    names = list(measured)
+    results = {name: summary(config, tasks) for name, tasks in measured.items()}
+    print_table(config, results)
+    if config.json:
+        write_json(config.json, {"config": _plain(config), "workers": results, "order": names})
+
+
+def measure(config: Bench, folder: Path) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """Worker -> task -> one measurement a round, the workers taking turns."""
+    request = {"folder": str(folder), "rows": config.rows, "time": config.time, "threads": config.threads}
+    with ExitStack() as stack:
+        ours = stack.enter_context(
+            worker([sys.executable, str(HERE / "bench_model_ours.py")], config.threads)
+        )
+        ours.ask(request | {"model": _plain(config.model)})  # writes the weights into the folder
+        workers = {"dsm_jax": ours}
+        if config.peer:
+            command = [str(config.peer_python), str(HERE / "bench_model_torch.py")]
+            workers[config.peer] = stack.enter_context(worker(command, config.threads))
+            workers[config.peer].ask(request)
+        found: dict[str, dict[str, list]] = {name: {task: [] for task in TASKS} for name in workers}
+        with progress(config.rounds * len(TASKS) * len(workers), "measure") as bar:
+            for _ in range(config.rounds):
+                for task in TASKS:
+                    for name, one in workers.items():
+                        found[name][task].append(one.ask({"task": task}))
+                        bar.advance()
+        return found
+
+
+class Worker:
+    """A process that answers a line of JSON with a line of JSON."""
+
+    def __init__(self, process: subprocess.Popen[str], command: list[str]):
+        self.process, self.command = process, command
+
+    def ask(self, request: dict[str, Any]) -> dict[str, float]:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise UserError(f"{' '.join(self.command)} ended; what it said is above")
+        return json.loads(answer)
+
+
+@contextmanager
+def worker(command: list[str], threads: int) -> Iterator[Worker]:
+    eigen = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
+    flags = {"XLA_FLAGS": eigen, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | flags
+        )
+    except OSError as error:
+        raise UserError(f"--peer-python {command[0]}: {error.strerror}") from error
+    with process:
+        yield Worker(process, command)
+        assert process.stdin
+        process.stdin.close()
+
+
+def summary(config: Bench, tasks: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Task -> medians, tokens a second and MFU."""
+    rate = median(config_flops / one["seconds"] for one in tasks["matmul"] for config_flops in [one["flops"]])
+    result = {}
+    for task, rounds in tasks.items():
+        seconds, cpu = (median(one[key] for one in rounds) for key in ("seconds", "cpu_seconds"))
+        result[task] = {
+            "seconds": seconds,
+            "cpu_seconds": cpu,
+            "peak_bytes": max(one["peak_bytes"] for one in rounds),
+        }
+        if task != "matmul":
+            tokens = config.rows * (1 if task == "decode" else config.time)
+            flops = tokens * flops_per_token(config, task)
+            result[task] |= {"tokens_per_second": tokens / seconds, "mfu": flops / seconds / rate}
+    return result
+
+
+def flops_per_token(config: Bench, task: str) -> float:
+    """Multiplications and additions: two for each weight but the embedding, attention over half the places (over all
+    of the cache in a decode step), three times that with the backward pass."""
+    model, time = config.model, config.time
+    heads = model.n_heads * model.head_dim
+    layer = (
+        2 * model.d_model * model.head_dim * (model.n_heads + model.n_kv_heads)
+        + 3 * model.d_model * model.d_ff
+    )
+    weights = model.n_layers * layer + model.d_model * model.vocab_size
+    places = time if task == "decode" else time / 2
+    return (3 if task == "train" else 1) * (2 * weights + 4 * model.n_layers * heads * places)
+
+
+def print_table(config: Bench, results: dict[str, dict[str, dict[str, float]]]) -> None:
+    table = Table(
+        box=SIMPLE_HEAD, title=f"{config.rows} x {config.time} tokens, {config.threads} thread(s) each"
+    )
+    for header in ("task", "worker", "ms", "CPU ms", "tokens/s", "MFU", "peak MB"):
+        table.add_column(header, justify="left" if header in ("task", "worker") else "right")
+    for task in TASKS[1:]:
+        for name, tasks in results.items():
+            one = tasks[task]
+            numbers = (1e3 * one["seconds"], 1e3 * one["cpu_seconds"], one["tokens_per_second"])
+            cells = [f"{number:,.1f}" for number in numbers]
+            table.add_row(task, name, *cells, f"{one['mfu']:.0%}", f"{one['peak_bytes'] / 1e6:,.0f}")
+    console = Console()
+    console.print(table)
+    for peer in [name for name in results if name != "dsm_jax"]:
+        ratios = {
+            task: results["dsm_jax"][task]["cpu_seconds"] / results[peer][task]["cpu_seconds"]
+            for task in TASKS[1:]
+        }
+        console.print(
+            f"CPU time of dsm_jax over {peer}: "
+            + ", ".join(f"{task} {ratio:.2f}" for task, ratio in ratios.items())
+        )
+
+
+def _plain(value: Any) -> Any:
+    """A dataclass as JSON can hold it."""
+    from dataclasses import asdict
+
+    return json.loads(json.dumps(asdict(value), default=str))
+
+
+PRESETS = {"four_million": Bench("four_million", FOUR_MILLION), "tiny": Bench("tiny", TINY)}
+
+if __name__ == "__main__":
+    run_script(main, PRESETS)

@@ -1,0 +1,95 @@
+"""bench_model.py's worker for our decoder. Line one of its input says what to build, each later one which task to time."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dsm_jax.mesh import single_device_mesh
+from dsm_jax.model import Model, ModelConfig, save_hf
+from dsm_jax.model.config import LoRA, RopeScaling
+from dsm_jax.model.decoder import bind, unstack
+from dsm_jax.model.layer import LayerCache
+from dsm_jax.model.params import init_params
+from dsm_jax.train.step import lm_loss
+
+MATMUL = 1024  # rows, columns and depth of the matmul that MFU is measured against
+
+
+def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    """Task -> what runs it once. Writes the model to the folder, for the peer to read."""
+    fields = request["model"]
+    fields |= {"rope_scaling": RopeScaling(**fields["rope_scaling"]), "lora": LoRA()}
+    config, mesh = ModelConfig(**fields), single_device_mesh()
+    params = init_params(config, 0, mesh)
+    save_hf(Model(config, params), Path(request["folder"]))
+    rows, length = request["rows"], request["time"]
+    ids = np.random.default_rng(0).integers(0, config.vocab_size, (rows, length)).astype(np.int32)
+    batch = {"tokens": ids, "segment_ids": np.ones_like(ids), "loss_mask": np.ones(ids.shape, np.float32)}
+    batch["loss_mask"][:, 0] = 0
+
+    def logits(params: Any) -> jax.Array:
+        decoder = bind(config, params)
+        return decoder.logits(decoder.hidden(jnp.asarray(ids), jnp.ones_like(ids)))
+
+    def decode(params: Any, token: jax.Array, caches: list[LayerCache]) -> tuple:
+        decoder = bind(config, params)
+        hidden, caches = decoder.decode(token, jnp.full(rows, length - 1), caches)
+        return decoder.logits(hidden), caches
+
+    forward = jax.jit(logits)
+    train = jax.jit(jax.value_and_grad(lambda params: lm_loss(config, params, batch)))
+    one_token = jax.jit(decode, donate_argnums=2)
+    multiply = jax.jit(jnp.matmul)
+    square = jnp.ones((MATMUL, MATMUL), config.dtype)
+    with jax.set_mesh(mesh):
+        layers = jax.jit(lambda params: unstack(config, params))(params)
+        caches = jax.jit(lambda layers: bind(config, layers).prefill(jnp.asarray(ids)))(layers)
+    state = {"caches": caches}
+
+    def step() -> jax.Array:
+        out, state["caches"] = one_token(layers, ids[:, -1], state["caches"])
+        return out
+
+    return {
+        "matmul": lambda: multiply(square, square),
+        "forward": lambda: forward(params),
+        "train": lambda: train(params),
+        "decode": step,
+    }
+
+
+def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
+    """Per call, after one call that compiles or warms up."""
+    with jax.set_mesh(single_device_mesh()):
+        jax.block_until_ready(run())
+        start, cpu = time.perf_counter(), time.process_time()
+        for _ in range(repeats):
+            jax.block_until_ready(run())
+    return {
+        "seconds": (time.perf_counter() - start) / repeats,
+        "cpu_seconds": (time.process_time() - cpu) / repeats,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "flops": 2 * MATMUL**3,
+    }
+
+
+def main() -> None:
+    tasks = build(json.loads(sys.stdin.readline()))
+    print(json.dumps({}), flush=True)
+    for line in sys.stdin:
+        task = json.loads(line)["task"]
+        print(json.dumps(timed(tasks[task], 10 if task == "decode" else 2)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

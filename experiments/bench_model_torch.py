@@ -1,0 +1,70 @@
+"""bench_model.py's peer: transformers on torch, on the weights that our worker wrote, with its fastest settings for a
+CPU (scaled_dot_product_attention, a static cache). Runs in an environment of its own and imports nothing of ours."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, StaticCache
+
+MATMUL = 1024
+
+
+def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+    """Task -> what runs it once."""
+    torch.set_num_threads(request["threads"])
+    model = AutoModelForCausalLM.from_pretrained(request["folder"], dtype="auto", attn_implementation="sdpa")
+    rows, length = request["rows"], request["time"]
+    ids = torch.tensor(np.random.default_rng(0).integers(0, model.config.vocab_size, (rows, length)))
+    cache = StaticCache(config=model.config, max_cache_len=length)
+    with torch.no_grad():
+        model(ids[:, :-1], past_key_values=cache, use_cache=True)
+
+    @torch.no_grad()
+    def forward() -> Any:
+        return model(ids, use_cache=False).logits
+
+    def train() -> None:
+        model.zero_grad(set_to_none=True)
+        model(ids, labels=ids, use_cache=False).loss.backward()
+
+    @torch.no_grad()
+    def decode() -> Any:
+        for layer in cache.layers:  # the same place again: the cache is full
+            layer.cumulative_length.fill_(length - 1)
+        return model(ids[:, -1:], past_key_values=cache, use_cache=True).logits
+
+    square = torch.ones((MATMUL, MATMUL), dtype=model.dtype)
+    return {"matmul": lambda: square @ square, "forward": forward, "train": train, "decode": decode}
+
+
+def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
+    run()
+    start, cpu = time.perf_counter(), time.process_time()
+    for _ in range(repeats):
+        run()
+    return {
+        "seconds": (time.perf_counter() - start) / repeats,
+        "cpu_seconds": (time.process_time() - cpu) / repeats,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "flops": 2 * MATMUL**3,
+    }
+
+
+def main() -> None:
+    tasks = build(json.loads(sys.stdin.readline()))
+    print(json.dumps({}), flush=True)
+    for line in sys.stdin:
+        task = json.loads(line)["task"]
+        print(json.dumps(timed(tasks[task], 10 if task == "decode" else 2)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
