@@ -45,7 +45,7 @@ drill: $(VENV)/installed
 	$(VENV)/bin/python experiments/drill.py --kills 5 --json docs/drill.json
 
 check-extras: $(VENV)/installed
-	@for extra in gpu tpu beam dev; do \
+	@for extra in gpu tpu beam torch dev; do \
 	  said=$$($(VENV)/bin/pip install --quiet --dry-run ".[$$extra]" 2>&1) || { echo "$$said"; exit 1; }; \
 	  case "$$said" in *"does not provide the extra"*) echo "$$said"; exit 1;; esac; \
 	  echo "[$$extra] resolves"; done

@@ -1,4 +1,4 @@
-"""`pip install -e .`, with extras [gpu], [tpu], [beam] and [dev]. Requirements stand in requirements.txt only."""
+"""`pip install -e .`, with extras [gpu], [tpu], [beam], [torch] and [dev]. Requirements stand in requirements.txt only."""
 
 from pathlib import Path
 
@@ -29,6 +29,10 @@ setup(
         "gpu": jax_with("cuda12"),
         "tpu": jax_with("tpu"),
         "beam": ["apache-beam==2.77.0"],
+        "torch": [
+            "torch==2.13.0",
+            "transformers==5.23.0",
+        ],  # the peer of benchmarks and of tests/model/make_goldens.py
         "dev": DEVELOPMENT,
     },
 )

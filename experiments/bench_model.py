@@ -4,7 +4,8 @@
     python experiments/bench_model.py --json bench.json --peer torch --peer-python PATH/TO/PYTHON
 
 The peer runs transformers on torch in its own environment (torch, transformers and safetensors), on the same weights,
-in alternation with us, each with the same number of threads. Times are medians over the rounds; compilation is
+in alternation with us, each with the same number of threads and the same allocator settings (transparent huge pages:
+a large share of the time is otherwise the kernel's, clearing pages). Times are medians over the rounds; compilation is
 apart. MFU is the model's arithmetic over what one large matmul of the same worker reached in the same run.
 """
 
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -33,7 +34,7 @@ from dsm_jax.run import progress, write_json
 
 HERE = Path(__file__).parent
 TASKS = ("matmul", "forward", "train", "decode")
-# 4.07M parameters, the shape of PEERS' second row: two cores compute a step in about a second.
+# 4.46M parameters: a core computes a step of 16 x 256 tokens in about a second.
 FOUR_MILLION = replace(TINY, d_model=256, d_ff=1024, n_kv_heads=4, head_dim=64, init_std=0.044)
 
 
@@ -46,6 +47,7 @@ class Bench:
     rows: int = 16  # sequences in a batch
     time: int = 256  # tokens of a sequence
     threads: int = 1  # of each worker
+    remat: Literal["none", "dots", "full"] = "dots"  # what our backward pass makes again
     rounds: int = 7  # each measures every task once with every worker
     json: Path | None = None  # file for the numbers
     peer: Literal["", "torch"] = ""
@@ -74,7 +76,9 @@ def measure(config: Bench, folder: Path) -> dict[str, dict[str, list[dict[str, f
         ours = stack.enter_context(
             worker([sys.executable, str(HERE / "bench_model_ours.py")], config.threads)
         )
-        ours.ask(request | {"model": _plain(config.model)})  # writes the weights into the folder
+        ours.ask(
+            request | {"model": _plain(config.model), "remat": config.remat}
+        )  # writes the weights into the folder
         workers = {"dsm_jax": ours}
         if config.peer:
             command = [str(config.peer_python), str(HERE / "bench_model_torch.py")]
@@ -109,7 +113,12 @@ class Worker:
 @contextmanager
 def worker(command: list[str], threads: int) -> Iterator[Worker]:
     eigen = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
-    flags = {"XLA_FLAGS": eigen, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    flags = {
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        "XLA_FLAGS": eigen,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+    }
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | flags
@@ -124,7 +133,7 @@ def worker(command: list[str], threads: int) -> Iterator[Worker]:
 
 def summary(config: Bench, tasks: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Task -> medians, tokens a second and MFU."""
-    rate = median(config_flops / one["seconds"] for one in tasks["matmul"] for config_flops in [one["flops"]])
+    rate = median(one["flops"] / one["seconds"] for one in tasks["matmul"])
     result = {}
     for task, rounds in tasks.items():
         seconds, cpu = (median(one[key] for one in rounds) for key in ("seconds", "cpu_seconds"))
@@ -181,8 +190,6 @@ def print_table(config: Bench, results: dict[str, dict[str, dict[str, float]]]) 
 
 def _plain(value: Any) -> Any:
     """A dataclass as JSON can hold it."""
-    from dataclasses import asdict
-
     return json.loads(json.dumps(asdict(value), default=str))
 
 

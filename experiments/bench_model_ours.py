@@ -47,7 +47,7 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         return decoder.logits(hidden), caches
 
     forward = jax.jit(logits)
-    train = jax.jit(jax.value_and_grad(lambda params: lm_loss(config, params, batch)))
+    train = jax.jit(jax.value_and_grad(lambda params: lm_loss(config, params, batch, request["remat"])))
     one_token = jax.jit(decode, donate_argnums=2)
     multiply = jax.jit(jnp.matmul)
     square = jnp.ones((MATMUL, MATMUL), config.dtype)

@@ -30,7 +30,7 @@ from dsm_jax.cli import run_script
 from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.prompts import COT_INSTRUCTION, problem_batch, prompt_text
 from dsm_jax.errors import UserError
-from dsm_jax.mesh import parse_mesh, single_device_mesh
+from dsm_jax.mesh import parse_mesh, require_one_process, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, ModelConfig
 from dsm_jax.model.hf import Model, find_config, find_folder, load_hf, save_hf
 from dsm_jax.rl.grpo import GRPO, GRPOTraining, run_grpo
@@ -80,6 +80,7 @@ PRESETS = {config.preset: config for config in (PAPER, TINY, SMOKE)}
 
 def main(config: GRPORun) -> None:
     mesh = parse_mesh(config.mesh)
+    require_one_process("grpo_7b.py")
     model = model_shape(config, mesh)
     check(config, model)
     require_memory(config.grpo, model, mesh, remedy=REMEDY)

@@ -37,7 +37,7 @@ from dsm_jax.cli import run_script
 from dsm_jax.data.prompts import problem_batch, prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.harness import Answers, answer_problems
-from dsm_jax.mesh import batch_shards, parse_mesh, single_device_mesh
+from dsm_jax.mesh import batch_shards, parse_mesh, require_one_process, single_device_mesh
 from dsm_jax.mine.config import PRESETS as MINE
 from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.export import read_corpus
@@ -149,6 +149,7 @@ def check(config: Quickstart) -> Mesh:
         read_seed(config.seed)
     held_out(config.small, config.evaluation.problems)
     mesh = parse_mesh(config.mesh) if config.mesh else single_device_mesh()
+    require_one_process("quickstart.py")
     rows = {
         "--small.pretrain.batch-size": config.small.pretrain.batch_size,
         "--small.sft.batch-size": config.small.sft.batch_size,

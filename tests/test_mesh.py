@@ -18,6 +18,7 @@ from dsm_jax.mesh import (
     join_processes,
     mesh_sizes,
     parse_mesh,
+    require_one_process,
 )
 
 
@@ -117,3 +118,10 @@ def test_who_joins_other_processes(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UserError, match="set JAX_NUM_PROCESSES and JAX_PROCESS_ID"):
         join_processes()
+
+
+def test_a_script_for_one_process_says_so(monkeypatch) -> None:
+    require_one_process("quickstart.py")
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    with pytest.raises(UserError, match="4 processes: quickstart.py runs in one"):
+        require_one_process("quickstart.py")
