@@ -4,7 +4,7 @@
     python experiments/bench_model.py --json bench.json --peer torch --peer-python PATH/TO/PYTHON
 
 The peer runs transformers on torch in its own environment (torch, transformers and safetensors), on the same weights,
-in alternation with us, each with the same number of threads and the same allocator settings (transparent huge pages:
+in alternation with us, each pinned to as many cores as it has threads, with the same allocator settings (transparent huge pages:
 a large share of the time is otherwise the kernel's, clearing pages). Times are medians over the rounds; compilation is
 apart. MFU is the model's arithmetic over what one large matmul of the same worker reached in the same run.
 """
@@ -112,6 +112,7 @@ class Worker:
 
 @contextmanager
 def worker(command: list[str], threads: int) -> Iterator[Worker]:
+    cores = sorted(os.sched_getaffinity(0))[:threads]
     eigen = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
     flags = {
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
@@ -123,6 +124,7 @@ def worker(command: list[str], threads: int) -> Iterator[Worker]:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | flags
         )
+        os.sched_setaffinity(process.pid, cores)  # before it starts any thread
     except OSError as error:
         raise UserError(f"--peer-python {command[0]}: {error.strerror}") from error
     with process:
