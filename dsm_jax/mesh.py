@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 
@@ -109,20 +110,25 @@ def join_processes() -> None:
             ) from error
         jax.distributed.initialize(num_processes=count, process_id=own)
     elif _is_one_of_several(os.environ):
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"this process could not join the others of its pod or Slurm step ({error}); set "
+                "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+            ) from error
 
 
 def _is_one_of_several(environment: Mapping[str, str], dev: Path = Path("/dev")) -> bool:
     """Whether jax's own detection of a cluster is to be asked: a Slurm step of several tasks, or a TPU host.
 
-    A lone process on a TPU host joins itself, which is harmless.
+    A lone process on a TPU host joins itself, which is harmless. Other machines have such devices too (a laptop's NPU, a
+    passed-through card), but not the TPU's library.
     """
     tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or "1"
-    return (
-        ("SLURM_PROCID" in environment and int(tasks) > 1)
-        or any(dev.glob("accel*"))
-        or (dev / "vfio/0").exists()
-    )
+    in_step = "SLURM_PROCID" in environment and int(tasks) > 1
+    device = any(dev.glob("accel*")) or (dev / "vfio/0").exists()
+    return in_step or (device and find_spec("libtpu") is not None)
 
 
 def require_one_process(script: str) -> None:

@@ -114,6 +114,8 @@ def test_who_joins_other_processes(tmp_path, monkeypatch) -> None:
     assert not mesh_module._is_one_of_several({"SLURM_NTASKS": "4"}, alone)  # an allocation's shell, no step
     assert mesh_module._is_one_of_several({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, alone)
     (alone / "accel0").touch()
+    assert not mesh_module._is_one_of_several({}, alone)  # some other accelerator
+    monkeypatch.setattr(mesh_module, "find_spec", lambda name: name == "libtpu" or None)
     assert mesh_module._is_one_of_several({}, alone)
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UserError, match="set JAX_NUM_PROCESSES and JAX_PROCESS_ID"):

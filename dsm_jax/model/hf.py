@@ -97,10 +97,10 @@ def load_hf(dir_or_hub_id: str | Path, mesh: Mesh | None = None, dtype: str | No
     config, mesh = find_config(dir_or_hub_id), mesh or single_device_mesh()
     config = replace(config, dtype=dtype) if dtype else config
     check_mesh(config, mesh)
+    _require_memory(dir_or_hub_id, config, mesh)
     folder = find_folder(dir_or_hub_id)
     tensors = find_tensors(folder, config, any_dtype=dtype is not None)
     stored = jnp.dtype(dtype) if dtype else next(iter(tensors.values())).dtype
-    _require_memory(folder, config, mesh, stored)
 
     def load(path: tuple, shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.Array:
         names = tensor_names(config, leaf_name(path))
@@ -112,7 +112,9 @@ def load_hf(dir_or_hub_id: str | Path, mesh: Mesh | None = None, dtype: str | No
     return Model(config, jax.tree.map_with_path(load, param_shapes(config), param_shardings(config, mesh)))
 
 
-def _require_memory(folder: Path, config: ModelConfig, mesh: Mesh, dtype: np.dtype) -> None:
+def _require_memory(name: str | Path, config: ModelConfig, mesh: Mesh) -> None:
+    """UserError, before a download, where the parameters in the compute dtype do not fit on a device."""
+    dtype = jnp.dtype(config.dtype)
     leaves = jax.tree.leaves(param_shapes(config)), jax.tree.leaves(param_shardings(config, mesh))
     needed = sum(
         prod(place.shard_shape(leaf.shape)) * dtype.itemsize for leaf, place in zip(*leaves, strict=True)
@@ -120,7 +122,7 @@ def _require_memory(folder: Path, config: ModelConfig, mesh: Mesh, dtype: np.dty
     here = available_memory(mesh)
     if here is not None and needed > here:
         raise UserError(
-            f"{folder}: {param_count(config) / 1e9:.3g}B parameters in {dtype.name} need {needed / 1e9:.1f} GB on each "
+            f"{name}: {param_count(config) / 1e9:.3g}B parameters in {dtype.name} need {needed / 1e9:.1f} GB on each "
             f"of {mesh.size} devices, but there are {here / 1e9:.1f} GB; give more devices, or bfloat16"
         )
 
