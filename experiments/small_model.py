@@ -32,7 +32,6 @@ from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
 from dsm_jax.train.lm import LMTraining, train_lm
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.optimizer import OptimizerConfig, make_schedule
-from dsm_jax.train.step import TrainState
 
 SYMBOLS = ("\\boxed{", "}", "+", "-", "*", "/", "=", "(", ")", ".", ",", "?", "%", "User: ", "\n\nAssistant:")
 DRILLS_PER_DOCUMENT = 12
@@ -200,6 +199,7 @@ def pretrain(
         start=lambda: init_params(config.model, rng_seed, mesh),
         folder=folder,
         description="pretrain",
+        rng_seed=rng_seed,
     )
 
 
@@ -233,6 +233,7 @@ def finetune(
         folder=folder,
         description="SFT",
         stop=StopRule(config, tokenizer, mesh, rng_seed) if steps is None else None,
+        rng_seed=rng_seed,
     )
 
 
@@ -253,8 +254,8 @@ class StopRule:
             )
         self.sampler = Sampler(config.model, tokenizer, mesh, slots=config.grpo.slots)
 
-    def __call__(self, state: TrainState, step: int) -> tuple[bool, dict[str, float]]:
-        self.sampler.load(state.params)
+    def __call__(self, params: Params, step: int) -> tuple[bool, dict[str, float]]:
+        self.sampler.load(params)
         answers = self.sampler.generate(
             [prompt_text(problem.question) for problem in self.problems],
             max_new_tokens=self.config.grpo.max_completion_length,

@@ -52,11 +52,8 @@ def merged(config: ModelConfig, base: Params | None, part: Params, mesh: Mesh) -
     """The plain parameters that training ended with."""
     if not config.lora.rank:
         return part
-    shardings = param_shardings(plain(config), mesh)
     with jax.set_mesh(mesh):
-        return jax.jit(lambda params: merge(config, params), out_shardings=shardings)(
-            whole(config, base, part)
-        )
+        return _merge(config, whole(config, base, part))
 
 
 def merge(config: ModelConfig, params: Params) -> Params:
@@ -68,6 +65,9 @@ def merge(config: ModelConfig, params: Params) -> Params:
         a, b = (params["layers"][f"{name}_lora_{part}"] for part in "ab")
         layers[name] = _add(config.lora, name, layers[name], a, b)
     return params | {"layers": layers}
+
+
+_merge = jax.jit(merge, static_argnums=0)
 
 
 def _add(lora: LoRA, name: str, weight: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:

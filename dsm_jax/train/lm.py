@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,11 +49,12 @@ def train_lm(
     start: Callable[[], Params],
     folder: Path,
     description: str,
-    stop: Stop[TrainState] | None = None,
+    stop: Stop[Params] | None = None,
     rng_seed: int = 0,
 ) -> Params:
     """Trains on batch(step), arrays [batch_size, window] as in data/windows.py, and returns the parameters.
 
+    stop(parameters, step): whether to end, and numbers for the metrics. rng_seed: of LoRA's first matrices.
     Goes on from the last checkpoint in `folder`; start() gives the parameters to begin with, and the base of LoRA.
     """
     model = replace(model, lora=config.lora)
@@ -70,6 +71,13 @@ def train_lm(
             state, metrics = train_step(state, put_batch(batch(step), mesh), base)
         return state, metrics | {"learning_rate": schedule(step)}
 
+    def parameters(state: TrainState) -> Params:
+        return lora.merged(model, base, state.params, mesh)
+
+    def ended(state: TrainState, step: int) -> tuple[bool, Mapping[str, float]]:
+        assert stop is not None
+        return stop(parameters(state), step)
+
     state = run_loop(
         update,
         first,
@@ -77,6 +85,6 @@ def train_lm(
         config.loop,
         folder,
         description=description,
-        stop=stop,
+        stop=ended if stop else None,
     )
-    return lora.merged(model, base, state.params, mesh)
+    return parameters(state)

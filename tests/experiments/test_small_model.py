@@ -38,7 +38,7 @@ def stops(small_model, monkeypatch):
             text = f"\\boxed{{{problem.answer if right else 'no'}}}" if right or i < boxed * 200 else "no"
             answers.append([SimpleNamespace(text=text, finished=True)])
         rule.sampler = SimpleNamespace(load=lambda params: None, generate=lambda *_, **__: answers)
-        return rule(SimpleNamespace(params=None), 10)[0]
+        return rule(None, 10)[0]
 
     return check
 

@@ -9,7 +9,7 @@ import pytest
 from dsm_jax.data.prompts import prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
-from dsm_jax.model.config import SMOKE
+from dsm_jax.model.config import SMOKE, LoRA
 from dsm_jax.model.params import init_params
 from dsm_jax.rl.grpo import GRPO, GRPOTraining, reward_metrics, run_grpo
 from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
@@ -108,7 +108,18 @@ def test_the_first_step_has_ratio_one_no_kl_and_the_sampler_s_log_probs():
 
 def first_step(grpo: GRPO):
     state = grpo.start(init_params(MODEL, 0, grpo.mesh))
-    return grpo.update(state, grpo.rollout(state.train.params, 0))
+    return grpo.update(state, grpo.rollout(grpo.policy(state), 0))
+
+
+def test_lora_trains_over_a_reference_that_stays():
+    grpo = make(dataclasses.replace(TRAINING, lora=LoRA(rank=2)))
+    state, first = first_step(grpo)
+    before = jax.device_get(init_params(MODEL, 0, grpo.mesh))
+    assert first["kl"] == 0 and first["sampling/sampling_logp_difference/max"] < 1e-5
+    state, second = grpo.update(state, grpo.rollout(grpo.policy(state), 1))
+    assert second["kl"] > 0 and second["sampling/sampling_logp_difference/max"] < 1e-5
+    assert all("_lora_" in name for name in state.train.params["layers"])
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.reference), before)
 
 
 @pytest.mark.parametrize("rows", [2, 16])
