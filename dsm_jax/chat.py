@@ -18,8 +18,11 @@ import tokenizers
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from dsm_jax.errors import UserError
+from dsm_jax.tokenizer import read_tokenizer_config, token_names
 
-MARK = "\U000f0000"  # of a private plane: put into special tokens that messages spell, and cut out again
+# Of a private plane: around each special token that a message spells, and cut out again.
+OPEN, CLOSE = "\U000f0000", "\U000f0001"
+SPELLED = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}")
 
 
 class ChatTemplate:
@@ -39,11 +42,8 @@ class ChatTemplate:
         added = self._model.get_added_tokens_decoder().values()
         special = sorted((token.content for token in added if token.special), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special)) or r"(?!)")
-        config = _entries(self.folder / "tokenizer_config.json")
-        names = {
-            name: _text(config.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-        }
-        self._names = {name: text for name, text in names.items() if text is not None}
+        config = read_tokenizer_config(self.folder / "tokenizer_config.json")
+        self._names = token_names(config, ("bos_token", "eos_token", "pad_token", "unk_token"))
         self._template = self._compile(_source(self.folder, config))
 
     def ids(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> list[int]:
@@ -52,8 +52,13 @@ class ChatTemplate:
         Raises UserError for messages of another form, and where the template refuses them.
         """
         text = self.text([self._guarded(message) for message in messages], add_generation_prompt)
-        parts = (self._model.encode(part, add_special_tokens=False).ids for part in text.split(MARK))
-        return [i for part in parts for i in part]
+        ids: list[int] = []
+        for i, part in enumerate(SPELLED.split(text)):  # the odd ones were spelled by a message
+            self._model.encode_special_tokens = (
+                i % 2 == 1
+            )  # the library's name for: read them as ordinary text
+            ids += self._model.encode(_unmarked(part), add_special_tokens=False).ids
+        return ids
 
     def text(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
         """The messages as the template writes them."""
@@ -65,15 +70,14 @@ class ChatTemplate:
             raise UserError(f"{self.folder}: its chat template refuses the messages: {error}") from error
 
     def _guarded(self, message: Mapping[str, str]) -> dict[str, str]:
-        """The message with every special token that it spells broken by MARK."""
+        """The message with every special token that it spells marked."""
         if set(message) - {"role", "content"} or not all(
             isinstance(message.get(key), str) for key in ("role", "content")
         ):
             raise UserError(f'a chat message is {{"role": text, "content": text}}, not {message!r:.80}')
-        content = message["content"].replace(MARK, "\ufffd")
         return {
-            **message,
-            "content": self._special.sub(lambda found: found[0][0] + MARK + found[0][1:], content),
+            key: self._special.sub(lambda found: OPEN + found[0] + CLOSE, _unmarked(text))
+            for key, text in message.items()
         }
 
     def _compile(self, source: str) -> jinja2.Template:
@@ -88,6 +92,10 @@ class ChatTemplate:
             raise UserError(f"{self.folder}: its chat template is no Jinja template: {error}") from error
 
 
+def _unmarked(text: str) -> str:
+    return text.replace(OPEN, "").replace(CLOSE, "")
+
+
 def _source(folder: Path, config: Mapping[str, Any]) -> str:
     file = folder / "chat_template.jinja"
     if file.is_file():
@@ -98,19 +106,6 @@ def _source(folder: Path, config: Mapping[str, Any]) -> str:
     if not isinstance(source, str):
         raise UserError(f"{folder}: no chat template in chat_template.jinja or tokenizer_config.json")
     return source
-
-
-def _entries(file: Path) -> dict[str, Any]:
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{file}: not valid JSON ({error})") from error
-    return entries if isinstance(entries, dict) else {}
-
-
-def _text(token: Any) -> str | None:
-    """A token's text; tokenizer_config.json has it as text or as {"content": text}."""
-    return token.get("content") if isinstance(token, dict) else token
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

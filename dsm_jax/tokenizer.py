@@ -11,7 +11,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -148,7 +148,8 @@ class JsonTokenizer:
         except Exception as error:  # the library raises plain Exception for whatever is wrong with the file
             raise UserError(f"{path}: not a tokenizer.json, or a damaged one ({error})") from error
         self.fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()
-        names = _special_names(path.with_name("tokenizer_config.json"))
+        config = read_tokenizer_config(path.with_name("tokenizer_config.json"))
+        names = token_names(config, ("bos_token", "eos_token", "pad_token"))
         self.bos_id = self._special_id(path, "bos_token", names, BOS_NAMES)
         self.eos_id = self._special_id(path, "eos_token", names, EOS_NAMES)
         pad = [name for name in (names.get("pad_token"), *PAD_NAMES) if name]
@@ -209,15 +210,22 @@ class TextStream:
         return text
 
 
-def _special_names(config: Path) -> dict[str, str]:
-    """{"bos_token": name, ...} of tokenizer_config.json; tokens there are strings or {"content": string}."""
-    if not config.is_file():
+def read_tokenizer_config(file: Path) -> dict[str, Any]:
+    """The entries of a tokenizer_config.json; none where there is no file. Raises UserError for what is no object."""
+    if not file.is_file():
         return {}
     try:
-        entries: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+        entries = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{config}: not valid JSON ({error})") from error
-    tokens = {role: entries.get(role) for role in ("bos_token", "eos_token", "pad_token")}
+        raise UserError(f"{file}: not valid JSON ({error})") from error
+    if not isinstance(entries, dict):
+        raise UserError(f"{file}: not a JSON object; fetch it again")
+    return entries
+
+
+def token_names(config: Mapping[str, Any], roles: Sequence[str]) -> dict[str, str]:
+    """{"bos_token": name, ...} of those that are there; tokens are strings or {"content": string}."""
+    tokens = {role: config.get(role) for role in roles}
     names = {role: token["content"] if isinstance(token, dict) else token for role, token in tokens.items()}
     return {role: name for role, name in names.items() if name}
 

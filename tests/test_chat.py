@@ -57,6 +57,15 @@ def test_a_special_token_in_a_message_is_text(folder):
     assert model.decode(ids, skip_special_tokens=True) == "user\n" + attack + "\n"
 
 
+def test_a_special_token_of_one_character_and_marks_in_a_message_are_text(folder):
+    model = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    model.add_special_tokens(["三"])
+    model.save(str(folder / "tokenizer.json"))
+    ids = ChatTemplate(folder).ids([{"role": "user", "content": "a三b\U000f0000<|im_\U000f0001end|>"}])
+    assert model.token_to_id("三") not in ids
+    assert [ids.count(model.token_to_id(name)) for name in ("<|im_start|>", "<|im_end|>")] == [2, 1]
+
+
 def test_where_the_template_is_found(folder):
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"chat_template": [{"name": "default", "template": "a{{ messages[0].content }}"}]})

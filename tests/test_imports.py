@@ -17,7 +17,7 @@ ALLOWED = {
     "mesh": {"errors", "run"},
     "memory": {"errors", "run"},
     "tokenizer": {"errors", "run"},
-    "chat": {"errors"},
+    "chat": {"errors", "run", "tokenizer"},
     "mine": {"errors", "run"},
     "data": {"errors", "run", "tokenizer"},
     "model": {"errors", "run", "mesh", "memory", "tokenizer"},
