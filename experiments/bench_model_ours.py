@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import resource
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from bench_worker import MATMUL, serve
 
 from dsm_jax.mesh import single_device_mesh
 from dsm_jax.model import Model, ModelConfig, save_hf
@@ -21,8 +18,6 @@ from dsm_jax.model.decoder import bind, unstack
 from dsm_jax.model.layer import LayerCache
 from dsm_jax.model.params import init_params
 from dsm_jax.train.step import lm_loss
-
-MATMUL = 1024  # rows, columns and depth of the matmul that MFU is measured against
 
 
 def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
@@ -68,28 +63,6 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     }
 
 
-def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Per call, after one call that compiles or warms up."""
-    with jax.set_mesh(single_device_mesh()):
-        jax.block_until_ready(run())
-        start, cpu = time.perf_counter(), time.process_time()
-        for _ in range(repeats):
-            jax.block_until_ready(run())
-    return {
-        "seconds": (time.perf_counter() - start) / repeats,
-        "cpu_seconds": (time.process_time() - cpu) / repeats,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "flops": 2 * MATMUL**3,
-    }
-
-
-def main() -> None:
-    tasks = build(json.loads(sys.stdin.readline()))
-    print(json.dumps({}), flush=True)
-    for line in sys.stdin:
-        task = json.loads(line)["task"]
-        print(json.dumps(timed(tasks[task], 10 if task == "decode" else 2)), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    with jax.set_mesh(single_device_mesh()):
+        serve(build, jax.block_until_ready)

@@ -3,18 +3,13 @@ CPU (scaled_dot_product_attention, a static cache). Runs in an environment of it
 
 from __future__ import annotations
 
-import json
-import resource
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from bench_worker import MATMUL, serve
 from transformers import AutoModelForCausalLM, StaticCache
-
-MATMUL = 1024
 
 
 def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
@@ -45,26 +40,5 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     return {"matmul": lambda: square @ square, "forward": forward, "train": train, "decode": decode}
 
 
-def timed(run: Callable[[], Any], repeats: int) -> dict[str, float]:
-    run()
-    start, cpu = time.perf_counter(), time.process_time()
-    for _ in range(repeats):
-        run()
-    return {
-        "seconds": (time.perf_counter() - start) / repeats,
-        "cpu_seconds": (time.process_time() - cpu) / repeats,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "flops": 2 * MATMUL**3,
-    }
-
-
-def main() -> None:
-    tasks = build(json.loads(sys.stdin.readline()))
-    print(json.dumps({}), flush=True)
-    for line in sys.stdin:
-        task = json.loads(line)["task"]
-        print(json.dumps(timed(tasks[task], 10 if task == "decode" else 2)), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    serve(build)

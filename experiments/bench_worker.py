@@ -1,0 +1,42 @@
+"""A worker of a benchmark: a line of JSON says what to build, each later one which task to time; a line answers each.
+
+Standard library only: a peer imports this file in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+MATMUL = 1024  # rows, columns and depth of the matmul that MFU is measured against
+
+Tasks = Mapping[str, Callable[[], Any]]
+
+
+def serve(
+    build: Callable[[dict[str, Any]], Tasks], wait: Callable[[Any], Any] = lambda result: result
+) -> None:
+    """Answers until the input ends. build(request) gives the tasks; wait(result) returns when a task's is there."""
+    tasks = build(json.loads(sys.stdin.readline()))
+    print(json.dumps({}), flush=True)
+    for line in sys.stdin:
+        task = json.loads(line)["task"]
+        print(json.dumps(timed(tasks[task], wait, 10 if task == "decode" else 2)), flush=True)
+
+
+def timed(run: Callable[[], Any], wait: Callable[[Any], Any], repeats: int) -> dict[str, float]:
+    """Per call, after one call that compiles or warms up."""
+    wait(run())
+    start, cpu = time.perf_counter(), time.process_time()
+    for _ in range(repeats):
+        wait(run())
+    return {
+        "seconds": (time.perf_counter() - start) / repeats,
+        "cpu_seconds": (time.process_time() - cpu) / repeats,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "flops": 2 * MATMUL**3,
+    }
