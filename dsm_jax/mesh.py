@@ -27,12 +27,13 @@ AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")  # mesh axes over which rows of a batch are spread
 EXPLICIT = (AxisType.Explicit,) * len(AXES)
 
-# Meshes that the 7B trains on; a test lays it out on each of them.
+# Names that --mesh takes for the meshes that the 7B trains on; a test lays it out on each of them.
 PRESETS = {
-    "8 GPUs or a v5p-16": "fsdp=8",
-    "8 GPUs, long sequences": "fsdp=4,tensor=2",
-    "64 GPUs": "data=8,fsdp=8",
+    "gpu-8": "fsdp=8",
+    "gpu-8-long": "fsdp=4,tensor=2",
+    "gpu-64": "data=8,fsdp=8",
     "v5e-16": "fsdp=8,tensor=2",
+    "v5p-16": "fsdp=8",
     "v5p-128": "fsdp=64",
     "v5p-512": "data=4,fsdp=64",
     "v6e-256": "data=4,fsdp=32,tensor=2",
@@ -56,7 +57,7 @@ class Rules:
 def parse_mesh(items: Sequence[str] = (), devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh that `--mesh fsdp=8 tensor=4` (or `fsdp=8,tensor=4`) names, over all devices of all processes.
 
-    Nothing named: every device on fsdp. One axis may be -1: it takes the devices that are left.
+    Nothing named: every device on fsdp. One of PRESETS may be named instead. One axis may be -1: it takes the devices that are left.
     Raises UserError for an unknown axis, a size that is no number, or sizes that do not use every device.
     """
     if devices is None:
@@ -77,7 +78,8 @@ def abstract_mesh(items: Sequence[str]) -> AbstractMesh:
 
 def mesh_sizes(items: Sequence[str], devices: int | None) -> dict[str, int]:
     """Size of each axis. devices: how many the mesh must use; None takes any number, and no axis may be -1."""
-    sizes = _parse_sizes([part for item in items for part in item.split(",") if part]) or {"fsdp": -1}
+    parts = [part for item in items for part in PRESETS.get(item, item).split(",") if part]
+    sizes = _parse_sizes(parts) or {"fsdp": -1}
     asked = ",".join(f"{axis}={size}" for axis, size in sizes.items())
     fixed = prod(size for size in sizes.values() if size != -1)
     free = [axis for axis, size in sizes.items() if size == -1]
@@ -176,7 +178,9 @@ def _parse_sizes(parts: Sequence[str]) -> dict[str, int]:
     for part in parts:
         axis, _, size = part.partition("=")
         if axis not in AXES:
-            raise UserError(f"--mesh {part}: no axis {axis!r}; the axes are {', '.join(AXES)}")
+            raise UserError(
+                f"--mesh {part}: no axis {axis!r}; the axes are {', '.join(AXES)}; or name one of {', '.join(PRESETS)}"
+            )
         if axis in sizes:
             raise UserError(f"--mesh {part}: axis {axis} is given twice")
         if not (size == "-1" or (size.isdecimal() and int(size) > 0)):

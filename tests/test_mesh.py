@@ -95,10 +95,11 @@ def test_slices_that_fit_nowhere() -> None:
         mesh_module._hybrid((1, 1, 8), 2, devices)
 
 
-@pytest.mark.parametrize("named", PRESETS.values())
-def test_named_meshes_need_no_devices(named: str) -> None:
-    mesh = abstract_mesh((named,))
-    assert mesh.size == np.prod([int(part.split("=")[1]) for part in named.split(",")])
+@pytest.mark.parametrize("name", PRESETS)
+def test_named_meshes_need_no_devices(name: str) -> None:
+    mesh = abstract_mesh((name,))
+    assert mesh.size == np.prod([int(part.split("=")[1]) for part in PRESETS[name].split(",")])
+    assert mesh == abstract_mesh((PRESETS[name],))
 
 
 def test_a_mesh_without_devices_has_nothing_to_fill() -> None:

@@ -74,9 +74,7 @@ class GRPOTraining:
     optimizer: OptimizerConfig = OptimizerConfig(peak_lr=1e-6, schedule="constant", weight_decay=0.0)
     micro_batch_rows: int = 64  # sequences whose activations exist at once
     slots: int = 256  # rows decoded at once
-    remat: Remat = (
-        "full"  # activations made again in the backward pass: none, all but matmuls (dots), or all (full)
-    )
+    remat: Remat = "full"  # made again in the backward pass: no activation, all but matmuls' (dots), or all
 
     def __post_init__(self) -> None:
         if self.num_generations < 2:
