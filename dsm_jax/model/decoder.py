@@ -50,7 +50,7 @@ class Decoder(nnx.Module):
 
     def embed_tokens(self, ids: jax.Array) -> jax.Array:
         """ids [N] -> [N, D] in the compute dtype."""
-        table = gather(self.embed, self.embed.get_value().dtype)  # a frequent token's gradient has many terms
+        table = gather(self.embed)  # as stored: a frequent token's gradient has many terms
         return table.at[ids].get(out_sharding=P(BATCH, None)).astype(self.config.dtype)
 
     def hidden(self, ids: jax.Array, segment_ids: jax.Array, remat: Remat = "none") -> jax.Array:
@@ -71,7 +71,7 @@ class Decoder(nnx.Module):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """hidden [..., D] -> logits [..., V] in fp32, split over tensor along V."""
         head = self.embed if self.config.tie_embeddings else self.head
-        weight = gather(head, hidden.dtype)
+        weight = gather(head).astype(hidden.dtype)
         weight = weight.T if self.config.tie_embeddings else weight
         return jnp.einsum("...d,dv->...v", hidden, weight, preferred_element_type=jnp.float32)
 

@@ -11,7 +11,7 @@ from dsm_jax.mesh import PRESETS as MESHES
 from dsm_jax.mesh import abstract_mesh, parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig, param_count
 from dsm_jax.model.decoder import bind, segment_positions, unstack
-from dsm_jax.model.layer import LayerCache
+from dsm_jax.model.layer import LayerCache, _product
 from dsm_jax.model.params import decode_shardings, init_params, param_shapes, param_specs
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.step import abstract_state, state_shardings
@@ -149,6 +149,21 @@ def test_a_frequent_token_s_gradient_is_summed_in_fp32():
     with jax.set_mesh(single_device_mesh()):
         gradient = jax.jit(jax.grad(total))(params)["embed"]
     np.testing.assert_array_equal(gradient[7], np.full(SMOKE.d_model, 4096.0))
+
+
+@pytest.mark.parametrize("inputs, outputs", [(8, 32), (32, 8)])
+def test_a_weight_s_gradient_is_summed_in_the_weight_s_dtype(inputs: int, outputs: int) -> None:
+    """1,000 ones and then 1,000 times 2**-7, in bf16: 1,007.8125; rounded to bf16 on the way out it would be 1,008."""
+    x = np.ones((2000, inputs), jnp.bfloat16)
+    x[1000:] = 2.0**-7
+
+    def total(w: jax.Array) -> jax.Array:
+        return _product(jnp.asarray(x), w).astype(jnp.float32).sum()
+
+    with jax.set_mesh(single_device_mesh()):
+        gradient = jax.jit(jax.grad(total))(jnp.ones((inputs, outputs)))
+    assert gradient.dtype == jnp.float32
+    np.testing.assert_array_equal(gradient, np.full((inputs, outputs), 1007.8125))
 
 
 def test_the_same_seed_gives_the_same_parameters_on_every_mesh() -> None:
