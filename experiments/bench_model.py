@@ -151,23 +151,24 @@ def summary(config: Bench, tasks: dict[str, list[dict[str, float]]]) -> dict[str
         }
         if task != "matmul":
             tokens = config.rows * (1 if task == "decode" else config.time)
-            flops = tokens * flops_per_token(config, task)
+            places = (
+                config.time if task == "decode" else config.time / 2
+            )  # of the cache; of the tokens before
+            flops = tokens * flops_per_token(config.model, places, backward=task == "train")
             result[task] |= {"tokens_per_second": tokens / seconds, "mfu": flops / seconds / rate}
     return result
 
 
-def flops_per_token(config: Bench, task: str) -> float:
-    """Multiplications and additions: two for each weight but the embedding, attention over half the places (over all
-    of the cache in a decode step), three times that with the backward pass."""
-    model, time = config.model, config.time
+def flops_per_token(model: ModelConfig, places: float, *, backward: bool = False) -> float:
+    """Multiplications and additions of a token that attends to so many places: two for each weight but the embedding,
+    three times that with the backward pass."""
     heads = model.n_heads * model.head_dim
     layer = (
         2 * model.d_model * model.head_dim * (model.n_heads + model.n_kv_heads)
         + 3 * model.d_model * model.d_ff
     )
     weights = model.n_layers * layer + model.d_model * model.vocab_size
-    places = time if task == "decode" else time / 2
-    return (3 if task == "train" else 1) * (2 * weights + 4 * model.n_layers * heads * places)
+    return (3 if backward else 1) * (2 * weights + 4 * model.n_layers * heads * places)
 
 
 def print_table(config: Bench, results: dict[str, dict[str, dict[str, float]]]) -> None:

@@ -148,11 +148,12 @@ def pallas_attention(
         from jax.experimental.pallas.ops.gpu.attention import BlockSizes, mha
 
     t, group, h = q.shape[1], q.shape[3], q.shape[4]
-    block = min(128, max(16, 1 << (t - 1).bit_length()))
+    most = 128 if q.dtype.itemsize == 2 else 64  # what a multiprocessor's shared memory has room for
+    block = min(most, max(16, 1 << (t - 1).bit_length()))
     q, k, v, segment_ids = _pad_time((q, k, v, segment_ids), block)
     k, v = (jnp.repeat(a, group, axis=2) for a in (k, v))  # one key head for each query head
-    back = min(64, block)
-    sizes = BlockSizes(block, min(64, block), back, back, back, back)
+    inner = min(most // 2, block)
+    sizes = BlockSizes(block, inner, inner, inner, inner, inner)
     attended = mha(q.reshape(*k.shape), k, v, segment_ids, h**-0.5, True, sizes, interpret=interpret)
     return attended.reshape(q.shape)[:, :t]
 

@@ -11,7 +11,8 @@ import pytest
 from dsm_jax.errors import UserError
 from dsm_jax.memory import available_memory
 from dsm_jax.mesh import batch_sharding, parse_mesh, single_device_mesh
-from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig
+from dsm_jax.model import lora
+from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, LoRA, ModelConfig
 from dsm_jax.model.params import init_params
 from dsm_jax.rl import memory
 from dsm_jax.rl.grpo import GRPOTraining, make_gradients
@@ -40,19 +41,26 @@ def test_7b_on_one_device_by_hand():
     assert needed.peak > needed.held + needed.gradients
 
 
-def test_state_is_what_the_arrays_take_on_each_device():
+@pytest.mark.parametrize("rank", [0, 4])
+def test_state_is_what_the_arrays_take_on_each_device(rank):
+    """With LoRA what is trained is small, and the reference is the base."""
     mesh = parse_mesh(("data=2,fsdp=2,tensor=2",))
-    optimizer, _ = make_optimizer(SMALL.optimizer, SMALL.loop.steps)
-    state = start_state(SMOKE, optimizer, mesh, init_params(SMOKE, 0, mesh))
+    config = replace(SMALL, lora=LoRA(rank=rank))
+    model = replace(SMOKE, lora=config.lora)
+    optimizer, _ = make_optimizer(config.optimizer, config.loop.steps)
+    base = init_params(SMOKE, 0, mesh)
+    state = start_state(model, optimizer, mesh, lora.start(model, base, 0, mesh))
     first = mesh.devices.flat[0]
 
     def bytes_on_first(tree) -> int:
         shards = [shard for leaf in jax.tree.leaves(tree) for shard in leaf.addressable_shards]
         return sum(shard.data.nbytes for shard in shards if shard.device == first)
 
-    needed = grpo_memory(SMALL, SMOKE, mesh)
-    assert needed.parameters == needed.reference == bytes_on_first(state.params)
+    needed = grpo_memory(config, SMOKE, mesh)
+    assert needed.parameters == bytes_on_first(state.params)
     assert needed.moments == bytes_on_first(state.opt_state)
+    assert needed.reference == bytes_on_first(base)
+    assert (needed.parameters < needed.reference / 2) == bool(rank)
 
 
 def test_decode_copy_and_cache_on_a_mesh():

@@ -1,0 +1,80 @@
+"""The benchmarks of the decoder: they run and write what they print; their arithmetic is XLA's count."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from dsm_jax.mesh import single_device_mesh
+from dsm_jax.model.config import DEEPSEEK_MATH_7B, TINY
+from dsm_jax.model.params import abstract_params
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+sys.path.insert(0, str(EXPERIMENTS))
+from bench_accelerator import logits, windows
+from bench_model import flops_per_token
+
+
+def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXPERIMENTS / script), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_flops_are_xla_s():
+    """Of one layer, which XLA counts once; it adds the elementwise work and halves attention less well."""
+    model = replace(TINY, n_layers=1, d_model=256, d_ff=1024)
+    mesh = single_device_mesh()
+    with jax.set_mesh(mesh):
+        counted = logits.lower(model, abstract_params(model, mesh), windows(model, 2, 256, 1)).compile()
+    ours = 2 * 256 * flops_per_token(model, 256 / 2)
+    assert 0.85 < ours / counted.cost_analysis()["flops"] < 1
+
+
+def test_the_7b_s_flops_are_two_for_each_parameter_and_token():
+    assert flops_per_token(DEEPSEEK_MATH_7B, 0) == pytest.approx(2 * (6.91e9 - 102_400 * 4096), rel=1e-3)
+
+
+def test_windows_are_cut_into_documents():
+    batch = windows(TINY, 2, 12, 4)
+    np.testing.assert_array_equal(batch["segment_ids"], [[1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]] * 2)
+    np.testing.assert_array_equal(batch["loss_mask"], [[0, 1, 1] * 4] * 2)
+
+
+def test_the_accelerator_s_benchmark(tmp_path):
+    small = ("--rows", "1", "--time", "64", "--rounds", "1", "--model.n-layers", "1")
+    out = tmp_path / "bench.json"
+    ended = run(
+        "bench_accelerator.py", "--preset", "tiny", *small, "--json", str(out), "--profile", str(tmp_path / "trace")
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(out.read_text())
+    assert found["packed"]["bits changed"] == 0 and found["parity"]["logits"] < 1e-4
+    assert found["one document"]["tokens/s"] > 0 and len(found["milliseconds"]) == 5
+
+
+def test_the_benchmark_beside_a_peer_that_is_not_there(tmp_path):
+    ended = run(
+        "bench_model.py", "--preset", "tiny", "--peer", "torch", "--peer-python", str(tmp_path / "no")
+    )
+    assert ended.returncode == 2 and "--peer-python" in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_the_benchmark_alone(tmp_path):
+    out = tmp_path / "bench.json"
+    small = ("--rows", "2", "--time", "16", "--rounds", "1", "--model.n-layers", "1")
+    assert run("bench_model.py", "--preset", "tiny", *small, "--json", str(out)).returncode == 0
+    assert json.loads(out.read_text())["workers"]["dsm_jax"]["train"]["tokens_per_second"] > 0
+
+
+@pytest.mark.parametrize("option", ["--rows", "--rounds"])
+def test_a_number_that_is_none(option):
+    ended = run("bench_accelerator.py", "--preset", "tiny", option, "0")
+    assert ended.returncode == 2 and ended.stderr == f"error: {option} is 0; it must be at least 1\n"
