@@ -18,7 +18,7 @@ from dsm_jax.model.params import abstract_params
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
-from bench_accelerator import logits, windows
+from check_accelerator import logits, windows
 from bench_model import flops_per_token
 
 
@@ -51,7 +51,7 @@ def test_the_accelerator_s_benchmark(tmp_path):
     small = ("--rows", "1", "--time", "64", "--rounds", "1", "--model.n-layers", "1")
     out = tmp_path / "bench.json"
     ended = run(
-        "bench_accelerator.py", "--preset", "tiny", *small, "--json", str(out), "--profile", str(tmp_path / "trace")
+        "check_accelerator.py", "--preset", "tiny", *small, "--json", str(out), "--profile", str(tmp_path / "trace")
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     found = json.loads(out.read_text())
@@ -76,5 +76,5 @@ def test_the_benchmark_alone(tmp_path):
 
 @pytest.mark.parametrize("option", ["--rows", "--rounds"])
 def test_a_number_that_is_none(option):
-    ended = run("bench_accelerator.py", "--preset", "tiny", option, "0")
+    ended = run("check_accelerator.py", "--preset", "tiny", option, "0")
     assert ended.returncode == 2 and ended.stderr == f"error: {option} is 0; it must be at least 1\n"

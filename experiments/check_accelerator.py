@@ -1,7 +1,7 @@
 """Is the decoder right and fast on this machine's accelerator? Parity with its CPU, packed documents, a training step.
 
-    python experiments/bench_accelerator.py --json bench.json
-    python experiments/bench_accelerator.py --preset tiny --profile trace
+    python experiments/check_accelerator.py --json bench.json
+    python experiments/check_accelerator.py --preset tiny --profile trace
 
 - Parity: logits and gradients of the model's first layers in fp32, matmuls at the highest precision, against the same
   program on the host's CPU, which has another attention.
