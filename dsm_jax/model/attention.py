@@ -69,7 +69,6 @@ def blockwise_attention(
         return _attend_in_parts(q, k, v, segment_ids)
     queries, ids = (_blocks(a, block) for a in _pad_time((q, segment_ids), block))
 
-    @jax.checkpoint
     def attend(own: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         start, q_block, ids_block = own
         return _attend(q_block, k, v, ids_block, segment_ids, start)
@@ -106,6 +105,7 @@ def _spec(x: jax.Array) -> P:
     return jax.typeof(x).sharding.spec
 
 
+@jax.checkpoint
 def _attend(
     q: jax.Array,
     k: jax.Array,

@@ -22,11 +22,9 @@ from dsm_jax.model.layer import Layer, LayerCache, gather, matrix, rms_norm, unf
 from dsm_jax.model.rope import rope_angles
 
 Params = Any  # nested dict of arrays, as nnx.to_pure_dict gives it
-Remat = Literal["none", "dots", "full"]  # made again in the backward pass: nothing, all but matmuls, all
-SAVED = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
+# Of a layer, made again in the backward pass: nothing, all but matmuls and attention, all. (On a CPU attention's scores
+# always are; a kernel never keeps them.)
+Remat = Literal["none", "dots", "full"]
 
 
 class Decoder(nnx.Module):
@@ -60,10 +58,12 @@ class Decoder(nnx.Module):
         angles = rope_angles(segment_positions(segment_ids).reshape(-1), self.config)
 
         def run(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:
-            return nnx.merge(graphdef, layer)(x, segment_ids, angles)[0], None
+            return nnx.merge(graphdef, layer)(x, segment_ids, angles, keep_only_matmuls=remat == "dots")[
+                0
+            ], None
 
-        if remat != "none":
-            run = jax.checkpoint(run, policy=SAVED[remat], prevent_cse=False)
+        if remat == "full":
+            run = jax.checkpoint(run, prevent_cse=False)
         x, _ = jax.lax.scan(run, self.embed_tokens(ids.reshape(-1)), layers)
         x = rms_norm(x, self.final_norm.get_value(), self.config.rms_eps)
         return unflatten(x, ids.shape)

@@ -39,6 +39,7 @@ LOGICAL = {
     "f": "ffn",
     "v": "vocab",
 }  # the rest (group, head width, LoRA rank) is never split
+MATMULS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
 
 class LayerCache(NamedTuple):
@@ -95,12 +96,24 @@ class Layer(nnx.Module):
         return x + self.project("down", inner)
 
     def __call__(
-        self, x: jax.Array, segment_ids: jax.Array, angles: tuple[jax.Array, jax.Array]
+        self,
+        x: jax.Array,
+        segment_ids: jax.Array,
+        angles: tuple[jax.Array, jax.Array],
+        *,
+        keep_only_matmuls: bool = False,
     ) -> tuple[jax.Array, LayerCache]:
-        """Whole sequences: x [N, D] with segment_ids [B, T], N = B*T. Also the keys and values, [B, K, T, h]."""
-        q, k, v = (unflatten(a, segment_ids.shape, "tensor") for a in self.qkv(x, angles))
+        """Whole sequences: x [N, D] with segment_ids [B, T], N = B*T. Also the keys and values, [B, K, T, h].
+
+        keep_only_matmuls: of what surrounds attention, the backward pass makes the rest again. Attention stands
+        outside, so that its kernel runs once.
+        """
+        qkv, finish = self.qkv, self.finish
+        if keep_only_matmuls:
+            qkv, finish = (jax.checkpoint(part, policy=MATMULS, prevent_cse=False) for part in (qkv, finish))
+        q, k, v = (unflatten(a, segment_ids.shape, "tensor") for a in qkv(x, angles))
         attended = packed_attention(q, k, v, segment_ids)
-        x = self.finish(x, attended.reshape(-1, *attended.shape[2:]))
+        x = finish(x, attended.reshape(-1, *attended.shape[2:]))
         return x, LayerCache(k.swapaxes(1, 2), v.swapaxes(1, 2))
 
     def decode(

@@ -18,8 +18,8 @@ from dsm_jax.model.params import abstract_params
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
-from check_accelerator import logits, windows
 from bench_model import flops_per_token
+from check_accelerator import logits, windows
 
 
 def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -10,15 +11,17 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from dsm_jax.mesh import parse_mesh, single_device_mesh
+from dsm_jax.mesh import AXES, BATCH, EXPLICIT, parse_mesh, single_device_mesh
 from dsm_jax.model.attention import (
     attention_for,
     blockwise_attention,
     on_each_device,
-    packed_attention,
     pallas_attention,
     splash_attention,
 )
+from dsm_jax.model.config import SMOKE
+from dsm_jax.model.params import abstract_params
+from dsm_jax.train.step import lm_loss
 
 IMPLEMENTATIONS = {
     "blockwise": partial(blockwise_attention, block=48),
@@ -93,29 +96,26 @@ def test_the_devices_decide_not_the_default_backend():
         attention_for("npu", 128)
 
 
-@pytest.mark.parametrize("platform, kernel", [("tpu", "splash"), ("cuda", "mha_forward")])
-def test_a_program_for_another_platform_has_its_kernel(platform, kernel):
-    """Traced for a mesh of devices that are not here."""
-    abstract = jax.sharding.AbstractMesh(
-        (1, 1, 1), ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Explicit,) * 3,
-        abstract_device=jax.sharding.AbstractDevice(platform, None, platform=platform),
-    )  # fmt: skip
-    with jax.sharding.use_abstract_mesh(abstract):
-        q = jax.ShapeDtypeStruct(
-            (8, 256, 2, 2, 128),
-            jnp.float32,
-            sharding=jax.NamedSharding(abstract, P(("data", "fsdp"), None, "tensor", None, None)),
-        )
-        k = jax.ShapeDtypeStruct(
-            (8, 256, 2, 128),
-            jnp.float32,
-            sharding=jax.NamedSharding(abstract, P(("data", "fsdp"), None, "tensor", None)),
-        )
-        s = jax.ShapeDtypeStruct(
-            (8, 256), jnp.int32, sharding=jax.NamedSharding(abstract, P(("data", "fsdp"), None))
-        )
-        text = str(jax.make_jaxpr(packed_attention)(q, k, k, s))
-    assert kernel in text and "pallas_call" in text
+def mesh_of(platform: str) -> jax.sharding.AbstractMesh:
+    """Of devices that are not here."""
+    device = jax.sharding.AbstractDevice(platform, None, platform=platform)
+    return jax.sharding.AbstractMesh((1, 1, 1), AXES, axis_types=EXPLICIT, abstract_device=device)
+
+
+@pytest.mark.parametrize("remat, runs", [("none", 1), ("dots", 1), ("full", 2)])
+@pytest.mark.parametrize("platform, kernel", [("tpu", "splash_mqa_fwd"), ("cuda", "mha_forward")])
+def test_a_program_for_another_platform_has_its_kernel(platform, kernel, remat, runs):
+    """Once, unless everything is to be made again; traced for a mesh of devices that are not here."""
+    config, mesh = replace(SMOKE, head_dim=128), mesh_of(platform)
+
+    def loss(params, ids):
+        batch = {"tokens": ids, "segment_ids": ids, "loss_mask": ids}
+        return lm_loss(config, params, batch, remat)
+
+    with jax.sharding.use_abstract_mesh(mesh):
+        ids = jax.ShapeDtypeStruct((2, 256), jnp.int32, sharding=jax.NamedSharding(mesh, P(BATCH)))
+        text = str(jax.make_jaxpr(jax.grad(loss))(abstract_params(config, mesh), ids))
+    assert text.count(f"name={kernel}") == runs and "pallas_call" in text
 
 
 def test_a_mesh_changes_nothing():

@@ -71,7 +71,7 @@ def test_decode_copy_and_cache_on_a_mesh():
     assert 0.125 <= eight.parameters / one.parameters < 0.13  # norms are on every device
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
 def test_the_update_takes_about_what_is_estimated(remat, monkeypatch):
     """XLA's temporary memory holds the activations and one gradient."""
     monkeypatch.setattr(memory, "PROMPT_TOKENS", 0)
