@@ -6,6 +6,7 @@ sub-commands. Does not import jax.
 
 import contextlib
 import difflib
+import errno
 import io
 import os
 import re
@@ -40,6 +41,11 @@ def run_script(
             main(parse(presets, sys.argv[1:] if argv is None else argv, description=_docstring(main)))
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(UserError.exit_code)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise  # no file's: a mistake of ours
+        print(f"error: {error.filename or 'disk'}: {error.strerror}", file=sys.stderr)
         sys.exit(UserError.exit_code)
     except Preempted:
         print("stopped by SIGTERM; the same command goes on from here", file=sys.stderr)

@@ -54,10 +54,11 @@ class Rules:
         return P(*(getattr(self, axis) if axis else None for axis in axes))
 
 
-def parse_mesh(items: Sequence[str] = (), devices: Sequence[jax.Device] | None = None) -> Mesh:
+def parse_mesh(items: str | Sequence[str] = (), devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh that `--mesh fsdp=8 tensor=4` (or `fsdp=8,tensor=4`) names, over all devices of all processes.
 
-    Nothing named: every device on fsdp. One of PRESETS may be named instead. One axis may be -1: it takes the devices that are left.
+    Nothing named: every device on fsdp. One of PRESETS may be named instead. One axis may be -1: it takes the devices
+    that are left.
     Raises UserError for an unknown axis, a size that is no number, or sizes that do not use every device.
     """
     if devices is None:
@@ -70,17 +71,19 @@ def parse_mesh(items: Sequence[str] = (), devices: Sequence[jax.Device] | None =
     return jax.make_mesh(shape, AXES, axis_types=EXPLICIT, devices=devices)
 
 
-def abstract_mesh(items: Sequence[str]) -> AbstractMesh:
+def abstract_mesh(items: str | Sequence[str]) -> AbstractMesh:
     """The mesh that these items name, without devices: for layouts on machines that are not here."""
     sizes = mesh_sizes(items, None)
     return AbstractMesh(tuple(sizes.values()), AXES, axis_types=EXPLICIT)
 
 
-def mesh_sizes(items: Sequence[str], devices: int | None) -> dict[str, int]:
+def mesh_sizes(items: str | Sequence[str], devices: int | None) -> dict[str, int]:
     """Size of each axis. devices: how many the mesh must use; None takes any number, and no axis may be -1."""
-    parts = [part for item in items for part in PRESETS.get(item, item).split(",") if part]
+    items = (items,) if isinstance(items, str) else items
+    named = [PRESETS.get(part, part) for item in items for part in item.split(",")]
+    parts = [part for item in named for part in item.split(",") if part]
     sizes = _parse_sizes(parts) or {"fsdp": -1}
-    asked = ",".join(f"{axis}={size}" for axis, size in sizes.items())
+    asked = ",".join(items) or "fsdp=-1"
     fixed = prod(size for size in sizes.values() if size != -1)
     free = [axis for axis, size in sizes.items() if size == -1]
     if len(free) > 1:
@@ -92,7 +95,7 @@ def mesh_sizes(items: Sequence[str], devices: int | None) -> dict[str, int]:
     sizes = {axis: sizes.get(axis, 1) for axis in AXES}
     if devices is not None and prod(sizes.values()) != devices:
         raise UserError(
-            f"--mesh {asked}: does not divide the {devices} devices here; "
+            f"--mesh {asked}: does not fit the {devices} devices here; "
             "give sizes whose product is that number, or one axis as -1"
         )
     return sizes
@@ -110,6 +113,10 @@ def join_processes() -> None:
             raise UserError(
                 "JAX_COORDINATOR_ADDRESS is set: set JAX_NUM_PROCESSES and JAX_PROCESS_ID to numbers too"
             ) from error
+        if not (0 <= own < count and ":" in os.environ["JAX_COORDINATOR_ADDRESS"]):
+            raise UserError(
+                f"JAX_COORDINATOR_ADDRESS must be HOST:PORT, and JAX_PROCESS_ID, {own}, below JAX_NUM_PROCESSES, {count}"
+            )
         jax.distributed.initialize(num_processes=count, process_id=own)
     elif _is_one_of_several(os.environ):
         try:

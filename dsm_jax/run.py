@@ -36,10 +36,21 @@ def atomic(path: Path) -> Iterator[Path]:
     """Yields a path to write in the same folder; renames it to `path` when the block ends without an error."""
     path = Path(path)
     tmp = path.with_name(path.name + ".tmp")  # one name, so that killed writes leave one file and not many
-    yield tmp
-    with open(tmp, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(tmp, path)
+    try:
+        yield tmp
+        with open(tmp, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(tmp, path)
+    except BaseException:
+        tmp.unlink(missing_ok=True)
+        raise
+
+
+def require_writable(path: Path, option: str) -> None:
+    """UserError where no file can be written to `path`: for what is written at the end of long work."""
+    folder = Path(path).absolute().parent
+    if Path(path).is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{option} {path}: cannot be written; give a file in a folder that is there")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -53,14 +64,16 @@ def write_json(path: Path, obj: Any) -> None:
     write_text(path, json.dumps(obj, indent=1, sort_keys=True, ensure_ascii=False, default=_plain) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value in `path`. Raises UserError for a missing or damaged file."""
+def read_json(path: Path, remedy: str = "delete it and start again") -> Any:
+    """The JSON value in `path`. Raises UserError for a missing, unreadable or damaged file."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}): delete it and start again") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}): {remedy}") from None
 
 
 def _plain(value: Any) -> Any:

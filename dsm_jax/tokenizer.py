@@ -24,6 +24,8 @@ from dsm_jax.run import atomic
 SPACE_MARK = "\u2581"  # sentencepiece writes a space as this character, and reads this character as a space
 RESERVED_PIECES = 4 + 256  # pad, bos, eos, unk and the byte pieces
 DIGITS = "0123456789"
+UNK_NAMES = ("<unk>", "[UNK]", "<|unk|>")
+ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")  # of tokenizer_config.json
 BOS_NAMES = ("<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<s>", "<bos>", "<|endoftext|>")
 EOS_NAMES = ("<｜end▁of▁sentence｜>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "<|endoftext|>")
 PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]")
@@ -126,7 +128,7 @@ class SentencePieceTokenizer:
         self._mark_ids = mark if all(model.is_byte(i) for i in mark) else []
 
     def encode(self, text: str) -> list[int]:
-        text = _valid(text)
+        text = valid(text)
         if SPACE_MARK not in text or not self._mark_ids:
             return self._model.encode(text)
         first, *others = text.split(SPACE_MARK)
@@ -157,7 +159,7 @@ class JsonTokenizer:
         self.vocab_size = max(self._model.get_vocab(with_added_tokens=True).values()) + 1
         special = {self._model.id_to_token(i) for i in (self.bos_id, self.eos_id, self.pad_id)}
         self._model.add_special_tokens(sorted(special))  # also where the file does not mark them as special
-        self._model.encode_special_tokens = True  # the library's name for: read their text as ordinary text
+        self._special = SpecialTokens(self._model)
         self._model.no_truncation()
         self._model.no_padding()
 
@@ -169,17 +171,44 @@ class JsonTokenizer:
         raise UserError(f"{path}: no {role}; name it in tokenizer_config.json beside it")
 
     def encode(self, text: str) -> list[int]:
-        return self._model.encode(_valid(text), add_special_tokens=False).ids
+        return self._special.encode_as_text(valid(text))
 
     def decode(self, ids: Sequence[int]) -> str:
         known = [int(i) for i in ids if 0 <= int(i) < self.vocab_size]
         return self._model.decode(known, skip_special_tokens=True)
 
 
+class SpecialTokens:
+    """The special tokens of a tokenizer.json, and text encoded without them, even where it spells one."""
+
+    def __init__(self, model: tokenizers.Tokenizer):
+        self._model = model
+        added = {i: token.content for i, token in model.get_added_tokens_decoder().items() if token.special}
+        self.ids = {
+            i for i, name in added.items() if name not in UNK_NAMES
+        }  # what any rare character may become
+        names = sorted((added[i] for i in self.ids), key=len, reverse=True)
+        self.pattern = re.compile("|".join(map(re.escape, names)) or r"(?!)")
+
+    def encode_as_text(self, text: str) -> list[int]:
+        """Token ids of which none is special."""
+        self._model.encode_special_tokens = True  # the library's name for: read their text as ordinary text
+        ids = self._model.encode(text, add_special_tokens=False).ids
+        if self.ids.isdisjoint(ids):
+            return ids
+        # The model's own vocabulary has them as well: cut behind the first character of each.
+        parts = self.pattern.sub(
+            lambda found: f"{found[0][:1]}\0{found[0][1:]}", text.replace("\0", "")
+        ).split("\0")
+        encoded = [i for part in parts for i in self._model.encode(part, add_special_tokens=False).ids]
+        return [i for i in encoded if i not in self.ids]
+
+
 class TextStream:
     """The text of ids as they come: whole characters only, in sum what decoding all ids at once gives.
 
-    A character may take several tokens (a Chinese one often does); its text comes with the last of them.
+    A character may take several tokens (a Chinese one often does); its text comes with the last of them. (A tokenizer
+    that looks back further than one piece, as some do behind a special token, may differ by a space.)
     """
 
     def __init__(self, tokenizer: Tokenizer):
@@ -216,21 +245,30 @@ def read_tokenizer_config(file: Path) -> dict[str, Any]:
         return {}
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file}: not valid JSON ({error})") from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not valid JSON ({error}); fetch it again") from error
     if not isinstance(entries, dict):
         raise UserError(f"{file}: not a JSON object; fetch it again")
+    for role, token in entries.items():
+        text = token.get("content") if isinstance(token, dict) else token
+        if role in ROLES and not isinstance(text, str | None):
+            raise UserError(f'{file}: {role} is {token!r}; it must be text or {{"content": text}}')
     return entries
 
 
 def token_names(config: Mapping[str, Any], roles: Sequence[str]) -> dict[str, str]:
     """{"bos_token": name, ...} of those that are there; tokens are strings or {"content": string}."""
     tokens = {role: config.get(role) for role in roles}
-    names = {role: token["content"] if isinstance(token, dict) else token for role, token in tokens.items()}
+    names = {
+        role: token.get("content") if isinstance(token, dict) else token for role, token in tokens.items()
+    }
     return {role: name for role, name in names.items() if name}
 
 
-def _valid(text: str) -> str:
+def valid(text: str) -> str:
+    """The text without lone surrogates, which no tokenizer takes."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -240,7 +278,7 @@ def _training_lines(texts: Iterable[str], room: int) -> list[str]:
     Its characters are the most frequent ones, at most `room`, at most 99.95% of the text, and the digits; any
     other character ends a line. (The trainer's own character_coverage cannot go below 98%.)
     """
-    lines = [line for text in texts for line in _valid(text).split("\n")]
+    lines = [line for text in texts for line in valid(text).split("\n")]
     counts: Counter[str] = Counter()
     for line in lines:
         counts.update(line)

@@ -30,7 +30,7 @@ from rich.table import Table
 from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
 from dsm_jax.model.config import TINY, ModelConfig
-from dsm_jax.run import progress, write_json
+from dsm_jax.run import progress, require_writable, write_json
 
 HERE = Path(__file__).parent
 # Memory stays with the process, in huge pages: a step's time is else up to a tenth the kernel's, clearing pages.
@@ -62,6 +62,16 @@ class Bench:
         for name in ("rows", "time", "threads", "rounds"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+        if self.time > self.model.max_seq_len:
+            raise UserError(
+                f"--time is {self.time}; the model's longest sequence is {self.model.max_seq_len}"
+            )
+        if self.threads > (cores := len(os.sched_getaffinity(0))):
+            raise UserError(f"--threads is {self.threads}; there are {cores} cores")
+        if self.model.lora.rank:
+            raise UserError("--model.lora.rank: the benchmark is of the whole model; leave it out")
+        if self.json:
+            require_writable(self.json, "--json")
 
 
 def main(config: Bench) -> None:

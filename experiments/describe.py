@@ -8,6 +8,7 @@ No device is needed: the mesh is only named. Nothing is downloaded but a hub mod
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from math import prod
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dsm_jax.cli import run_script
+from dsm_jax.errors import UserError
 from dsm_jax.mesh import abstract_mesh
 from dsm_jax.model import ModelConfig, param_count
 from dsm_jax.model.config import PRESETS as MODELS
@@ -25,6 +27,7 @@ from dsm_jax.model.hf_folder import find_config
 from dsm_jax.model.params import check_mesh, param_shapes, param_shardings
 
 GB = 1e9
+FILE_WIDTH = 120  # columns where the output is no terminal
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class Describe:
 
     preset: str
     model: ModelConfig
-    mesh: tuple[str, ...] = ("fsdp=1",)  # sizes of the axes data, fsdp and tensor, such as fsdp=8,tensor=2
+    mesh: tuple[str, ...] = (
+        "fsdp=1",
+    )  # sizes of axes, such as fsdp=8,tensor=2, or a name (gpu-8, v5p-128; README)
     init: str = ""  # a folder or a hub id whose config.json is described instead of the preset
 
 
@@ -49,25 +54,31 @@ class Part:
 
 
 def main(config: Describe) -> None:
+    if config.init and config.model != MODELS[config.preset]:
+        raise UserError("--init and --model: a folder's model is described as it is; leave one of them out")
     model = find_config(config.init) if config.init else config.model
     mesh = abstract_mesh(config.mesh)
     check_mesh(model, mesh)
     found = parts(model, mesh)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=FILE_WIDTH)
     itemsize = jax.numpy.dtype(model.dtype).itemsize
     console.print(_table(found, itemsize))
     shape = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    console.print(f"{param_count(model) / GB:.3g}B parameters on {mesh.size} devices ({shape}); GB on each:")
+    devices = f"{mesh.size} device" + "s" * (mesh.size > 1)
+    console.print(
+        f"{_in_units(param_count(model))} parameters on {devices} ({shape}); on each:", highlight=False
+    )
     held = sum(part.on_each_device for part in found)
-    whole = sum(part.count for part in found) / mesh.shape["tensor"]
+    trains = sum(part.on_each_device for part in found if not model.lora.rank or "_lora_" in part.name)
+    whole = sum(part.count for part in found if "_lora_" not in part.name) / mesh.shape["tensor"]
     sizes = {
         f"parameters in {model.dtype}": held * itemsize,
-        "training: fp32 parameters, two moments, gradients": 4 * 4 * held,
+        "training: fp32 parameters; two moments, gradients of what trains": 4 * (held + 3 * trains),
         f"decoding: {model.dtype}, whole along fsdp": whole * itemsize,
-        "keys and values of 1,000 tokens": 1000 * _cache_bytes(model, mesh),
+        "keys and values of 1,000 tokens of one row": 1000 * _cache_bytes(model, mesh),
     }
     for name, size in sizes.items():
-        console.print(f"{size / GB:9.3f}  {name}", highlight=False)
+        console.print(f"{size / GB:9.3f} GB  {name}", highlight=False)
 
 
 def parts(model: ModelConfig, mesh: AbstractMesh) -> list[Part]:
@@ -84,6 +95,12 @@ def parts(model: ModelConfig, mesh: AbstractMesh) -> list[Part]:
         )
         for (path, leaf), sharding in zip(leaves, shardings, strict=True)
     ]
+
+
+def _in_units(count: int) -> str:
+    """6,910,365,696 is 6.91B."""
+    size, unit = next((pair for pair in ((1e9, "B"), (1e6, "M")) if count >= pair[0]), (1e3, "K"))
+    return f"{count / size:.3g}{unit}"
 
 
 def _cache_bytes(model: ModelConfig, mesh: AbstractMesh) -> float:

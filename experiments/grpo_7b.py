@@ -43,7 +43,8 @@ SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL}  # what these presets start f
 SMALL_SEED = 0  # of that model, whatever --rng-seed: runs of several seeds start from the same one
 AVERAGED = 10  # steps over which the first and the last reward are taken
 REMEDY = (
-    "give more devices, a smaller --init, fewer --grpo.micro-batch-rows or --grpo.slots, or try --preset tiny"
+    "give more devices, fewer --grpo.slots or --grpo.micro-batch-rows, --grpo.lora.rank 16 or a smaller --init, or try "
+    "--preset tiny"
 )
 
 
@@ -55,7 +56,9 @@ class GRPORun:
     init: str | None = INSTRUCT_7B  # a Hugging Face folder, or a hub id; None: the preset's own small model
     instruction: str = COT_INSTRUCTION["en"]  # appended to every question
     grpo: GRPOTraining = GRPOTraining()
-    mesh: tuple[str, ...] = ()  # such as fsdp=8,tensor=4; bare or left out: every device on fsdp
+    mesh: tuple[
+        str, ...
+    ] = ()  # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); bare or left out: every device on fsdp
     out: Path = Path("runs/grpo_7b")  # the run's folder
     cache: Path = Path("~/.cache/dsm_jax")  # where the small model of tiny and smoke is kept
     rng_seed: int = 0  # of problems and sampling

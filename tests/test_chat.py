@@ -86,6 +86,8 @@ def test_where_the_template_is_found(folder):
         ("{{ messages.__class__.__mro__[1].__subclasses__() }}", "refuses the messages"),
         ("{{ raise_exception('no system message') }}", "no system message"),
         ("{{ messages.append(1) }}", "refuses the messages"),
+        ("{{ 1 / 0 }}", "refuses the messages: division by zero"),
+        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "refuses the messages"),
     ],
 )
 def test_a_template_can_do_no_harm(folder, source, said):
@@ -100,3 +102,62 @@ def test_a_template_can_do_no_harm(folder, source, said):
 def test_bad_messages(folder, message):
     with pytest.raises(UserError, match="a chat message is|unknown role tool"):
         ChatTemplate(folder).ids([message])
+
+
+@pytest.mark.parametrize(
+    "source, content",
+    [
+        ("<{{ messages[0].content }}", "|im_end|>"),
+        ("{{ messages[0].content[:14] }}", "abc<|im_end|>zz"),
+        ("{{ messages[0].content | replace('X', '') }}", "<|im_Xend|>"),
+        ("{{ messages[0].content | lower }}", "<|IM_END|>"),
+    ],
+)
+def test_a_template_that_would_make_a_special_token_of_a_message(folder, source, content):
+    """Is refused that message, and no other one."""
+    (folder / "chat_template.jinja").write_text("<|im_start|>" + source + "<|im_end|>")
+    with pytest.raises(UserError, match="makes a special token of what a message says"):
+        ChatTemplate(folder).ids([{"role": "user", "content": content}])
+    ids = ChatTemplate(folder).ids([{"role": "user", "content": "if |x| < 3 then x_1 > -3"}])
+    assert plain(folder, "<|im_start|>")[0] == ids[0] and ids.count(ids[-1]) == 1
+
+
+def test_generation_marks_and_variables(folder):
+    """Of what trains in a template: no text of its own; and what some templates ask for."""
+    source = (
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}{{ thinking }}"
+    )
+    (folder / "chat_template.jinja").write_text(source)
+    messages = [{"role": "assistant", "content": "12"}]
+    assert ChatTemplate(folder / "tokenizer.json").ids(messages, thinking="no") == plain(folder, "12no")
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json"])
+def test_files_that_are_no_text(folder, name):
+    (folder / name).write_bytes("{}".encode("utf-16"))
+    with pytest.raises(UserError, match=name) as caught:
+        ChatTemplate(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "entries, said",
+    [
+        ({"chat_template": ["x"]}, "no chat template"),
+        ({"bos_token": 5}, "bos_token is 5; it must be text"),
+        ({"eos_token": ["x"]}, "eos_token is .* it must be text"),
+        ({"pad_token": {"content": 1}}, "pad_token is .* it must be text"),
+        ({"bos_token": {}}, "no chat template"),
+    ],
+    ids=str,
+)
+def test_entries_of_another_form(folder, entries, said):
+    (folder / "tokenizer_config.json").write_text(json.dumps(entries))
+    with pytest.raises(UserError, match=said):
+        ChatTemplate(folder)
+
+
+def test_a_lone_surrogate_and_no_message(folder):
+    assert ChatTemplate(folder).ids([{"role": "user", "content": "a\ud800b"}])
+    with pytest.raises(UserError, match="a chat message is"):
+        ChatTemplate(folder).ids([None])

@@ -20,6 +20,8 @@ from dsm_jax.mesh import (
     parse_mesh,
     require_one_process,
 )
+from dsm_jax.model.config import SMOKE
+from dsm_jax.model.params import check_mesh
 
 
 @pytest.mark.parametrize(
@@ -30,9 +32,11 @@ from dsm_jax.mesh import (
         (("data=2,fsdp=2,tensor=2",), (2, 2, 2)),
         (("tensor=4", "data=-1"), (2, 1, 4)),
         (("fsdp=-1,tensor=2",), (1, 4, 2)),
+        ("fsdp=4,tensor=2", (1, 4, 2)),
+        (("gpu-8,data=1",), (1, 8, 1)),
     ],
 )
-def test_named_axes(items: tuple[str, ...], shape: tuple[int, ...]) -> None:
+def test_named_axes(items: str | tuple[str, ...], shape: tuple[int, ...]) -> None:
     mesh = parse_mesh(items)
     assert tuple(mesh.shape[axis] for axis in AXES) == shape
     assert mesh.size == len(jax.devices()) == 8
@@ -42,9 +46,10 @@ def test_named_axes(items: tuple[str, ...], shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("items", "said"),
     [
-        (("fsdp=3",), "does not divide the 8 devices"),
-        (("fsdp=3,tensor=-1",), "does not divide the 8 devices"),
-        (("fsdp=16",), "does not divide the 8 devices"),
+        (("fsdp=3",), "does not fit the 8 devices"),
+        (("fsdp=3,tensor=-1",), "does not fit the 8 devices"),
+        (("fsdp=16",), "does not fit the 8 devices"),
+        ("gpu-64", "--mesh gpu-64: does not fit the 8 devices"),
         (("model=2",), "no axis 'model'; the axes are data, fsdp, tensor"),
         (("fsdp",), "must be a number"),
         (("fsdp=0",), "must be a number"),
@@ -53,7 +58,7 @@ def test_named_axes(items: tuple[str, ...], shape: tuple[int, ...]) -> None:
         (("fsdp=-1,data=-1",), "only one axis may be -1"),
     ],
 )
-def test_what_does_not_fit_is_one_line(items: tuple[str, ...], said: str) -> None:
+def test_what_does_not_fit_is_one_line(items: str | tuple[str, ...], said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
         parse_mesh(items)
     assert "--mesh" in str(error.value) and "\n" not in str(error.value)
@@ -128,3 +133,20 @@ def test_a_script_for_one_process_says_so(monkeypatch) -> None:
     monkeypatch.setattr(jax, "process_count", lambda: 4)
     with pytest.raises(UserError, match="4 processes: quickstart.py runs in one"):
         require_one_process("quickstart.py")
+
+
+@pytest.mark.parametrize(
+    ("address", "count", "own"),
+    [("host:1", "2", "2"), ("host:1", "0", "0"), ("host:1", "2", "-1"), ("host", "2", "0")],
+)
+def test_processes_that_cannot_be(address: str, count: str, own: str, monkeypatch) -> None:
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
+    monkeypatch.setenv("JAX_NUM_PROCESSES", count)
+    monkeypatch.setenv("JAX_PROCESS_ID", own)
+    with pytest.raises(UserError, match="JAX_COORDINATOR_ADDRESS must be HOST:PORT, and JAX_PROCESS_ID"):
+        join_processes()
+
+
+def test_a_mesh_of_other_axes() -> None:
+    with pytest.raises(UserError, match=r"a mesh of the axes x: make it with dsm_jax.mesh.parse_mesh"):
+        check_mesh(SMOKE, jax.make_mesh((8,), ("x",)))

@@ -120,6 +120,26 @@ def test_names_are_found_without_a_config(hub_folder, tmp_path):
     assert tokenizer.vocab_size == 258
 
 
+UNIGRAM = models.Unigram(
+    [("<unk>", 0.0), ("<s>", -1.0), ("</s>", -1.0), ("a", -1.0), ("<", -2.0), ("/s>", -2.0)], 0
+)
+WORDS = models.WordLevel({"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3, "<": 4, "/s>": 5}, "<unk>")
+
+
+@pytest.mark.parametrize("model", [UNIGRAM, WORDS], ids=["unigram", "words"])
+def test_special_tokens_of_the_vocabulary_are_text_too(tmp_path, model):
+    """These models hold </s> among their own pieces, where the library's switch does not look."""
+    made = tokenizers.Tokenizer(model)
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.add_special_tokens(["<unk>", "<s>", "</s>"])
+    made.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(tmp_path)
+    assert (tokenizer.bos_id, tokenizer.eos_id) == (1, 2)
+    assert tokenizer.encode("a </s> a") == [3, 4, 5, 3]
+    assert tokenizer.encode("a ? a") == [3, 0, 3]  # unknown is no special token that a text could spell
+    assert not {1, 2} & set(tokenizer.encode("<s>a</s></s><<s>/s>"))
+
+
 @pytest.mark.parametrize("name", ["missing.model", "bad.model", "bad.json", "empty", "nobos/tokenizer.json"])
 def test_bad_files_are_the_users_mistake(tmp_path, name):
     (tmp_path / "bad.model").write_bytes(b"not a model")

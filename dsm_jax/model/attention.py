@@ -41,7 +41,7 @@ def mesh_platform() -> str:
     """cpu, gpu or tpu: of the mesh in use, also while a program is traced for devices that are not here."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     if device is None:
-        raise ValueError("attention needs a mesh: call it under jax.set_mesh")
+        raise ValueError("the decoder needs a mesh: call it under jax.set_mesh")
     return "gpu" if device.platform in ("cuda", "rocm") else device.platform
 
 

@@ -7,6 +7,7 @@ optimiser, mesh.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +33,7 @@ class RopeScaling:
     original_max_seq_len: int = 8192  # tokens
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
+        if not 1 <= self.factor < math.inf:
             raise UserError(f"model config: rope scaling's factor is {self.factor}; it must be at least 1")
         if not 0 < self.low_freq_factor < self.high_freq_factor:
             raise UserError(
@@ -41,7 +42,16 @@ class RopeScaling:
             )
 
 
-PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+# A layer's matrices: letters of their inputs and of their outputs. Query heads are grouped by their kv head.
+PROJECTIONS = {
+    "q": ("d", "kgh"),
+    "k": ("d", "kh"),
+    "v": ("d", "kh"),
+    "o": ("kgh", "d"),
+    "gate": ("d", "f"),
+    "up": ("d", "f"),
+    "down": ("f", "d"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,15 +60,17 @@ class LoRA:
 
     rank: int = 0  # 0: none, every parameter trains
     alpha: float = 32.0
-    targets: tuple[str, ...] = PROJECTIONS  # the matrices that get one
+    targets: tuple[str, ...] = tuple(PROJECTIONS)  # the matrices that get one
 
     def __post_init__(self) -> None:
         if self.rank < 0:
             raise UserError(f"lora: rank is {self.rank}; it must be at least 0, and 0 is none")
-        wrong = [name for name in self.targets if name not in PROJECTIONS]
+        if not 0 < self.alpha < math.inf:
+            raise UserError(f"lora: alpha is {self.alpha}; it must be a number above 0")
+        wrong = [name for name in self.targets if name not in PROJECTIONS or self.targets.count(name) > 1]
         if wrong or not self.targets:
             raise UserError(
-                f"lora: targets {wrong[0] if wrong else '()'} is unknown; use some of {', '.join(PROJECTIONS)}"
+                f"lora: targets {wrong[0] if wrong else '()'}: use some of {', '.join(PROJECTIONS)}, each once"
             )
 
 
@@ -88,6 +100,9 @@ class ModelConfig:
         for name in SIZES:
             if getattr(self, name) < 1:
                 raise UserError(f"model config: {name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("rope_theta", "rms_eps", "init_std"):
+            if not 0 <= getattr(self, name) < math.inf or self.rope_theta == 0:
+                raise UserError(f"model config: {name} is {getattr(self, name)}; it must be a number above 0")
         if self.n_heads % self.n_kv_heads:
             raise UserError(
                 f"model config: n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}; "

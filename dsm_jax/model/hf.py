@@ -7,7 +7,7 @@ time. Left out on purpose: saving from several processes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from dsm_jax.errors import UserError
@@ -31,12 +32,11 @@ from dsm_jax.model.hf_folder import INDEX, TOKENIZER_FILES, WHOLE, find_config, 
 from dsm_jax.model.hf_layout import LAYER, Layout, layout_of, leaf_name, tensor_names
 from dsm_jax.model.lora import merged, plain
 from dsm_jax.model.params import check_mesh, param_shapes, param_shardings
-from dsm_jax.model.tensor_file import Tensor
+from dsm_jax.model.tensor_file import CHUNK_BYTES, Tensor
 from dsm_jax.run import atomic, write_json, write_text
-from dsm_jax.tokenizer import load_tokenizer
+from dsm_jax.tokenizer import Tokenizer, load_tokenizer
 
 SHARD_BYTES = 5 * 10**9  # a larger model is saved in several files, as Hugging Face does
-CHUNK_BYTES = 4 * 2**20  # of a tensor, read and sent at once
 CARD = """---
 library_name: transformers
 tags: [{family}, mathematics]
@@ -44,19 +44,19 @@ tags: [{family}, mathematics]
 
 # {name}
 
-A decoder of {count:.3g}B parameters in {dtype}, written by dsm_jax: {layers} layers of width {width}, {heads} heads
+A decoder of {count:,} parameters in {dtype}, written by dsm_jax: {layers} layers of width {width}, {heads} heads
 ({kv_heads} of keys and values), a vocabulary of {vocab} and sequences of up to {length} tokens.
 
 Load it with `dsm_jax.model.load_hf(folder)` or with transformers' `AutoModelForCausalLM.from_pretrained(folder)`.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A decoder and its parameters, which lie on one mesh."""
 
     config: ModelConfig
-    params: Params
+    params: Params = field(repr=False)
 
     @property
     def mesh(self) -> Mesh:
@@ -65,10 +65,15 @@ class Model:
     def logits(self, ids: jax.Array | np.ndarray) -> jax.Array:
         """Logits in fp32 [B, T, V] of token ids [B, T], each row a document of its own; on every device whole.
 
-        Raises UserError for ids outside the vocabulary.
+        Raises UserError for ids outside the vocabulary, or of another form.
         """
-        ids = np.asarray(ids)
-        low, high = (int(ids.min()), int(ids.max())) if ids.size else (0, 0)
+        try:
+            ids = np.asarray(ids)
+        except ValueError:  # rows of different lengths
+            ids = np.empty(0)
+        if ids.ndim != 2 or not ids.size or not np.issubdtype(ids.dtype, np.integer):
+            raise UserError("logits: token ids must be whole numbers in rows of one length, [B, T]")
+        low, high = int(ids.min()), int(ids.max())
         if low < 0 or high >= self.config.vocab_size:
             raise UserError(
                 f"token id {low if low < 0 else high} is outside the vocabulary of {self.config.vocab_size}; "
@@ -100,14 +105,11 @@ def load_hf(dir_or_hub_id: str | Path, mesh: Mesh | None = None, dtype: str | No
     _require_memory(dir_or_hub_id, config, mesh)
     folder = find_folder(dir_or_hub_id)
     tensors = find_tensors(folder, config, any_dtype=dtype is not None)
-    stored = jnp.dtype(dtype) if dtype else next(iter(tensors.values())).dtype
+    stored = jnp.dtype(dtype) if dtype else next(iter(tensors.values())).dtype  # all have the same
 
     def load(path: tuple, shape: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.Array:
-        names = tensor_names(config, leaf_name(path))
-        own = stored if dtype else tensors[names[0]].dtype
-        return _load(
-            leaf_name(path), [tensors[name] for name in names], shape.shape, own, mesh, sharding.spec
-        )
+        own = [tensors[name] for name in tensor_names(config, leaf_name(path))]
+        return _load(leaf_name(path), own, shape.shape, stored, mesh, sharding.spec)
 
     return Model(config, jax.tree.map_with_path(load, param_shapes(config), param_shardings(config, mesh)))
 
@@ -121,9 +123,10 @@ def _require_memory(name: str | Path, config: ModelConfig, mesh: Mesh) -> None:
     )
     here = available_memory(mesh)
     if here is not None and needed > here:
+        smaller = "" if dtype == jnp.bfloat16 else ", or dtype bfloat16"
         raise UserError(
-            f"{name}: {param_count(config) / 1e9:.3g}B parameters in {dtype.name} need {needed / 1e9:.1f} GB on each "
-            f"of {mesh.size} devices, but there are {here / 1e9:.1f} GB; give more devices, or bfloat16"
+            f"{name}: {param_count(config):,} parameters in {dtype.name} need {needed / 1e6:,.1f} MB on each "
+            f"of {mesh.size} devices, but there are {here / 1e6:,.1f} MB; give more devices{smaller}"
         )
 
 
@@ -190,29 +193,44 @@ def _writer(
 def save_hf(model: Model, dir: str | Path, tokenizer: str | Path | None = None) -> None:
     """Writes config.json and safetensors that load_hf and transformers read; the same model gives the same bytes.
 
-    The parameters are stored in their own dtype, LoRA's updates merged into them. tokenizer: its file or folder; its files are copied, its special
-    tokens named in config.json. README.md is the model card, kept where there is one. config.json comes last: a
-    folder that has one is complete.
+    The parameters are stored in their own dtype, LoRA's updates merged into them. tokenizer: its file or folder; its
+    files are copied, its special tokens named in config.json (without it they are null).
+    README.md is the model card, kept where there is one. config.json comes last: a folder that has one is complete;
+    weights that were there before are removed. Raises UserError where the folder cannot be written, or the tokenizer
+    has more ids than the model.
     """
-    folder = Path(dir)
+    try:
+        _save(model, Path(dir), Path(tokenizer) if tokenizer is not None else None)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{dir}: the model cannot be written there: {error}") from error
+
+
+def _save(model: Model, folder: Path, tokenizer: Path | None) -> None:
     model = Model(plain(model.config), merged(model.config, model.params, model.params, model.mesh))
+    entries = config_to_hf(model.config, str(model.params["embed"].dtype))
+    loaded = _own_tokenizer(tokenizer, model.config) if tokenizer is not None else None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").unlink(missing_ok=True)
-    entries = config_to_hf(model.config, str(model.params["embed"].dtype))
+    for token in ("bos", "eos", "pad"):  # null: else a reader would fill in its family's
+        entries[f"{token}_token_id"] = getattr(loaded, f"{token}_id", None)
     if tokenizer is not None:
-        entries |= _copy_tokenizer(Path(tokenizer), folder)
+        _copy_tokenizer(tokenizer, folder)
     shards = _shards(model)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else WHOLE
         with atomic(folder / file) as tmp:
             save_file({name: _to_hf(*place) for name, place in shard.items()}, tmp, metadata={"format": "pt"})
+            tmp.chmod(0o644)  # the library gives it to its owner alone
         weight_map |= dict.fromkeys(shard, file)
     if len(shards) > 1:
         total = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     if not (folder / "README.md").exists():
         write_text(folder / "README.md", _card(model, folder.resolve().name))
+    for stale in {folder / INDEX, folder / WHOLE, *folder.glob("model-*-of-*.safetensors")}:
+        if stale.name not in weight_map.values() and not (stale.name == INDEX and len(shards) > 1):
+            stale.unlink(missing_ok=True)  # of a model that was here before
     write_json(folder / "config.json", entries)
 
 
@@ -229,7 +247,7 @@ def _card(model: Model, name: str) -> str:
     return CARD.format(
         name=name,
         family=entries["model_type"],
-        count=param_count(config) / 1e9,
+        count=param_count(config),
         dtype=entries["torch_dtype"],
         layers=config.n_layers,
         width=config.d_model,
@@ -257,9 +275,17 @@ def _shards(model: Model) -> list[dict[str, tuple[str, jax.Array, int | None]]]:
     return shards
 
 
-def _copy_tokenizer(tokenizer: Path, folder: Path) -> dict[str, int]:
-    """Copies the tokenizer's files; returns its special tokens as config.json names them."""
-    loaded = load_tokenizer(tokenizer)
+def _own_tokenizer(file: Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer, whose ids all have a row in the model. Raises UserError."""
+    tokenizer = load_tokenizer(file)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{file}: has {tokenizer.vocab_size} ids, the model {config.vocab_size}; give the model's own tokenizer"
+        )
+    return tokenizer
+
+
+def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
     source = tokenizer if tokenizer.is_dir() else tokenizer.parent
     if tokenizer.suffix == ".model":
         files = {tokenizer: "tokenizer.model"}
@@ -268,4 +294,3 @@ def _copy_tokenizer(tokenizer: Path, folder: Path) -> dict[str, int]:
     for file, name in files.items():
         with atomic(folder / name) as tmp:
             copyfile(file, tmp)
-    return {"bos_token_id": loaded.bos_id, "eos_token_id": loaded.eos_id, "pad_token_id": loaded.pad_id}

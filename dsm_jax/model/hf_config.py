@@ -28,15 +28,22 @@ ONLY: dict[str, Any] = {
     "quantization_config": None,
     "partial_rotary_factor": 1.0,
 }
+# What the family's own default would fill in, another one than Llama's: published files all have it
+DEFAULT_IS_ITS_OWN = {
+    "llama": (),
+    "qwen2": ("num_key_value_heads",),
+    "qwen3": ("num_key_value_heads", "head_dim"),
+}
 REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 IS: dict[str, Callable[[Any], bool]] = {
     "a whole number of at least 1": lambda value: type(value) is int and value >= 1,
-    "a number": lambda value: type(value) in (int, float),
+    "a number": lambda value: type(value) in (int, float) and abs(value) < 1e300,
     "true or false": lambda value: type(value) is bool,
     "an object": lambda value: type(value) is dict,
 }
 ROPE_KINDS = {"default": "none", "linear": "linear", "llama3": "llama3"}
-ROPE_NUMBERS = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+FREQUENCY_FACTORS = ("low_freq_factor", "high_freq_factor")
+ORIGINAL = "original_max_position_embeddings"
 WHOLE_NUMBERS = (*REQUIRED, "num_key_value_heads", "head_dim", "max_position_embeddings")
 NUMBERS = ("rms_norm_eps", "initializer_range")
 COMPUTE = {"float32": "float32", "float16": "float32", "bfloat16": "bfloat16"}  # stored -> computed
@@ -49,7 +56,7 @@ def config_from_hf(entries: Any, file: str | Path = "config.json") -> ModelConfi
     """
     entries = _checked(entries, file)
     family = _family(entries, file)
-    for name in REQUIRED:
+    for name in (*REQUIRED, *DEFAULT_IS_ITS_OWN[family]):
         if name not in entries:
             raise UserError(f"{file}: {name} is missing; is this the folder of a Llama-shaped model?")
     rope = _rope(entries, file)
@@ -57,7 +64,7 @@ def config_from_hf(entries: Any, file: str | Path = "config.json") -> ModelConfi
     stored = entries.get("dtype") or entries.get("torch_dtype") or "float32"
     if stored not in tuple(COMPUTE):
         raise UserError(f"{file}: dtype {stored!r} is not supported; take one of {', '.join(COMPUTE)}")
-    return ModelConfig(
+    shape = dict(
         vocab_size=entries["vocab_size"],
         d_model=entries["hidden_size"],
         n_layers=entries["num_hidden_layers"],
@@ -74,6 +81,10 @@ def config_from_hf(entries: Any, file: str | Path = "config.json") -> ModelConfi
         dtype=COMPUTE[stored],
         **FAMILIES[family],
     )
+    try:
+        return ModelConfig(**shape)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def _family(entries: Mapping[str, Any], file: str | Path) -> str:
@@ -89,7 +100,7 @@ def _family(entries: Mapping[str, Any], file: str | Path) -> str:
     layers = entries.get("layer_types", [])
     if not isinstance(layers, list) or any(kind != "full_attention" for kind in layers):
         raise UserError(
-            f"{file}: layer_types are {layers!r}, but only 'full_attention' is supported; take another model"
+            f"{file}: layer_types are {layers!r}; only a list of 'full_attention' is supported; take another model"
         )
     return family
 
@@ -111,8 +122,17 @@ def _checked(entries: Any, file: str | Path) -> dict[str, Any]:
 
 def _rope(entries: Mapping[str, Any], file: str | Path) -> dict[str, Any]:
     """Base and scaling: at the top level (transformers 4), or together in rope_parameters (transformers 5)."""
-    rope = {"rope_theta": entries.get("rope_theta")}
-    rope |= entries.get("rope_scaling", {}) | entries.get("rope_parameters", {})
+    old, new = entries.get("rope_scaling", {}), entries.get("rope_parameters", {})
+    if old and new and old != new:
+        raise UserError(
+            f"{file}: rope_scaling and rope_parameters say different things; take one of them out"
+        )
+    if any(isinstance(value, dict) for value in new.values()):
+        raise UserError(
+            f"{file}: rope_parameters differ by layer, which is not supported; take another model"
+        )
+    rope = {"rope_theta": entries.get("rope_theta")} | old | new
+    rope.setdefault(ORIGINAL, entries.get(ORIGINAL))
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise UserError(
             f"{file}: partial_rotary_factor {rope['partial_rotary_factor']} is not supported, only 1.0"
@@ -130,8 +150,12 @@ def _rope_scaling(rope: Mapping[str, Any], file: str | Path) -> RopeScaling:
         return RopeScaling()
     if kind == "linear":
         return RopeScaling("linear", _number(rope, "factor", file))
-    low, high, original = (_number(rope, name, file) for name in ROPE_NUMBERS)
-    return RopeScaling("llama3", _number(rope, "factor", file), low, high, int(original))
+    factor, low, high = (_number(rope, name, file) for name in ("factor", *FREQUENCY_FACTORS))
+    if not IS["a whole number of at least 1"](rope.get(ORIGINAL)):
+        raise UserError(
+            f"{file}: {ORIGINAL} is {rope.get(ORIGINAL)!r}; llama3's rope scaling needs a whole number"
+        )
+    return RopeScaling("llama3", factor, low, high, rope[ORIGINAL])
 
 
 def _number(rope: Mapping[str, Any], name: str, file: str | Path, default: float | None = None) -> float:

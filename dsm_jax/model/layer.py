@@ -20,19 +20,9 @@ from jax.sharding import reshard
 
 from dsm_jax.mesh import BATCH, Rules
 from dsm_jax.model.attention import cached_attention, mesh_platform, packed_attention
-from dsm_jax.model.config import ModelConfig
+from dsm_jax.model.config import PROJECTIONS, ModelConfig
 from dsm_jax.model.rope import rotate
 
-# A layer's matrices: letters of their inputs and of their outputs. Query heads are grouped by their kv head.
-PROJECTIONS = {
-    "q": ("d", "kgh"),
-    "k": ("d", "kh"),
-    "v": ("d", "kh"),
-    "o": ("kgh", "d"),
-    "gate": ("d", "f"),
-    "up": ("d", "f"),
-    "down": ("f", "d"),
-}
 LOGICAL = {
     "d": "embed",
     "k": "kv_heads",
@@ -150,7 +140,10 @@ def _matmul(x: jax.Array, weight: nnx.Param) -> jax.Array:
 
 @jax.custom_vjp
 def _product(x: jax.Array, w: jax.Array) -> jax.Array:
-    """x [N, I] times w [I, O], in x's dtype. The gradient of w is summed over N, and over devices, in w's own dtype."""
+    """x [N, I] times w [I, O], in x's dtype. The gradient of w is summed over N, and over devices, in w's own dtype.
+
+    Reverse mode only, with rows laid out over BATCH.
+    """
     return _product_forward(x, w)[0]
 
 

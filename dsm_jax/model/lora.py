@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from dsm_jax.model.config import LoRA, ModelConfig
+from dsm_jax.model.config import PROJECTIONS, LoRA, ModelConfig
 from dsm_jax.model.decoder import Params
-from dsm_jax.model.layer import PROJECTIONS
 from dsm_jax.model.params import init_params, param_shardings
 
 

@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dsm_jax.errors import UserError
-from dsm_jax.mesh import Rules
+from dsm_jax.mesh import AXES, Rules
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Decoder, Params, abstract
 
@@ -54,7 +54,11 @@ def decode_shardings(config: ModelConfig, mesh: Mesh) -> Params:
 
 
 def check_mesh(config: ModelConfig, mesh: Mesh | AbstractMesh) -> None:
-    """UserError where the mesh does not divide the model's axes."""
+    """UserError where the mesh does not divide the model's axes, or has other axes than ours."""
+    if mesh.axis_names != AXES:
+        raise UserError(
+            f"a mesh of the axes {', '.join(mesh.axis_names)}: make it with dsm_jax.mesh.parse_mesh"
+        )
     for name, axis in (
         ("d_model", "fsdp"),
         ("n_kv_heads", "tensor"),

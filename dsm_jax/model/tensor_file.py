@@ -18,7 +18,9 @@ import numpy as np
 from dsm_jax.errors import UserError
 
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+CHUNK_BYTES = 4 * 2**20  # of a tensor, read at once
 LENGTH_BYTES = 8  # of the header's length, in front of it
+LFS_POINTER = b"version https://git-lfs"  # what stands in a clone without git-lfs
 LONGEST_HEADER = 100 * 10**6  # bytes; the format's own limit
 
 
@@ -56,10 +58,16 @@ def open_tensors(path: Path) -> Iterator[Tensor]:
 
     Raises UserError where the file is damaged or cut short, or a dtype is none of float32, float16 and bfloat16.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
-        header = file.read(length) if length <= min(size, LONGEST_HEADER) else b""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            first = file.read(LENGTH_BYTES)
+            length = int.from_bytes(first, "little")
+            header = file.read(length) if length <= min(size, LONGEST_HEADER) else b""
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    if first == LFS_POINTER[:LENGTH_BYTES]:
+        raise UserError(f"{path} is a pointer of git-lfs, not the weights: run git lfs pull in its folder")
     start = LENGTH_BYTES + length
     try:
         entries = json.loads(header)
@@ -68,7 +76,10 @@ def open_tensors(path: Path) -> Iterator[Tensor]:
             (name, entry["dtype"], tuple(map(int, entry["shape"])), *map(int, entry["data_offsets"]))
             for name, entry in entries.items()
         ]
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        known = all(isinstance(kind, str) and len(place) == 2 for _, kind, _, *place in found)
+        if not known or any(min(*shape, 0) < 0 for _, _, shape, *_ in found):
+            raise ValueError
+    except (ValueError, AttributeError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path} is damaged (no safetensors header); fetch it again") from error
     for name, kind, shape, begin, end in found:
         if kind not in DTYPES:

@@ -12,6 +12,7 @@ Left out on purpose: top-p, stop strings, shared-prefix attention, tool rounds.
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -78,6 +79,12 @@ class Sampler:
         self, config: ModelConfig, tokenizer: Tokenizer, mesh: Mesh, *, slots: int = 64, chunk: int = 16
     ):
         shards = batch_shards(mesh)
+        if slots < 1 or chunk < 1:
+            raise UserError(f"sampler: slots {slots} and chunk {chunk} must be at least 1")
+        if tokenizer.vocab_size > config.vocab_size:
+            raise UserError(
+                f"sampler: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size}; give its own"
+            )
         self._load = jax.jit(
             partial(_decode_params, config), out_shardings=decode_shardings(plain(config), mesh)
         )
@@ -120,8 +127,12 @@ class Sampler:
         temperature 0 is greedy. prompt_ids name the prompts for the random keys; by default a hash of the
         prompt's tokens and how often it stood before. Raises UserError for a prompt that is empty or too long.
         """
+        if isinstance(prompts, str):
+            raise UserError("generate: prompts is one text; give a list of them")
         encoded = [[self.tokenizer.bos_id, *self.tokenizer.encode(prompt)] for prompt in prompts]
-        self._check(encoded, n, max_new_tokens)
+        self._check(encoded, n, max_new_tokens, temperature)
+        if not encoded:
+            return []
         ids = prompt_ids if prompt_ids is not None else _prompt_ids(encoded)
         queue = deque(_Request(row, sample, ids[row]) for row in range(len(prompts)) for sample in range(n))
         with jax.set_mesh(self.mesh):
@@ -129,11 +140,13 @@ class Sampler:
             drawn = run.drain(queue, on_finish)
         return [[self._completion(*drawn[row, sample]) for sample in range(n)] for row in range(len(prompts))]
 
-    def _check(self, encoded: list[list[int]], n: int, max_new_tokens: int) -> None:
+    def _check(self, encoded: list[list[int]], n: int, max_new_tokens: int, temperature: float) -> None:
         if self._params is None:
             raise RuntimeError("Sampler.generate before Sampler.load")
         if n < 1 or max_new_tokens < 1:
             raise UserError(f"generate: n {n} and max_new_tokens {max_new_tokens} must be at least 1")
+        if not 0 <= temperature < math.inf:
+            raise UserError(f"generate: temperature is {temperature}; it must be at least 0 (0 is greedy)")
         for row, prompt in enumerate(encoded):
             if len(prompt) == 1:
                 raise UserError(f"generate: prompt {row} is empty; give it at least one token")

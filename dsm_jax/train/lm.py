@@ -67,8 +67,14 @@ def train_lm(
         return start_state(model, optimizer, mesh, part)
 
     def update(state: TrainState, step: int) -> tuple[TrainState, dict]:
+        arrays = batch(step)
+        if (high := int(arrays["tokens"].max())) >= model.vocab_size:
+            raise UserError(
+                f"step {step}: token id {high} is outside the model's vocabulary of {model.vocab_size}; "
+                "were the windows made with its own tokenizer?"
+            )
         with jax.set_mesh(mesh):
-            state, metrics = train_step(state, put_batch(batch(step), mesh), base)
+            state, metrics = train_step(state, put_batch(arrays, mesh), base)
         return state, metrics | {"learning_rate": schedule(step)}
 
     def parameters(state: TrainState) -> Params:

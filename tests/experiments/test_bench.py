@@ -12,14 +12,14 @@ import jax
 import numpy as np
 import pytest
 
-from dsm_jax.mesh import single_device_mesh
+from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, TINY
 from dsm_jax.model.params import abstract_params
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 from bench_model import flops_per_token
-from check_accelerator import logits, windows
+from check_accelerator import logits, parity, windows
 
 
 def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -54,8 +54,9 @@ def test_the_accelerator_s_benchmark(tmp_path):
         "check_accelerator.py", "--preset", "tiny", *small, "--json", str(out), "--profile", str(tmp_path / "trace")
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
+    assert "parity: skipped" in ended.stdout
     found = json.loads(out.read_text())
-    assert found["packed"]["bits changed"] == 0 and found["parity"]["logits"] < 1e-4
+    assert found["packed"]["bits changed"] == 0 and "parity" not in found
     assert found["one document"]["tokens/s"] > 0 and len(found["milliseconds"]) == 5
 
 
@@ -72,6 +73,35 @@ def test_the_benchmark_alone(tmp_path):
     small = ("--rows", "2", "--time", "16", "--rounds", "1", "--model.n-layers", "1")
     assert run("bench_model.py", "--preset", "tiny", *small, "--json", str(out)).returncode == 0
     assert json.loads(out.read_text())["workers"]["dsm_jax"]["train"]["tokens_per_second"] > 0
+
+
+def test_parity_is_measured():
+    """Of the CPU with itself, on another device of it."""
+    found = parity(TINY, parse_mesh(("fsdp=1",), jax.devices()[1:2]))
+    assert found["logits' standard deviation"] > 1
+    assert found["largest difference of logits"] < 1e-4 and found["of gradients, over their largest"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    "script, options, said",
+    [
+        (
+            "bench_model.py",
+            ("--json", "/nonexistent/x.json"),
+            "--json /nonexistent/x.json: cannot be written",
+        ),
+        ("check_accelerator.py", ("--json", "/tmp"), "--json /tmp: cannot be written"),
+        ("check_accelerator.py", ("--profile", "/proc/x/y"), "--profile /proc/x/y: cannot be written"),
+        ("check_accelerator.py", ("--time", "5000"), "--time is 5000"),
+        ("bench_model.py", ("--time", "5000"), "--time is 5000"),
+        ("bench_model.py", ("--threads", "5000"), "--threads is 5000; there are"),
+    ],
+)
+def test_what_cannot_work_is_said_before_any_work(script, options, said):
+    ended = run(script, "--preset", "tiny", *options)
+    assert (
+        ended.returncode == 2 and ended.stderr.startswith(f"error: {said}") and ended.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("option", ["--rows", "--rounds"])

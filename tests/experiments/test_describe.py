@@ -20,15 +20,29 @@ def describe(*options: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_7b_on_eight_devices():
     out = describe("--preset", "deepseek_math_7b", "--mesh", "fsdp=8").stdout
-    assert "6.91B parameters on 8 devices (data 1, fsdp 8, tensor 1)" in out
+    assert "6.91B parameters on 8 devices (data 1, fsdp 8, tensor 1); on each:" in out
     each = sum(
         int(line.split()[-1].replace(",", ""))
         for line in out.splitlines()
         if line.count(",") > 2 and " x " in line
     )
     assert abs(each - 2 * 6.91e9 / 8) < 0.001 * each  # norms are whole
-    assert "13.824  training" in out  # 6.91e9 parameters, four numbers of four bytes, over 8
-    assert "0.492  keys and values" in out  # 2 x 30 layers x 32 heads x 128 x 2 bytes
+    assert "13.824 GB  training" in out  # 6.91e9 parameters, four numbers of four bytes, over 8
+    assert "0.492 GB  keys and values" in out  # 2 x 30 layers x 32 heads x 128 x 2 bytes
+
+
+def test_lora_trains_little():
+    out = describe("--preset", "deepseek_math_7b", "--mesh", "fsdp=8", "--model.lora.rank", "16").stdout
+    training = next(float(line.split()[0]) for line in out.splitlines() if "training" in line)
+    assert (
+        6.91 * 4 / 8 < training < 6.91 * 4 / 8 + 0.1
+    )  # the base in fp32, and three times the little that trains
+    assert "layers.down_lora_a" in out
+
+
+def test_a_folder_and_other_numbers(tmp_path):
+    ended = describe("--init", str(tmp_path), "--model.n-layers", "99")
+    assert ended.returncode == 2 and "--init and --model" in ended.stderr
 
 
 def test_a_folder(tmp_path):

@@ -84,7 +84,7 @@ def test_memory_comes_before_the_weights(script, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "part"),
     [
-        (["--mesh", "fsdp=3"], "does not divide the 8 devices"),
+        (["--mesh", "fsdp=3"], "does not fit the 8 devices"),
         (["--preset", "tiny", "--mesh", "tensor=8"], "n_kv_heads"),
         (["--prests", "tiny"], "did you mean --preset?"),
         (["--preset", "tinny"], "did you mean tiny?"),

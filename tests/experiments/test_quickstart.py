@@ -56,7 +56,7 @@ def write_seed(path: Path, rows: list[dict[str, str]]) -> Path:
     [
         (("--no-such-option", "1"), "no-such-option"),
         (("--preset", "huge"), "--preset huge: unknown; the presets are demo, smoke"),
-        (("--mesh", "fsdp=3"), "--mesh fsdp=3: does not divide the 8 devices"),
+        (("--mesh", "fsdp=3"), "--mesh fsdp=3: does not fit the 8 devices"),
         (("--mesh", "modle=8"), "no axis 'modle'"),
         (("--mesh", "fsdp=8"), "--small.pretrain.batch-size 4 does not divide over the 8 devices"),
         (("--mesh", "tensor=8"), "tensor=8 does not divide the model's n_kv_heads 4"),

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model import Model, hf, load_hf, save_hf
-from dsm_jax.model.config import PRESETS, RopeScaling
+from dsm_jax.model.config import SMOKE, RopeScaling
 from dsm_jax.model.params import init_params
 from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
 from tests.model.hf_cases import CASES, GQA, IDS, random_tensors, write_folder
@@ -106,7 +106,7 @@ def test_the_model_card(tmp_path):
 
 
 def test_a_model_of_ours_comes_back(tmp_path):
-    config = replace(PRESETS["smoke"], n_kv_heads=2)
+    config = replace(SMOKE, n_kv_heads=2)
     model = Model(config, init_params(config, 0, parse_mesh(("fsdp=2,tensor=2,data=2",))))
     save_hf(model, tmp_path / "a")
     save_hf(model, tmp_path / "b")
@@ -138,9 +138,50 @@ def test_the_tokenizer_is_copied_and_its_special_tokens_named(tmp_path):
     text = ["one plus two is three, four plus five is nine"] * 20
     path = tmp_path / "tokenizer.model"
     ours = train_sentencepiece(text, path, vocab_size=300)
-    model = load_hf(write_folder(tmp_path / "in"))
+    model = load_hf(write_folder(tmp_path / "in", GQA | {"vocab_size": 320}))
     save_hf(model, tmp_path / "out", tokenizer=path)
     copied = load_tokenizer(tmp_path / "out")
     assert copied.encode(text[0]) == ours.encode(text[0])
     entries = json.loads((tmp_path / "out/config.json").read_text())
     assert (entries["bos_token_id"], entries["eos_token_id"]) == (ours.bos_id, ours.eos_id)
+
+
+def test_another_model_takes_the_place_of_the_one_before(tmp_path, monkeypatch):
+    """Whole or in shards, before and after: no file of the old one stays, and readers see the new."""
+    first, second = (Model(SMOKE, init_params(SMOKE, seed, single_device_mesh())) for seed in (0, 1))
+    for before, after in ((50_000, 10**9), (10**9, 50_000), (50_000, 90_000)):
+        monkeypatch.setattr(hf, "SHARD_BYTES", before)
+        save_hf(first, tmp_path)
+        monkeypatch.setattr(hf, "SHARD_BYTES", after)
+        save_hf(second, tmp_path)
+        jax.tree.map(np.testing.assert_array_equal, load_hf(tmp_path).params, second.params)
+        whole, shards = (tmp_path / "model.safetensors").exists(), len([*tmp_path.glob("model-*")])
+        assert whole == (not shards) == (not (tmp_path / hf.INDEX).exists())
+
+
+def test_a_mistake_leaves_the_folder_as_it_was(tmp_path):
+    model = Model(SMOKE, init_params(SMOKE, 0, single_device_mesh()))
+    save_hf(model, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    large = train_sentencepiece(["one two three"] * 20, tmp_path / "t.model", vocab_size=290)
+    small = Model(config := replace(SMOKE, vocab_size=96), init_params(config, 0, single_device_mesh()))
+    for wrong, tokenizer, said in (
+        (model, tmp_path / "nowhere", "no such tokenizer file"),
+        (small, tmp_path / "t.model", f"has {large.vocab_size} ids, the model 96"),
+    ):
+        with pytest.raises(UserError, match=said):
+            save_hf(wrong, tmp_path / "out", tokenizer)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    for place in (tmp_path / "out/config.json", tmp_path / "out/config.json/deeper", "/proc/no"):
+        with pytest.raises(UserError, match="the model cannot be written there"):
+            save_hf(model, place)
+
+
+@pytest.mark.parametrize(
+    "ids", [[1, 2], [[1.5]], [[1], [2, 3]], np.zeros((0, 4), int), np.zeros((2, 0), int), [["a"]]], ids=repr
+)
+def test_ids_of_another_form(ids):
+    model = Model(SMOKE, init_params(SMOKE, 0, single_device_mesh()))
+    with pytest.raises(UserError, match="token ids must be whole numbers in rows of one length"):
+        model.logits(ids)
+    assert len(repr(model)) < 1000 and model in {model}

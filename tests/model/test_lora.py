@@ -109,7 +109,7 @@ def test_export_is_merged(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, said", [({"rank": -1}, "rank is -1"), ({"targets": ("qkv",)}, "targets qkv is unknown")]
+    "options, said", [({"rank": -1}, "rank is -1"), ({"targets": ("qkv",)}, "targets qkv: use some of")]
 )
 def test_bad_options(options, said):
     with pytest.raises(UserError, match=said):

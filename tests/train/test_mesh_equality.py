@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from dsm_jax.mesh import parse_mesh, single_device_mesh
+from dsm_jax.model.decoder import bind
 from dsm_jax.model.params import init_params
 from dsm_jax.rl.grpo import GRPOTraining, make_gradients
 from dsm_jax.train import logps
@@ -79,6 +80,18 @@ def test_logps_in_chunks_equal_one_chunk(monkeypatch, remat):
     (chunked_loss, chunked) = lm_gradients(MESHES[8](), answer_only=False, remat=remat)
     assert abs(whole_loss - chunked_loss) <= 1e-5 * abs(whole_loss)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()), chunked, whole)
+
+
+def test_z_loss_adds_the_mean_square_of_log_z():
+    mesh, batch = MESHES[1](), packed_batch(True)
+    params = init_params(CONFIG, 0, mesh)
+    with jax.set_mesh(mesh):
+        decoder = bind(CONFIG, params)
+        logits = np.float64(decoder.logits(decoder.hidden(batch["tokens"], batch["segment_ids"])))[:, :-1]
+        plain, with_z = (float(lm_loss(CONFIG, params, batch, z_loss=weight)) for weight in (0.0, 0.1))
+    log_z = np.log(np.exp(logits).sum(-1))
+    mask = batch["loss_mask"][:, 1:]
+    np.testing.assert_allclose(with_z - plain, 0.1 * (log_z**2 * mask).sum() / mask.sum(), rtol=1e-5)
 
 
 def test_gradients_in_bf16_stay_close_to_fp32():
