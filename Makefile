@@ -1,5 +1,6 @@
 # make demo      the whole pipeline on this machine (runs/quickstart)
 # make test      the tests;  make test-all: the slow ones too, and `make test` under Python 3.12 when it is there
+# make install   only makes .venv
 # make lint      ruff and mypy;  make drill: five kills of the quickstart;  make check-extras: setup.py's extras resolve
 # make clean     removes what the others made, except runs/
 #
@@ -21,10 +22,12 @@ endif
 endif
 endif
 
-.PHONY: demo test test-all lint drill check-extras clean
+.PHONY: install demo test test-all lint drill check-extras clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python experiments/quickstart.py
+
+install: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile

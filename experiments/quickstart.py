@@ -44,6 +44,7 @@ from dsm_jax.mine.export import read_corpus
 from dsm_jax.mine.pipeline import mine
 from dsm_jax.mine.read import check_warcs
 from dsm_jax.mine.seed import read_seed
+from dsm_jax.model import Model, save_hf
 from dsm_jax.model.decoder import Params
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import check_mesh
@@ -51,6 +52,7 @@ from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
 from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json
 from dsm_jax.sample.sampler import Sampler
 
+EXPORT = "model"  # folder of the GRPO model in Hugging Face's format
 PLANTED = 20  # held-out problems put into crawled pages, to see that decontamination finds them
 
 
@@ -127,7 +129,9 @@ def main(config: Quickstart) -> None:
     write_json(config.out / "results.json", results)
     write_quickstart_report(config.out, results)
     print_table(results)
-    print(f"report: {config.out / 'report.html'}")
+    print(
+        f"report: {config.out / 'report.html'}; the GRPO model in Hugging Face's format: {config.out / EXPORT}"
+    )
 
 
 def check(config: Quickstart) -> Mesh:
@@ -229,6 +233,9 @@ class Training:
         """Trains and evaluates every model; the content of results.json."""
         models = self.train()
         answers = {name: self.evaluate(name, params) for name, params in models.items()}
+        if not (self.config.out / EXPORT / "config.json").exists():
+            tokenizer = self.config.out / "tokenizer" / "tokenizer.model"
+            save_hf(Model(self.small.model, models["grpo"]), self.config.out / EXPORT, tokenizer)
         seconds = read_json(self.config.out / "seconds.json")
         return collect(answers, funnel, seconds | {"total": round(sum(seconds.values()), 1)})
 

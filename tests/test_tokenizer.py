@@ -7,15 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import sentencepiece
 import tokenizers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers
 
 from dsm_jax.errors import UserError
 from dsm_jax.tokenizer import TextStream, load_tokenizer, train_sentencepiece
+from dsm_jax.tokenizer_json import write_tokenizer_json
 
-SYMBOLS = ("+", "-", "*", "/", "=", "\\boxed{", "}")
+SYMBOLS = ("+", "-", "*", "/", "=", "User: ", "\\boxed{", "}")
 TEXTS = [
     "Let x be a number. Then x + 12 = 30, so x = \\boxed{18}.\n\nThe sum of 7 and 8 is 15.\n",
     "    def add(a, b):\n\treturn a + b  # 1 + 1 = 2\n",
@@ -111,6 +113,29 @@ def test_many_characters_leave_room_for_merges(tmp_path):
     tokenizer = train_sentencepiece(texts, tmp_path / "t.model", vocab_size=320)
     assert len(tokenizer.encode("the number")) <= 6
     assert tokenizer.decode(tokenizer.encode(texts[0])) == texts[0]
+
+
+@settings(max_examples=300)
+@given(text=st.text(st.sampled_from("ab xyz123\n三乘é😀<>/s_") | st.characters(exclude_categories=["Cs"])))
+def test_a_sentencepiece_model_as_tokenizer_json(text, tmp_path_factory):
+    """The same ids both ways, and the text back; a space mark alone is read as a space there."""
+    folder = tmp_path_factory.getbasetemp() / "as_json"
+    if not folder.exists():
+        folder.mkdir()
+        train(folder / "t.model")
+        write_tokenizer_json(folder / "t.model", folder)
+    json_form, text = load_tokenizer(folder / "tokenizer.json"), text.replace("▁", "")
+    assert json_form.encode(text) == load_tokenizer(folder / "t.model").encode(text)
+    assert json_form.decode(json_form.encode(text)) == text
+
+
+def test_a_sentencepiece_model_of_another_kind_has_no_tokenizer_json(tmp_path):
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the quick brown fox"] * 20), model_prefix=str(tmp_path / "u"), vocab_size=20,
+        model_type="unigram", minloglevel=2,
+    )  # fmt: skip
+    write_tokenizer_json(tmp_path / "u.model", tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()
 
 
 def test_names_are_found_without_a_config(hub_folder, tmp_path):

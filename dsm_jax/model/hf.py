@@ -35,6 +35,7 @@ from dsm_jax.model.params import check_mesh, param_shapes, param_shardings
 from dsm_jax.model.tensor_file import CHUNK_BYTES, Tensor
 from dsm_jax.run import atomic, write_json, write_text
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer
+from dsm_jax.tokenizer_json import write_tokenizer_json
 
 SHARD_BYTES = 5 * 10**9  # a larger model is saved in several files, as Hugging Face does
 CARD = """---
@@ -294,3 +295,5 @@ def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
     for file, name in files.items():
         with atomic(folder / name) as tmp:
             copyfile(file, tmp)
+    if set(files.values()) == {"tokenizer.model"}:
+        write_tokenizer_json(folder / "tokenizer.model", folder)

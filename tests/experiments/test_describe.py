@@ -34,9 +34,7 @@ def test_the_7b_on_eight_devices():
 def test_lora_trains_little():
     out = describe("--preset", "deepseek_math_7b", "--mesh", "fsdp=8", "--model.lora.rank", "16").stdout
     training = next(float(line.split()[0]) for line in out.splitlines() if "training" in line)
-    assert (
-        6.91 * 4 / 8 < training < 6.91 * 4 / 8 + 0.1
-    )  # the base in fp32, and three times the little that trains
+    assert 6.91 * 4 / 8 < training < 6.91 * 4 / 8 + 0.5  # the base, and four times the little that trains
     assert "layers.down_lora_a" in out
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 
@@ -39,7 +40,7 @@ def folder(script, tmp_path_factory) -> Path:
     return folder
 
 
-def save_random(shape, folder: Path, tokenizer: Path) -> None:
+def save_random(shape, folder: Path, tokenizer: Path | None = None) -> None:
     save_hf(Model(shape, init_params(shape, 0, single_device_mesh())), folder, tokenizer)
 
 
@@ -102,7 +103,8 @@ def test_bad_input_is_one_line(script, capsys, tmp_path, argv, part):
 
 def test_a_tokenizer_of_another_model(script, capsys, tmp_path, folder):
     shape = replace(script.SMOKE_MODEL.model, vocab_size=448)
-    save_random(shape, tmp_path / "hf", folder / "tokenizer/tokenizer.model")
+    save_random(shape, tmp_path / "hf")
+    copyfile(folder / "tokenizer/tokenizer.model", tmp_path / "hf/tokenizer.model")
     argv = ["--preset", "smoke", "--init", str(tmp_path / "hf"), "--out", str(tmp_path / "run")]
     assert "512 ids, the model 448" in error_line(script, capsys, *argv)
 
