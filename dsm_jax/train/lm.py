@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dsm_jax.errors import UserError
+from dsm_jax.mesh import batch_shards
 from dsm_jax.model import lora
 from dsm_jax.model.config import LoRA, ModelConfig
 from dsm_jax.model.decoder import Params, Remat
@@ -27,6 +28,7 @@ class LMTraining:
     optimizer: OptimizerConfig
     batch_size: int  # windows in a batch
     window: int  # tokens in a window
+    micro_batch_rows: int = 0  # windows whose activations exist at once; 0: the whole batch
     remat: Remat = (
         "none"  # activations made again in the backward pass: none, all but matmuls (dots), or all (full)
     )
@@ -38,6 +40,14 @@ class LMTraining:
             raise UserError(
                 f"batch_size is {self.batch_size} and window is {self.window}; a batch needs a window, a window two tokens"
             )
+        if self.micro_batch_rows < 0 or self.batch_size % self.rows_at_once:
+            raise UserError(
+                f"micro_batch_rows is {self.micro_batch_rows}; it must divide the batch_size {self.batch_size}, or be 0"
+            )
+
+    @property
+    def rows_at_once(self) -> int:
+        return self.micro_batch_rows or self.batch_size
 
 
 def train_lm(
@@ -59,7 +69,13 @@ def train_lm(
     """
     model = replace(model, lora=config.lora)
     optimizer, schedule = make_optimizer(config.optimizer, config.loop.steps)
-    train_step = make_train_step(model, optimizer, mesh, config.remat, config.z_loss)
+    if config.rows_at_once % batch_shards(mesh):
+        raise UserError(
+            f"{config.rows_at_once} rows at once (micro_batch_rows) do not divide over {batch_shards(mesh)} devices "
+            "(data x fsdp): change them or --mesh"
+        )
+    parts = config.batch_size // config.rows_at_once
+    train_step = make_train_step(model, optimizer, mesh, config.remat, config.z_loss, parts)
     base = start() if model.lora.rank else None
 
     def first() -> TrainState:

@@ -1,7 +1,6 @@
 """Continued pretraining: the paper's numbers (DeepSeekMath, sections 2.2.1 and 2.3).
 
-Left out on purpose: a script that runs them. They need gradient accumulation and an attention kernel first: a batch is
-one forward pass here.
+Left out so far: the script that runs them.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ DEEPSEEK_MATH_7B = LMTraining(
     loop=LoopConfig(steps=50_000, checkpoint_every=1_000),
     optimizer=OptimizerConfig(peak_lr=4.2e-4, schedule="multi_step", warmup_steps=2_000),
     batch_size=2_432,
+    micro_batch_rows=128,  # our choice, as below
     window=4_096,
     remat="full",
 )
@@ -35,6 +35,7 @@ CORPUS_1B = LMTraining(
     loop=LoopConfig(steps=37_500, checkpoint_every=1_000),
     optimizer=OptimizerConfig(peak_lr=5.3e-4, schedule="multi_step", warmup_steps=2_000),
     batch_size=960,
+    micro_batch_rows=64,
     window=4_096,
     remat="full",
 )

@@ -11,6 +11,7 @@ DEEPSEEK_MATH_7B = LMTraining(
     loop=LoopConfig(steps=500, checkpoint_every=100),
     optimizer=OptimizerConfig(peak_lr=5e-5, schedule="constant"),
     batch_size=256,
+    micro_batch_rows=64,  # our choice
     window=4_096,
     remat="full",
 )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import PartitionSpec as P
 
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_sharding, batch_shards, replicated
@@ -69,19 +70,62 @@ def start_state(
     def start(params: Params) -> TrainState:
         return TrainState(jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.zeros((), jnp.int32))
 
+    low = [leaf.dtype.name for leaf in jax.tree.leaves(params) if leaf.dtype != jnp.float32]
+    if low:
+        raise UserError(
+            f"training starts from parameters in {low[0]}, where an update of 1e-6 is lost to rounding: load them with "
+            "dtype float32; the model still computes in its own dtype"
+        )
     with jax.set_mesh(mesh):
         return jax.jit(start, out_shardings=state_shardings(config, optimizer, mesh))(params)
 
 
 def lm_loss(
-    config: ModelConfig, params: Params, batch: Batch, remat: Remat = "none", z_loss: float = 0.0
+    config: ModelConfig,
+    params: Params,
+    batch: Batch,
+    remat: Remat = "none",
+    z_loss: float = 0.0,
+    num_targets: jax.Array | None = None,
 ) -> jax.Array:
     """Mean negative log-likelihood, in nats, of the tokens whose loss_mask is 1; plus z_loss times the mean square of
-    log z (PaLM, arXiv 2204.02311, section 5), which keeps the logits from drifting."""
+    log z (PaLM, arXiv 2204.02311, section 5), which keeps the logits from drifting.
+
+    num_targets: what the sum is divided by, where these rows are a part of the batch; None is their own number.
+    """
     scored = token_logps(config, params, batch["tokens"], batch["segment_ids"], remat=remat)
     mask = batch["loss_mask"]
     losses = z_loss * scored.normalizers**2 - scored.logps if z_loss else -scored.logps
-    return jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1)
+    return jnp.sum(losses * mask) / (targets_of(batch) if num_targets is None else num_targets)
+
+
+def targets_of(batch: Batch) -> jax.Array:
+    """How many tokens of the batch are targets; at least 1, so that a loss can be divided by it."""
+    return jnp.maximum(jnp.sum(batch["loss_mask"]), 1)
+
+
+def accumulated(
+    loss_of: Callable[[Params, Batch], jax.Array], params: Params, batch: Batch, parts: int
+) -> tuple[jax.Array, Params]:
+    """Sum of loss_of(params, part) and its gradient over `parts` micro-batches, one after the other, in fp32.
+
+    Every device's rows are dealt out to the parts, so that none moves to another device.
+    """
+    loss_and_gradient = jax.value_and_grad(loss_of)
+    if parts == 1:
+        return loss_and_gradient(params, batch)
+
+    def add(total: tuple[jax.Array, Params], part: Batch) -> tuple[tuple[jax.Array, Params], None]:
+        return jax.tree.map(jnp.add, total, loss_and_gradient(params, part)), None
+
+    def deal(rows: jax.Array) -> jax.Array:
+        b, *rest = rows.shape
+        spec = jax.typeof(rows).sharding.spec
+        dealt = jax.lax.reshape(rows, (b // parts, parts, *rest), out_sharding=P(spec[0], None, *spec[1:]))
+        return dealt.swapaxes(0, 1)
+
+    zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+    return jax.lax.scan(add, zero, jax.tree.map(deal, batch))[0]
 
 
 def apply_gradients(
@@ -99,14 +143,20 @@ def make_train_step(
     mesh: Mesh,
     remat: Remat = "none",
     z_loss: float = 0.0,
+    micro_batches: int = 1,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """(state, batch[, base]) -> (state, metrics); the state's buffers are donated. base: with LoRA, what stays."""
+    """(state, batch[, base]) -> (state, metrics); the state's buffers are donated. base: with LoRA, what stays.
+
+    micro_batches: parts of the batch whose activations exist one after the other; the update is the whole batch's.
+    """
 
     def step(state: TrainState, batch: Batch, base: Params | None) -> tuple[TrainState, Metrics]:
-        def loss_of(part: Params) -> jax.Array:
-            return lm_loss(config, whole(config, base, part), batch, remat, z_loss)
+        num_targets = targets_of(batch)
 
-        loss, gradients = jax.value_and_grad(loss_of)(state.params)
+        def loss_of(part: Params, rows: Batch) -> jax.Array:
+            return lm_loss(config, whole(config, base, part), rows, remat, z_loss, num_targets)
+
+        loss, gradients = accumulated(loss_of, state.params, batch, micro_batches)
         state, norm = apply_gradients(optimizer, state, gradients)
         return state, {"loss": loss, "grad_norm": norm, "num_tokens": jnp.sum(batch["loss_mask"])}
 
