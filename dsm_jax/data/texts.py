@@ -1,0 +1,225 @@
+"""The texts of a source, from whatever files it comes in: one iterator for corpora, archives, papers and code.
+
+A source is a list of files and folders. `find_parts` cuts it into parts, each read by one process from its beginning;
+`read_part` gives a part's texts in their order. By name:
+- a folder that the mining stage wrote (its ArrayRecord corpus); any other folder: all that it holds, recursively
+- NAME.jsonl, .json, .jsonl.gz, .jsonl.zst: one {"text": ..} a line (OpenWebMath, AlgebraicStack, Proof-Pile, The Stack)
+- NAME.parquet: its column of texts
+- NAME.warc, .warc.gz: HTML pages, extracted as in mining; NAME.wet, .warc.wet.gz: text as the crawl extracted it
+- NAME.tex: LaTeX without preamble, comments, macro definitions and bibliography; rows of arXiv's JSONL likewise
+- source code and plain text (CODE, PLAIN): one text a file
+Left out on purpose: deduplication and filters, which belong to mining; archives of archives (.tar, .zip).
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from dsm_jax.data.latex import latex_text
+from dsm_jax.errors import UserError
+
+TEXT_NAMES = ("text", "content", "contents", "raw_content")  # of a row's text, the first that is there
+ROWS = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
+PLAIN = (".txt", ".md", ".rst")
+CODE = (
+    ".py", ".pyi", ".ipynb", ".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".java", ".js", ".ts", ".go", ".rs",
+    ".jl", ".m", ".r", ".R", ".hs", ".ml", ".mli", ".lean", ".v", ".thy", ".f", ".f90", ".for", ".sage",
+    ".gap", ".wl", ".scala", ".kt", ".rb", ".pl", ".php", ".cs", ".swift", ".sh", ".sql", ".lua",
+)  # fmt: skip
+MINED = "dataset_info.json"  # what makes a folder a mined corpus
+LARGEST_FILE = 5 << 20  # bytes of a code or text file; larger ones are data
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a source: a file, or a mined corpus."""
+
+    path: Path
+    kind: str  # name of its reader in READERS
+
+
+def find_parts(paths: Sequence[Path]) -> list[Part]:
+    """The parts of a source in a fixed order. Raises UserError for a path that is missing, or no text at all."""
+    parts = [part for path in paths for part in _parts(Path(path))]
+    if not parts:
+        shown = ", ".join(map(str, paths)) or "nothing"
+        raise UserError(
+            f"{shown}: no file of a kind that can be read (JSONL, parquet, WARC, WET, LaTeX, text, code)"
+        )
+    return parts
+
+
+def read_part(part: Part) -> Iterator[str]:
+    """The texts of a part, none of them empty. Raises UserError naming file and row for what cannot be read."""
+    try:
+        for text in READERS[part.kind](part.path):
+            if text.strip():
+                yield text
+    except OSError as error:
+        raise UserError(f"{part.path} cannot be read: {error.strerror or error}") from error
+
+
+def _parts(path: Path) -> Iterator[Part]:
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.is_file():
+        kind = _kind(path)
+        if kind is None:
+            raise UserError(
+                f"{path}: not of a kind that can be read (JSONL, parquet, WARC, WET, LaTeX, text, code)"
+            )
+        yield Part(path, kind)
+    elif (path / MINED).is_file():
+        yield Part(path, "mined")
+    else:
+        for file in sorted(path.rglob("*")):
+            hidden = any(name.startswith(".") for name in file.relative_to(path).parts)
+            if file.is_file() and not hidden and (kind := _kind(file)):
+                yield Part(file, kind)
+
+
+def _kind(file: Path) -> str | None:
+    name = file.name
+    endings: dict[str, tuple[str, ...]] = {
+        "wet": (".wet", ".wet.gz"),
+        "warc": (".warc", ".warc.gz"),
+        "rows": ROWS,
+        "parquet": (".parquet",),
+        "latex": (".tex",),
+        "file": (*CODE, *PLAIN),
+    }
+    return next((kind for kind, suffixes in endings.items() if name.endswith(suffixes)), None)
+
+
+def _read_mined(folder: Path) -> Iterator[str]:
+    from dsm_jax.mine.export import read_corpus  # tfds takes seconds to import
+
+    corpus = read_corpus(folder)
+    for index in range(len(corpus)):
+        yield corpus[index]["text"]
+
+
+def _read_rows(file: Path) -> Iterator[str]:
+    with _opened(file) as lines:
+        for number, line in _numbered(lines, file):
+            if line.strip():
+                yield _text_of(_row(line, f"{file}:{number}"), f"{file}:{number}")
+
+
+def _numbered(lines: io.BufferedIOBase, file: Path) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    try:
+        for number, line in enumerate(lines, start=1):
+            yield number, line
+    except (EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise UserError(f"{file}:{number + 1}: damaged ({error}); fetch it again") from error
+
+
+def _row(line: bytes, place: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: not a row of JSON ({error}); mend or remove it") from error
+
+
+def _opened(file: Path) -> io.BufferedIOBase:
+    """The file's bytes, unpacked."""
+    if file.suffix == ".gz":
+        return gzip.open(file)
+    if file.suffix == ".zst":
+        packed = zstandard.ZstdDecompressor().stream_reader(file.open("rb"), read_across_frames=True)
+        return io.BufferedReader(packed)
+    return file.open("rb")
+
+
+def _text_of(row: Any, place: str) -> str:
+    """A row's text; LaTeX where the row says that it is an arXiv source."""
+    if not isinstance(row, dict):
+        raise UserError(f"{place}: a row must be an object with a text, not {row!r:.40}")
+    text = next((row[name] for name in TEXT_NAMES if isinstance(row.get(name), str)), None)
+    if text is None:
+        raise UserError(f"{place}: no text in this row; it must have one of {', '.join(TEXT_NAMES)}")
+    return latex_text(text) if r"\documentclass" in text[:20_000] and r"\begin{document}" in text else text
+
+
+def _read_parquet(file: Path) -> Iterator[str]:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        table = pyarrow.parquet.ParquetFile(file)
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{file}: not a parquet file, or damaged; fetch it again") from error
+    column = next((name for name in TEXT_NAMES if name in table.schema_arrow.names), None)
+    if column is None:
+        raise UserError(
+            f"{file}: no column of texts ({', '.join(TEXT_NAMES)}); it has {', '.join(table.schema_arrow.names)}"
+        )
+    row = 0
+    try:
+        for batch in table.iter_batches(batch_size=256, columns=[column]):
+            for value in batch.column(0).to_pylist():
+                row += 1
+                if value is not None:
+                    yield _text_of({"text": value}, f"{file}, row {row}")
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{file}, row {row + 1}: damaged ({error}); fetch it again") from error
+
+
+def _read_warc(file: Path) -> Iterator[str]:
+    from dsm_jax.mine.extract import decode, page_text
+    from dsm_jax.mine.read import check_warcs, index_warc, read_block
+
+    check_warcs([file])
+    for block in index_warc(file)[0]:
+        for page in read_block(block).pages:
+            yield page_text(decode(page.body, page.charset))
+
+
+def _read_wet(file: Path) -> Iterator[str]:
+    from fastwarc import ArchiveIterator, WarcRecordType
+
+    with file.open("rb") as stream:
+        for record in ArchiveIterator(stream, record_types=WarcRecordType.conversion, parse_http=False):
+            yield record.reader.read().decode("utf-8", "replace")
+
+
+def _read_latex(file: Path) -> Iterator[str]:
+    yield latex_text(file.read_bytes().decode("utf-8", "replace"))
+
+
+def _read_file(file: Path) -> Iterator[str]:
+    if file.stat().st_size <= LARGEST_FILE:
+        text = file.read_bytes().decode("utf-8", "replace")
+        yield _cells(text) if file.suffix == ".ipynb" else text
+
+
+def _cells(notebook: str) -> str:
+    """The code and words of a notebook, without outputs; "" where it is none."""
+    try:
+        cells = json.loads(notebook)["cells"]
+        return "\n\n".join(
+            "".join(cell["source"]) for cell in cells if cell["cell_type"] in ("code", "markdown")
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+READERS: dict[str, Callable[[Path], Iterator[str]]] = {
+    "mined": _read_mined,
+    "rows": _read_rows,
+    "parquet": _read_parquet,
+    "warc": _read_warc,
+    "wet": _read_wet,
+    "latex": _read_latex,
+    "file": _read_file,
+}

@@ -1,0 +1,189 @@
+"""Readers of every form give the same texts in the same order, and one line for what they cannot read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import zstandard
+from fastwarc import ArchiveIterator, WarcRecordType
+
+from dsm_jax.data.latex import latex_text
+from dsm_jax.data.texts import Part, find_parts, read_part
+from dsm_jax.errors import UserError
+from dsm_jax.mine.export import write_corpus
+
+TEXTS = ["Let $x = 3$.\n\nThen $x^2 = 9$.", "第二篇", "a < b"]
+ROWS = "".join(json.dumps({"text": text, "meta": {"n": 1}}) + "\n" for text in TEXTS).encode()
+
+
+def texts_of(*paths: Path) -> list[str]:
+    return [text for part in find_parts(paths) for text in read_part(part)]
+
+
+def refused(*paths: Path) -> str:
+    with pytest.raises(UserError) as error:
+        texts_of(*paths)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, data",
+    [
+        ("rows.jsonl", ROWS),
+        ("bom.jsonl", b"\xef\xbb\xbf" + ROWS + b"\n\n"),
+        ("rows.jsonl.gz", gzip.compress(ROWS)),
+        ("rows.jsonl.zst", zstandard.compress(ROWS)),
+        ("frames.jsonl.zst", zstandard.compress(ROWS[:30]) + zstandard.compress(ROWS[30:])),
+        ("others.json", ROWS.replace(b'"text"', b'"content"')),
+    ],
+)
+def test_rows(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    assert texts_of(tmp_path / name) == texts_of(tmp_path) == TEXTS
+
+
+def test_parquet(tmp_path):
+    table = pyarrow.table({"url": ["a", "b", "c", "d"], "text": [*TEXTS, None]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    assert texts_of(tmp_path) == TEXTS
+    pyarrow.parquet.write_table(pyarrow.table({"url": ["a"]}), tmp_path / "b.parquet")
+    assert "b.parquet: no column of texts (text, content, contents, raw_content); it has url" in refused(
+        tmp_path
+    )
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-30])
+    assert "b.parquet: not a parquet file, or damaged" in refused(tmp_path)
+
+
+def test_a_mined_corpus(tmp_path):
+    provenance = {"url": "u", "warc": "w", "offset": 0, "score": 1.0, "iteration": 1}
+    write_corpus([{"text": text} | provenance for text in TEXTS], tmp_path / "corpus")
+    assert texts_of(tmp_path / "corpus") == TEXTS
+    assert find_parts([tmp_path / "corpus"]) == [Part(tmp_path / "corpus", "mined")]
+
+
+def test_a_tree_of_code_and_notes(tmp_path):
+    notebook = {"cells": [
+        {"cell_type": "markdown", "source": ["# Sums\n", "of squares"]},
+        {"cell_type": "code", "source": ["1 + 1"], "outputs": [{"text": "2"}]},
+        {"cell_type": "raw", "source": ["no"]},
+    ]}  # fmt: skip
+    files = {
+        "b/main.py": "print(1)\n", "a.md": "# A", "b/c.lean": "theorem x : 1 = 1 := rfl", "n.ipynb": json.dumps(notebook),
+        "broken.ipynb": "{", "empty.py": " \n", "image.png": "no text", ".git/x.py": "hidden", "b/.y.py": "hidden",
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert texts_of(tmp_path) == ["# A", files["b/c.lean"], "print(1)\n", "# Sums\nof squares\n\n1 + 1"]
+    assert texts_of(tmp_path / "b/main.py", tmp_path / "a.md") == ["print(1)\n", "# A"]  # in the order given
+
+
+def test_bad_rows_name_file_and_line(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    for line, said in (
+        (b"{", "rows.jsonl:4: not a row of JSON"),
+        (b"[" * 100_000, "rows.jsonl:4: not a row of JSON"),
+        (b"[1]", "rows.jsonl:4: a row must be an object"),
+        (b'{"text": 5}', "rows.jsonl:4: no text in this row"),
+        (b'{"text": "\xff"}', "rows.jsonl:4: not a row of JSON"),
+    ):
+        file.write_bytes(ROWS + line + b"\n" + ROWS)
+        assert said in refused(file)
+    for name, data in (("cut.jsonl.gz", gzip.compress(ROWS)), ("cut.jsonl.zst", zstandard.compress(ROWS))):
+        (tmp_path / name).write_bytes(data[:20] if name.endswith("gz") else b"no" + data)
+        assert f"{name}:1: damaged" in refused(tmp_path / name)
+
+
+def test_paths_that_hold_no_text(tmp_path):
+    assert "nowhere: no such file or folder" in refused(tmp_path / "nowhere")
+    assert "no file of a kind that can be read" in refused(tmp_path)
+    (tmp_path / "x.png").touch()
+    assert "x.png: not of a kind that can be read" in refused(tmp_path / "x.png")
+
+
+PAPER = r"""\documentclass{article}
+\newcommand{\R}{\mathbb{R}}
+\newcommand\norm[1]{\lVert #1\rVert}
+\renewcommand*{\S}{\sum_{i}}
+\def\half{\frac{1}{2}}
+\def\pair#1#2{(#1,#2)}
+\DeclareMathOperator{\tr}{tr}
+\newcommand{\RR}{\R\times\R}
+\begin{document}
+% a whole line
+\title{T} % half a line
+Let $x \in \RR$, 50\% of $\norm{x}$ and $\half\tr A$ \\% after a line's end
+in \Rest.
+\begin{verbatim}
+100% kept
+\end{verbatim}
+\begin{comment}
+never seen
+\end{comment}
+
+
+
+The end.
+\bibliographystyle{plain}
+\bibliography{refs}
+\begin{thebibliography}{9}
+\bibitem{a} A.
+\end{thebibliography}
+\end{document}
+after
+"""
+READ = r"""\title{T}
+Let $x \in \mathbb{R}\times\mathbb{R}$, 50\% of $\norm{x}$ and $\frac{1}{2}\operatorname{tr} A$ \\
+in \Rest.
+\begin{verbatim}
+100% kept
+\end{verbatim}
+
+The end."""
+
+
+def test_latex(tmp_path):
+    assert latex_text(PAPER) == READ
+    (tmp_path / "a.tex").write_text(PAPER)
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": PAPER}))
+    assert texts_of(tmp_path) == [READ, READ]
+    assert latex_text("only words, 5 % hidden") == "only words, 5"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [r"\def\a{\b}\def\b{\a}\a", r"\newcommand{\x}{\x\x} \x", r"\def", "{" * 5000, r"\newcommand{\x}{"],
+)
+def test_latex_that_would_not_end(source):
+    """Macros that mean each other, grow, or never close."""
+    assert len(latex_text(source)) <= 2 * len(source) + 1000
+
+
+def test_real_archives(dsm_data):
+    """Counts by fastwarc and by hand; every broken sample ends in texts or in one line."""
+    folder = dsm_data / "warc_samples"
+    with (folder / "whirlwind-python__whirlwind.warc.wet.gz").open("rb") as stream:
+        conversions = sum(1 for _ in ArchiveIterator(stream, record_types=WarcRecordType.conversion))
+    wet = texts_of(folder / "whirlwind-python__whirlwind.warc.wet.gz")
+    assert len(wet) == conversions >= 1
+    page = texts_of(folder / "whirlwind-python__whirlwind.warc.gz")
+    assert len(page) == 1 and len(page[0]) > 200
+    for part in find_parts([folder]):
+        try:
+            assert all(isinstance(text, str) for text in read_part(part))
+        except UserError as error:
+            assert part.path.name in str(error)
+
+
+def test_real_rows(dsm_data):
+    rows = find_parts([dsm_data / "web/seed_texts.jsonl.gz"])
+    texts = [text for part in rows for text in read_part(part)]
+    with gzip.open(dsm_data / "web/seed_texts.jsonl.gz") as file:
+        assert len(texts) == sum(1 for _ in io.BufferedReader(file))
