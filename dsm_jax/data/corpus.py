@@ -1,7 +1,7 @@
-"""Tokenising a corpus once: text to packed windows in an ArrayRecord file, read back by index.
+"""Packed windows in ArrayRecord files, read back by index; and texts in memory to such a folder.
 
-A folder holds windows.array_record and, written last, manifest.json: its presence says that the folder is
-complete, its digest of what it was made from. Left out on purpose: shards and parallel tokenising.
+A folder holds windows.array_record (or the parts that tokenize.py makes of sources of any size) and, written last,
+manifest.json: its presence says that the folder is complete, its digest of what it was made from.
 """
 
 import hashlib
@@ -23,17 +23,18 @@ MANIFEST = "manifest.json"
 
 
 class StoredWindows:
-    """Random access to the windows in a folder made by `tokenize_to_windows`.
+    """Random access to the windows in a folder made by `tokenize_to_windows` or tokenize.py's `tokenize_source`.
 
-    `manifest` holds inputs (digest), window (tokens), documents, tokens (bos and eos included) and windows.
-    Errors: UserError where the folder is not complete.
+    `manifest` holds inputs (digest), window (tokens), documents, tokens (bos and eos included) and windows; of a source
+    also files, tokenizer (its fingerprint) and text_bytes. Errors: UserError where the folder is not complete.
     """
 
     def __init__(self, folder: Path):
         self.manifest: dict[str, Any] = read_json(folder / MANIFEST)
-        damaged = UserError(f"{folder / RECORDS} is damaged: delete {folder} and start again")
+        files = [str(folder / name) for name in self.manifest.get("files", [RECORDS])]
+        damaged = UserError(f"{files[0]}, or one beside it, is damaged: delete {folder} and start again")
         try:
-            self._records = ArrayRecordDataSource(str(folder / RECORDS))
+            self._records = ArrayRecordDataSource(files)
         except (OSError, RuntimeError) as error:  # the reader's, for a missing or a cut file
             raise damaged from error
         if len(self._records) != self.manifest["windows"]:
@@ -66,7 +67,7 @@ def tokenize_to_windows(
     with atomic(out / RECORDS) as tmp:
         writer = ArrayRecordWriter(str(tmp), "group_size:1")
         for packed in pack_documents(_documents(texts, tokenizer, out.name), window):
-            writer.write(_pack(packed))
+            writer.write(pack_window(packed))
             windows += 1
             tokens += int(np.count_nonzero(packed["segment_ids"]))
         writer.close()
@@ -90,7 +91,7 @@ def _digest(texts: Collection[str], tokenizer: Tokenizer, window: int) -> str:
     return digest.hexdigest()
 
 
-def _pack(window: Window) -> bytes:
+def pack_window(window: Window) -> bytes:
     """A record: tokens as little-endian int32, then segment ids as uint16, then the loss mask as uint8."""
     tokens = window["tokens"].astype("<i4")
     segment_ids, loss_mask = window["segment_ids"].astype("<u2"), window["loss_mask"].astype("u1")

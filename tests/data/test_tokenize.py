@@ -1,0 +1,149 @@
+"""Sources of several files: the same windows for any number of workers and kills; only what changed is made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsm_jax.data.corpus import StoredWindows
+from dsm_jax.data.tokenize import tokenize_source
+from dsm_jax.data.windows import pack_documents
+from dsm_jax.errors import UserError
+from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
+
+FILES, ROWS = 5, 200
+ROOT = Path(__file__).parents[2]
+
+
+def text(file: int, row: int) -> str:
+    return f"file {file}: the number {row} comes before {row + 1}. " * (1 + row % 7)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("source")
+    for file in range(FILES):
+        rows = [json.dumps({"text": text(file, row)}) for row in range(ROWS)]
+        (folder / f"{file}.jsonl").write_text("\n".join([*rows, '{"text": " "}']))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokenizer") / "t.model"
+    train_sentencepiece([text(0, row) for row in range(50)], path, vocab_size=300)
+    return path
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_windows_are_those_of_each_file(tmp_path, source, tokenizer):
+    stored, encode = tokenize_source([source], tokenizer, 64, tmp_path), load_tokenizer(tokenizer)
+    documents = [
+        [[encode.bos_id, *encode.encode(text(file, row)), encode.eos_id] for row in range(ROWS)]
+        for file in range(FILES)
+    ]
+    expected = [window for file in documents for window in pack_documents(file, 64)]
+    assert len(stored) == len(expected)
+    for i, window in enumerate(expected):
+        np.testing.assert_array_equal(stored[i]["tokens"], window["tokens"])
+        np.testing.assert_array_equal(stored[i]["segment_ids"], window["segment_ids"])
+    manifest = stored.manifest
+    assert manifest["documents"] == FILES * ROWS
+    assert manifest["tokens"] == sum(len(one) for file in documents for one in file)
+    assert manifest["text_bytes"] == sum(len(text(f, r)) for f in range(FILES) for r in range(ROWS))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_no_byte(tmp_path, source, tokenizer, workers):
+    tokenize_source([source], tokenizer, 64, tmp_path / "a")
+    tokenize_source([source], tokenizer, 64, tmp_path / "b", workers=workers)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def test_only_what_changed_is_made_again(tmp_path, source, tokenizer):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in source.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    out = tmp_path / "out"
+    before = len(tokenize_source([copy], tokenizer, 64, out))
+    made = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
+    (copy / "2.jsonl").write_text(json.dumps({"text": "short"}))
+    (copy / "4.jsonl").unlink()
+    assert 0 < len(tokenize_source([copy], tokenizer, 64, out)) < before
+    again = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
+    assert {name for name in again if again[name] != made[name]} == {"part-00002.array_record"}
+    assert "part-00004.array_record" not in again and len(StoredWindows(out)) < before
+    for window in (32, 64):
+        assert tokenize_source([copy], tokenizer, window, out)[0]["tokens"].shape == (window,)
+
+
+def test_a_bad_row_is_named_and_loses_nothing(tmp_path, source, tokenizer):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "a"}\n{"text": 1}\n')
+    with pytest.raises(UserError, match=r"bad.jsonl:2: no text in this row"):
+        tokenize_source([source, bad], tokenizer, 64, tmp_path / "out", workers=1)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "part-00000.json" in names and "manifest.json" not in names
+    bad.write_text('{"text": "a"}\n')
+    assert (
+        tokenize_source([source, bad], tokenizer, 64, tmp_path / "out").manifest["documents"]
+        == FILES * ROWS + 1
+    )
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("\n")
+    with pytest.raises(UserError, match="no text in 1 files"):
+        tokenize_source([empty], tokenizer, 64, tmp_path / "none")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from dsm_jax.data.tokenize import tokenize_source
+source, tokenizer, out = map(Path, sys.argv[1:])
+if __name__ == "__main__":
+    tokenize_source([source], tokenizer, 64, out, workers=2)
+"""
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path, source, tokenizer, after):
+    """Killed once `after` parts are done; its workers die with it."""
+    script, out = tmp_path / "run.py", tmp_path / "out"
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(source), str(tokenizer), str(out)]
+    run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True)
+    while run.poll() is None and len([*out.glob("part-*.json")]) < after or not out.exists():
+        time.sleep(0.001)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    until = time.monotonic() + 20
+    while time.monotonic() < until and _alive(run.pid):
+        time.sleep(0.01)
+    assert not _alive(run.pid)
+    tokenize_source([source], tokenizer, 64, out)
+    tokenize_source([source], tokenizer, 64, tmp_path / "undisturbed")
+    assert files_of(out) == files_of(tmp_path / "undisturbed")
+
+
+def _alive(session: int) -> bool:
+    """Whether a process of this session runs."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, own = stat.read_text().rsplit(") ", 1)[1].split()[:4]
+        except OSError:
+            continue
+        if int(own) == session and state != "Z":
+            return True
+    return False
