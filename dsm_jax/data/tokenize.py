@@ -31,6 +31,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.run import atomic, progress, read_json, write_json
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer
 
+WRITER = "group_size:1,zstd:1"  # random access; twice as fast to write as at the usual level, 4% larger
 COUNTS = ("documents", "text_bytes", "tokens", "windows")
 DIE_WITH_PARENT = 1  # of prctl: a worker of a killed run must not go on writing beside the next one's
 
@@ -108,7 +109,7 @@ def _tokenize(job: Job) -> dict[str, Any]:
     tokenizer = _load(job.tokenizer)
     counts = dict.fromkeys(COUNTS, 0)
     with atomic(job.file) as tmp:
-        writer = ArrayRecordWriter(str(tmp), "group_size:1")
+        writer = ArrayRecordWriter(str(tmp), WRITER)
         for window in pack_documents(_documents(job.part, tokenizer, counts), job.window):
             writer.write(pack_window(window))
             counts["windows"] += 1

@@ -20,10 +20,10 @@ OPEN_WINDOWS = 64  # windows that first-fit looks at; it bounds the time and mem
 
 @dataclass(frozen=True)
 class Example:
-    """A document that stays whole: its token ids, and which of them are targets (one flag per id)."""
+    """A document that stays whole: its token ids, and which of them are targets (one flag per id, or one for all)."""
 
     ids: Sequence[int]
-    is_target: Sequence[bool]
+    is_target: Sequence[bool] | bool
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def pack_documents(documents: Iterable[Sequence[int]], length: int) -> Iterator[
             at += len(segments[-1])
             room -= len(segments[-1])
             if room == 0:
-                yield _window([Example(ids, [True] * len(ids)) for ids in segments], length)
+                yield _window([Example(ids, True) for ids in segments], length)
                 segments, room = [], length
     if segments:
-        yield _window([Example(ids, [True] * len(ids)) for ids in segments], length)
+        yield _window([Example(ids, True) for ids in segments], length)
 
 
 def pack_examples(examples: Iterable[Example], length: int) -> Packed:
