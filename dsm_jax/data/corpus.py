@@ -32,7 +32,7 @@ class StoredWindows:
     def __init__(self, folder: Path):
         self.manifest: dict[str, Any] = read_json(folder / MANIFEST)
         files = [str(folder / name) for name in self.manifest.get("files", [RECORDS])]
-        damaged = UserError(f"{files[0]}, or one beside it, is damaged: delete {folder} and start again")
+        damaged = UserError(f"{folder}: its windows are damaged: delete it and start again")
         try:
             self._records = ArrayRecordDataSource(files)
         except (OSError, RuntimeError) as error:  # the reader's, for a missing or a cut file

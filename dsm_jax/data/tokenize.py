@@ -3,6 +3,8 @@
 Every part (texts.py) is one job, whose result is a function of the part, the tokenizer and the window alone: any number of
 workers, killed and started again, leaves the same bytes. A part's file appears by rename and its manifest after it;
 the folder's manifest comes last. Started again with other inputs, only the parts that differ are made anew.
+A share of the documents, chosen by a hash of their text (so that copies stay together), is held out in a folder of its
+own.
 Left out on purpose: packing across parts, so that the last window of each is padded; several machines (give each its own
 files and folder: a mixture takes many folders).
 """
@@ -33,6 +35,7 @@ from dsm_jax.tokenizer import Tokenizer, load_tokenizer
 
 WRITER = "group_size:1,zstd:1"  # random access; twice as fast to write as at the usual level, 4% larger
 COUNTS = ("documents", "text_bytes", "tokens", "windows")
+HELD_OUT = "held_out"  # folder within the source's
 DIE_WITH_PARENT = 1  # of prctl: a worker of a killed run must not go on writing beside the next one's
 
 
@@ -44,43 +47,57 @@ class Job:
     inputs: str  # digest of all that the result depends on
     tokenizer: Path
     window: int
-    file: Path  # ArrayRecord to write; its manifest stands beside it
+    held_out: int  # documents of 10,000
+    out: Path
+    number: int
+
+    def file(self, split: str) -> Path:
+        """The ArrayRecord of a split, "" or HELD_OUT."""
+        return self.out / split / f"part-{self.number:05}.array_record"
+
+    @property
+    def manifest(self) -> Path:
+        return self.file("").with_suffix(".json")
 
 
 def tokenize_source(
-    paths: Sequence[Path], tokenizer: Path, window: int, out: Path, *, workers: int = 0
+    paths: Sequence[Path], tokenizer: Path, window: int, out: Path, *, held_out: int = 0, workers: int = 0
 ) -> StoredWindows:
     """The windows of a source, in the folder `out`; documents are bos + text + eos.
 
-    workers: processes; 0 works in this one. Raises UserError for what cannot be read, and where there is no text.
+    held_out: of 10,000 documents, how many go to out / HELD_OUT, which StoredWindows opens too. workers: processes; 0
+    works in this one. Raises UserError for what cannot be read, and where there is no text.
     """
     fingerprint = load_tokenizer(tokenizer).fingerprint
+    how = f"{fingerprint} {window} {held_out}"
     jobs = [
-        Job(part, _digest(part, fingerprint, window), tokenizer, window, out / f"part-{i:05}.array_record")
-        for i, part in enumerate(find_parts(paths))
+        Job(part, _digest(part, how), tokenizer, window, held_out, out, number)
+        for number, part in enumerate(find_parts(paths))
     ]
-    out.mkdir(parents=True, exist_ok=True)
+    (out / HELD_OUT).mkdir(parents=True, exist_ok=True)
     waiting = [job for job in jobs if not _is_done(job)]
     if waiting:
         (out / MANIFEST).unlink(missing_ok=True)
         _run(waiting, len(jobs), workers, out.name)
-    made = [read_json(_manifest(job)) for job in jobs]
-    totals = {name: sum(one[name] for one in made) for name in COUNTS}
-    if not totals["windows"]:
+    made = [read_json(job.manifest) for job in jobs]
+    if not sum(one[""]["windows"] for one in made):
         raise UserError(f"{', '.join(map(str, paths))}: no text in {len(jobs)} files; give others")
-    for stale in set(out.glob("part-*")) - {file for job in jobs for file in (job.file, _manifest(job))}:
+    kept = {file for job in jobs for file in (job.file(""), job.file(HELD_OUT), job.manifest)}
+    for stale in {*out.glob("part-*"), *out.glob(f"{HELD_OUT}/part-*")} - kept:
         stale.unlink()
-    files = [job.file.name for job, one in zip(jobs, made, strict=True) if one["windows"]]
     inputs = hashlib.sha256("\n".join(job.inputs for job in jobs).encode()).hexdigest()
-    about = {"inputs": inputs, "window": window, "tokenizer": fingerprint, "files": files}
-    write_json(out / MANIFEST, about | totals)
+    about = {"inputs": inputs, "window": window, "tokenizer": fingerprint}
+    for split in (HELD_OUT, ""):
+        files = [job.file(split).name for job, one in zip(jobs, made, strict=True) if one[split]["windows"]]
+        totals = {name: sum(one[split][name] for one in made) for name in COUNTS}
+        write_json(out / split / MANIFEST, about | {"files": files} | totals)
     return StoredWindows(out)
 
 
 def _run(jobs: list[Job], total: int, workers: int, name: str) -> None:
     with progress(total, f"tokenise {name} (files)", total - len(jobs)) as bar:
         for counts in _results(jobs, workers):
-            bar.advance(1, f"{counts['tokens'] / 1e6:.1f}M tokens in the last")
+            bar.advance(1, f"{counts['']['tokens'] / 1e6:.1f}M tokens in the last")
 
 
 def _results(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
@@ -105,26 +122,42 @@ def _start_worker() -> None:
 
 
 def _tokenize(job: Job) -> dict[str, Any]:
-    """Writes a part's windows, and its manifest, which it returns."""
-    tokenizer = _load(job.tokenizer)
-    counts = dict.fromkeys(COUNTS, 0)
-    with atomic(job.file) as tmp:
-        writer = ArrayRecordWriter(str(tmp), WRITER)
-        for window in pack_documents(_documents(job.part, tokenizer, counts), job.window):
-            writer.write(pack_window(window))
-            counts["windows"] += 1
-            counts["tokens"] += int(np.count_nonzero(window["segment_ids"]))
-        writer.close()
-    made = {"inputs": job.inputs} | counts
-    write_json(_manifest(job), made)
+    """Writes a part's windows, and its manifest, which it returns: counts by split."""
+    made: dict[str, Any] = {"inputs": job.inputs}
+    for split in ("", HELD_OUT):
+        made[split] = dict.fromkeys(COUNTS, 0)
+        if split and not job.held_out:
+            continue
+        with atomic(job.file(split)) as tmp:
+            _write_windows(job, split, tmp, made[split])
+    write_json(job.manifest, made)
     return made
 
 
-def _documents(part: Part, tokenizer: Tokenizer, counts: dict[str, int]) -> Iterator[list[int]]:
-    for text in read_part(part):
+def _write_windows(job: Job, split: str, file: Path, counts: dict[str, int]) -> None:
+    tokenizer = _load(job.tokenizer)
+    writer = ArrayRecordWriter(str(file), WRITER)
+    for window in pack_documents(_documents(job, split, tokenizer, counts), job.window):
+        writer.write(pack_window(window))
+        counts["windows"] += 1
+        counts["tokens"] += int(np.count_nonzero(window["segment_ids"]))
+    writer.close()
+
+
+def _documents(job: Job, split: str, tokenizer: Tokenizer, counts: dict[str, int]) -> Iterator[list[int]]:
+    for text in read_part(job.part):
+        data = text.encode("utf-8", "replace")
+        if (split == HELD_OUT) != _is_held_out(data, job.held_out):
+            continue
         counts["documents"] += 1
-        counts["text_bytes"] += len(text.encode("utf-8", "replace"))
+        counts["text_bytes"] += len(data)
         yield [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
+
+
+def _is_held_out(data: bytes, of_10_000: int) -> bool:
+    if not of_10_000:
+        return False
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) % 10_000 < of_10_000
 
 
 @lru_cache(maxsize=1)
@@ -132,22 +165,18 @@ def _load(tokenizer: Path) -> Tokenizer:
     return load_tokenizer(tokenizer)
 
 
-def _manifest(job: Job) -> Path:
-    return job.file.with_suffix(".json")
-
-
 def _is_done(job: Job) -> bool:
-    if not (_manifest(job).is_file() and job.file.is_file()):
+    splits = ("", HELD_OUT) if job.held_out else ("",)
+    if not (job.manifest.is_file() and all(job.file(split).is_file() for split in splits)):
         return False
     try:
-        return json.loads(_manifest(job).read_text())["inputs"] == job.inputs
+        return json.loads(job.manifest.read_text())["inputs"] == job.inputs
     except (ValueError, KeyError, TypeError):
         return False
 
 
-def _digest(part: Part, fingerprint: str, window: int) -> str:
+def _digest(part: Part, how: str) -> str:
     """Of a file its name, size and time of change: its text is too much to read for that."""
-    file = part.path / MINED if part.kind == "mined" else part.path
-    stat = file.stat()
-    seen = f"tokenize 1 {part.kind} {part.path.resolve()} {stat.st_size} {stat.st_mtime_ns} {fingerprint} {window}"
+    stat = (part.path / MINED if part.kind == "mined" else part.path).stat()
+    seen = f"tokenize 1 {part.kind} {part.path.resolve()} {stat.st_size} {stat.st_mtime_ns} {how}"
     return hashlib.sha256(seen.encode()).hexdigest()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from dsm_jax.data.corpus import StoredWindows
-from dsm_jax.data.tokenize import tokenize_source
+from dsm_jax.data.tokenize import HELD_OUT, tokenize_source
 from dsm_jax.data.windows import pack_documents
 from dsm_jax.errors import UserError
 from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
@@ -44,7 +44,7 @@ def tokenizer(tmp_path_factory):
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_windows_are_those_of_each_file(tmp_path, source, tokenizer):
@@ -66,9 +66,25 @@ def test_windows_are_those_of_each_file(tmp_path, source, tokenizer):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_no_byte(tmp_path, source, tokenizer, workers):
-    tokenize_source([source], tokenizer, 64, tmp_path / "a")
-    tokenize_source([source], tokenizer, 64, tmp_path / "b", workers=workers)
+    tokenize_source([source], tokenizer, 64, tmp_path / "a", held_out=1000)
+    tokenize_source([source], tokenizer, 64, tmp_path / "b", held_out=1000, workers=workers)
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def test_a_share_of_the_documents_is_held_out(tmp_path, source, tokenizer):
+    every = tokenize_source([source], tokenizer, 64, tmp_path / "all").manifest
+    train = tokenize_source([source], tokenizer, 64, tmp_path / "part", held_out=1000).manifest
+    held = StoredWindows(tmp_path / "part" / HELD_OUT).manifest
+    for name in ("documents", "tokens", "text_bytes"):
+        assert train[name] + held[name] == every[name]
+    assert 60 < held["documents"] < 140  # of 1,000
+    both = tokenize_source(
+        [source, source / "0.jsonl"], tokenizer, 64, tmp_path / "copies", held_out=1000
+    ).manifest
+    copied = StoredWindows(tmp_path / "copies" / HELD_OUT).manifest["documents"]
+    assert (
+        both["documents"] + copied == 1200 and copied - held["documents"] > 0
+    )  # a copy is held out with its original
 
 
 def test_only_what_changed_is_made_again(tmp_path, source, tokenizer):
