@@ -146,7 +146,7 @@ def test_accuracy_by_family_and_level(tmp_path):
 
 def test_fingerprint_of_a_model():
     """One number changed gives another name; another mesh does not."""
-    tokenizer = SimpleNamespace(eos_id=2)
+    tokenizer = SimpleNamespace(eos_id=2, vocab_size=SMOKE.vocab_size)
     sampler = Sampler(SMOKE, tokenizer, single_device_mesh())
     params = init_params(SMOKE, 0, single_device_mesh())
     sampler.load(params)
