@@ -30,6 +30,7 @@ from rich.table import Table
 from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
 from dsm_jax.model.config import TINY, ModelConfig
+from dsm_jax.model.flops import flops_per_token
 from dsm_jax.run import progress, require_writable, write_json
 
 HERE = Path(__file__).parent
@@ -167,18 +168,6 @@ def summary(config: Bench, tasks: dict[str, list[dict[str, float]]]) -> dict[str
             flops = tokens * flops_per_token(config.model, places, backward=task == "train")
             result[task] |= {"tokens_per_second": tokens / seconds, "mfu": flops / seconds / rate}
     return result
-
-
-def flops_per_token(model: ModelConfig, places: float, *, backward: bool = False) -> float:
-    """Multiplications and additions of a token that attends to so many places: two for each weight but the embedding,
-    three times that with the backward pass."""
-    heads = model.n_heads * model.head_dim
-    layer = (
-        2 * model.d_model * model.head_dim * (model.n_heads + model.n_kv_heads)
-        + 3 * model.d_model * model.d_ff
-    )
-    weights = model.n_layers * layer + model.d_model * model.vocab_size
-    return (3 if backward else 1) * (2 * weights + 4 * model.n_layers * heads * places)
 
 
 def print_table(config: Bench, results: dict[str, dict[str, dict[str, float]]]) -> None:

@@ -28,7 +28,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench_model import flops_per_token
 from jax.sharding import Mesh
 from rich.console import Console
 
@@ -38,6 +37,7 @@ from dsm_jax.memory import available_memory
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, TINY, ModelConfig, param_count
 from dsm_jax.model.decoder import Params, Remat, bind
+from dsm_jax.model.flops import flops_per_token
 from dsm_jax.model.params import init_params, param_shardings
 from dsm_jax.run import require_writable, write_json
 from dsm_jax.train.step import lm_loss

@@ -15,6 +15,7 @@ import ctypes
 import hashlib
 import json
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -105,7 +106,7 @@ def _results(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
         yield from map(_tokenize, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (os.getpid(),)) as pool:
         futures: list[Future[dict[str, Any]]] = [pool.submit(_tokenize, job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -116,8 +117,10 @@ def _results(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
             raise
 
 
-def _start_worker() -> None:
+def _start_worker(parent: int) -> None:
     ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:  # killed before it could take this one with it
+        os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
 
 

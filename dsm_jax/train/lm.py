@@ -15,8 +15,10 @@ from dsm_jax.mesh import batch_shards
 from dsm_jax.model import lora
 from dsm_jax.model.config import LoRA, ModelConfig
 from dsm_jax.model.decoder import Params, Remat
+from dsm_jax.model.flops import flops_per_token, peak_flops
 from dsm_jax.train.loop import LoopConfig, Stop, run_loop
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
+from dsm_jax.train.read_ahead import ReadAhead
 from dsm_jax.train.step import TrainState, abstract_state, make_train_step, put_batch, start_state
 
 
@@ -83,7 +85,7 @@ def train_lm(
         return start_state(model, optimizer, mesh, part)
 
     def update(state: TrainState, step: int) -> tuple[TrainState, dict]:
-        arrays = batch(step)
+        arrays = ahead(step)
         if (high := int(arrays["tokens"].max())) >= model.vocab_size:
             raise UserError(
                 f"step {step}: token id {high} is outside the model's vocabulary of {model.vocab_size}; "
@@ -91,7 +93,8 @@ def train_lm(
             )
         with jax.set_mesh(mesh):
             state, metrics = train_step(state, put_batch(arrays, mesh), base)
-        return state, metrics | {"learning_rate": schedule(step)}
+        extra = {"learning_rate": schedule(step), "data_wait_share": ahead.wait_share()}
+        return state, metrics | extra | _peak_memory(mesh)
 
     def parameters(state: TrainState) -> Params:
         return lora.merged(model, base, state.params, mesh)
@@ -100,13 +103,29 @@ def train_lm(
         assert stop is not None
         return stop(parameters(state), step)
 
-    state = run_loop(
-        update,
-        first,
-        abstract_state(model, optimizer, mesh),
-        config.loop,
-        folder,
-        description=description,
-        stop=ended if stop else None,
-    )
+    with ReadAhead(batch, config.loop.steps) as ahead:
+        state = run_loop(
+            update,
+            first,
+            abstract_state(model, optimizer, mesh),
+            config.loop,
+            folder,
+            description=description,
+            stop=ended if stop else None,
+            amounts=_amounts(config, model, mesh),
+        )
     return parameters(state)
+
+
+def _amounts(config: LMTraining, model: ModelConfig, mesh: Mesh) -> dict[str, float]:
+    """Of an update: tokens, and FLOPs over what all devices do in a second (attention counted over half a window)."""
+    tokens = config.batch_size * config.window
+    peak = peak_flops(mesh.devices.flat[0])
+    flops = tokens * flops_per_token(model, config.window / 2, backward=True)
+    return {"tokens_per_second": tokens} | ({"mfu": flops / (peak * mesh.size)} if peak else {})
+
+
+def _peak_memory(mesh: Mesh) -> dict[str, float]:
+    """GB of the first device of this process, where it says so."""
+    stats = mesh.local_devices[0].memory_stats()
+    return {"peak_memory_gb": stats["peak_bytes_in_use"] / 1e9} if stats else {}

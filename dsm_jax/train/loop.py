@@ -48,12 +48,15 @@ def run_loop(
     *,
     description: str,
     stop: Stop[State] | None = None,
+    amounts: Mapping[str, float] | None = None,
 ) -> State:
     """Runs to config.steps, or until stop(state, step) says so, from the last checkpoint in `folder` or start().
 
     target: the state's shapes and shardings, for the restore. done.json in `folder` says at which step the loop
-    ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM (the state is saved), UserError when
-    the loss is not finite (the last checkpoint stays).
+    ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM (the state
+    is saved), UserError when
+    the loss is not finite (the last checkpoint stays). amounts: of each update, by the name of the metric that they are
+    divided by its seconds ("tokens_per_second": tokens).
     """
     with Checkpoints(folder / "checkpoints") as checkpoints, catch_sigterm() as sigterm:
         restored = checkpoints.restore(target)
@@ -68,7 +71,7 @@ def run_loop(
         # The rule's row was written before the checkpoint: after a restart it is only asked again.
         enough = stop is not None and is_due(config.stop_every) and stop(state, step)[0]
         with MetricsWriter(folder, step + 1) as metrics, progress(config.steps, description, step) as bar:
-            log = _Log(metrics, step)
+            log = _Log(metrics, step, amounts or {})
             while step < config.steps and not enough:
                 state, measured = update(state, step)
                 step += 1
@@ -101,8 +104,8 @@ def check_finite(step: int, measured: Mapping[str, Any]) -> None:
 class _Log:
     """Turns device metrics into rows, with the seconds per step since the last row."""
 
-    def __init__(self, writer: MetricsWriter, step: int):
-        self.writer, self.step, self.at = writer, step, time.monotonic()
+    def __init__(self, writer: MetricsWriter, step: int, amounts: Mapping[str, float]):
+        self.writer, self.step, self.at, self.amounts = writer, step, time.monotonic(), amounts
 
     def add(self, step: int, measured: Mapping[str, Any]) -> str:
         """Writes a row; returns the note beside the progress bar."""
@@ -110,6 +113,7 @@ class _Log:
         check_finite(step, values)
         now = time.monotonic()
         values["step_time"] = (now - self.at) / (step - self.step)
+        values |= {name: amount / values["step_time"] for name, amount in self.amounts.items()}
         self.step, self.at = step, now
         self.writer.write(step, values)
         return f"loss {values['loss']:.3f}"

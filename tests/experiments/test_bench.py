@@ -14,11 +14,11 @@ import pytest
 
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, TINY
+from dsm_jax.model.flops import flops_per_token
 from dsm_jax.model.params import abstract_params
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
-from bench_model import flops_per_token
 from check_accelerator import logits, parity, windows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,9 @@ import pytest
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import SMOKE
+from dsm_jax.model.flops import peak_flops
 from dsm_jax.model.params import init_params
+from dsm_jax.run import read_metrics
 from dsm_jax.train.lm import LMTraining, train_lm
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -124,6 +127,23 @@ def test_a_run_in_micro_batches_is_the_same_run(tmp_path):
     )
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=2e-3 * 0.01)  # a hundredth of what two updates move
+    (row,) = read_metrics(tmp_path / "4" / "metrics.jsonl")
+    assert row["tokens_per_second"] == pytest.approx(ROWS * TIME / row["step_time"])
+    assert 0 <= row["data_wait_share"] <= 1 and "mfu" not in row  # no peak is known of a CPU
+
+
+@pytest.mark.parametrize(
+    "kind, peak",
+    [
+        ("NVIDIA H200", 989e12),
+        ("TPU v5 lite", 197e12),
+        ("TPU v5", 459e12),
+        ("TPU v6 lite", 918e12),
+        ("cpu", None),
+    ],
+)
+def test_peaks(kind, peak):
+    assert peak_flops(SimpleNamespace(device_kind=kind)) == peak
 
 
 def test_what_cannot_be_trained_is_one_line(tmp_path):
