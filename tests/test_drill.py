@@ -83,8 +83,11 @@ def test_a_command_without_a_place_for_its_directory(tmp_path):
 
 
 @pytest.mark.slow
-def test_quickstart_killed_twice_ends_in_the_same_results(tmp_path):
-    words = [sys.executable, "experiments/drill.py", "--kills", "2", "--out", str(tmp_path)]
+@pytest.mark.parametrize(
+    "command", [(), ("--", "python", "experiments/pretrain_7b.py", "--preset", "smoke", "--out", "{out}")]
+)
+def test_a_stage_killed_twice_ends_in_the_same_results(tmp_path, command):
+    words = [sys.executable, "experiments/drill.py", "--kills", "2", "--out", str(tmp_path), *command]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -71,11 +71,7 @@ def train_lm(
     """
     model = replace(model, lora=config.lora)
     optimizer, schedule = make_optimizer(config.optimizer, config.loop.steps)
-    if config.rows_at_once % batch_shards(mesh):
-        raise UserError(
-            f"{config.rows_at_once} rows at once (micro_batch_rows) do not divide over {batch_shards(mesh)} devices "
-            "(data x fsdp): change them or --mesh"
-        )
+    check_rows(config, mesh)
     parts = config.batch_size // config.rows_at_once
     train_step = make_train_step(model, optimizer, mesh, config.remat, config.z_loss, parts)
     base = start() if model.lora.rank else None
@@ -115,6 +111,15 @@ def train_lm(
             amounts=_amounts(config, model, mesh),
         )
     return parameters(state)
+
+
+def check_rows(config: LMTraining, mesh: Mesh) -> None:
+    """UserError where the rows of a micro-batch do not divide over the mesh."""
+    if config.rows_at_once % batch_shards(mesh):
+        raise UserError(
+            f"{config.rows_at_once} rows at once (micro_batch_rows) do not divide over {batch_shards(mesh)} devices "
+            "(data x fsdp): change them or --mesh"
+        )
 
 
 def _amounts(config: LMTraining, model: ModelConfig, mesh: Mesh) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Continued pretraining: the paper's numbers (DeepSeekMath, sections 2.2.1 and 2.3).
 
-Left out so far: the script that runs them.
+experiments/pretrain_7b.py runs the first; that of the second is left out so far.
 """
 
 from __future__ import annotations

@@ -1,0 +1,285 @@
+"""Continued pretraining of DeepSeek-Coder-v1.5 7B with the paper's numbers (section 2.3), or of any Llama-shaped model.
+
+    python experiments/pretrain_7b.py --mesh --sources.math-corpus CORPUS --sources.github-code CODE ..
+    python experiments/pretrain_7b.py --mesh --init DIR_OR_HUB_ID --sources.math-corpus FILE.jsonl.zst
+    python experiments/pretrain_7b.py --mesh --preset tiny    1M parameters, code and worked problems of this installation
+
+A source is files and folders of any form that dsm_jax/data/texts.py reads; it is tokenised once, into windows/. A share of
+each is held out: its perplexity and bits per byte are written as training goes on, and set beside a unigram model's at
+the end. The same command goes on where a killed run was. The run's folder holds config.json, metrics.jsonl, tb/,
+windows/, checkpoints/, results.json and model/, the result in Hugging Face's format.
+Left out so far: several processes, a memory preflight, report.html.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from dsm_jax.cli import run_script
+from dsm_jax.data.corpus import StoredWindows
+from dsm_jax.data.mixture import Mixture, Source
+from dsm_jax.data.problems import ProblemSet
+from dsm_jax.data.texts import find_parts, read_part
+from dsm_jax.data.tokenize import HELD_OUT, tokenize_source
+from dsm_jax.errors import UserError
+from dsm_jax.mesh import parse_mesh, require_one_process
+from dsm_jax.model import Model, load_hf, save_hf
+from dsm_jax.model.config import SMOKE, TINY, ModelConfig
+from dsm_jax.model.decoder import Params
+from dsm_jax.model.hf_folder import find_config, find_folder
+from dsm_jax.model.params import check_mesh, init_params
+from dsm_jax.run import open_run, write_json, write_text
+from dsm_jax.tokenizer import train_sentencepiece
+from dsm_jax.train.held_out import HeldOut, make_scorer, unigram
+from dsm_jax.train.lm import LMTraining, check_rows, train_lm
+from dsm_jax.train.loop import LoopConfig
+from dsm_jax.train.optimizer import OptimizerConfig, make_schedule
+from dsm_jax.train.pretrain import DEEPSEEK_MATH_7B, MIXTURE
+
+CODER_7B = "deepseek-ai/deepseek-coder-7b-base-v1.5"
+OWN_CODE = ("sympy/core", "sympy/functions", "sympy/solvers", "sympy/ntheory")  # packages that tiny reads
+OWN_PROBLEMS = 20_000
+TOKENIZER_TEXTS = 400  # of each source, for a model without a tokenizer
+MODEL = "model"
+UNIGRAM_WINDOWS = 20_000  # of each source, that the unigram model counts
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files and folders of each source of the mixture; one without any is left out, its weight shared by the others."""
+
+    math_corpus: tuple[Path, ...] = ()
+    algebraic_stack: tuple[Path, ...] = ()
+    arxiv: tuple[Path, ...] = ()
+    github_code: tuple[Path, ...] = ()
+    natural_language: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Shares of the training tokens (section 2.3)."""
+
+    math_corpus: float = MIXTURE["math_corpus"]
+    algebraic_stack: float = MIXTURE["algebraic_stack"]
+    arxiv: float = MIXTURE["arxiv"]
+    github_code: float = MIXTURE["github_code"]
+    natural_language: float = MIXTURE["natural_language"]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Options of a pretraining run."""
+
+    preset: str
+    init: str | None = (
+        CODER_7B  # a Hugging Face folder, or a hub id; None: the preset's model from random numbers
+    )
+    sources: Sources = Sources()
+    weights: Weights = Weights()
+    training: LMTraining = field(default_factory=lambda: replace(DEEPSEEK_MATH_7B, loop=PAPER_LOOP))
+    held_out: int = 5  # documents of 10,000 that are only scored
+    held_out_windows: int = 256  # of each source, that are scored
+    workers: int = os.cpu_count() or 1  # processes that tokenise
+    mesh: tuple[
+        str, ...
+    ] = ()  # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); left out: every device on fsdp
+    out: Path = Path("runs/pretrain_7b")  # the run's folder
+    rng_seed: int = 0  # of the order of windows, and of random parameters
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.held_out < 10_000 or self.held_out_windows < 1:
+            raise UserError(
+                "--held-out must be from 1 to 9,999 (documents of 10,000), --held-out-windows at least 1"
+            )
+
+
+PAPER_LOOP = replace(DEEPSEEK_MATH_7B.loop, stop_every=500)  # updates between two looks at held-out text
+SMALL = {"tiny": TINY, "smoke": SMOKE}  # models of the presets without --init
+TINY_RUN = Pretraining(
+    preset="tiny",
+    init=None,
+    weights=replace(Weights(), math_corpus=0.5, github_code=0.5),
+    training=LMTraining(
+        loop=LoopConfig(steps=400, log_every=20, checkpoint_every=100, stop_every=100),
+        optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=20),
+        batch_size=16,
+        window=256,
+        micro_batch_rows=8,  # few activations, which stay in a core's cache; 8 devices divide it
+        remat="dots",
+    ),
+    held_out=200,
+    held_out_windows=64,
+    out=Path("runs/pretrain_tiny"),
+)
+SMOKE_LOOP = LoopConfig(steps=20, log_every=5, checkpoint_every=5, stop_every=10)
+SMOKE_RUN = replace(
+    TINY_RUN,
+    preset="smoke",
+    training=replace(
+        TINY_RUN.training, loop=SMOKE_LOOP, optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=5), window=64
+    ),
+    out=Path("runs/pretrain_smoke"),
+)
+PRESETS = {config.preset: config for config in (Pretraining("paper"), TINY_RUN, SMOKE_RUN)}
+
+
+def main(config: Pretraining) -> None:
+    mesh = parse_mesh(config.mesh)
+    require_one_process("pretrain_7b.py")
+    sources = {name: paths for name, paths in asdict(config.sources).items() if paths}
+    if not sources and config.preset not in SMALL:
+        raise UserError("no source: give at least one of --sources.math-corpus, --sources.github-code, ..")
+    for paths in sources.values():
+        find_parts(paths)
+    model = model_shape(config, mesh)
+    check_mesh(model, mesh)
+    check_rows(config.training, mesh)
+    make_schedule(config.training.optimizer, config.training.loop.steps)
+    open_run(config.out, replace(config, out=Path(), mesh=(), workers=0))
+    sources = sources or own_sources(config.out / "sources")
+    tokenizer = tokenizer_file(config, sources, model)
+    for name, paths in sources.items():
+        tokenize_source(
+            paths, tokenizer, config.training.window, windows_of(config, name), held_out=config.held_out, workers=config.workers
+        )  # fmt: skip
+    results = train(config, model, mesh, list(sources), tokenizer)
+    write_json(config.out / "results.json", results)
+    print_results(results)
+    print(f"{config.out}: results.json, metrics.jsonl, checkpoints/, {MODEL}/ (Hugging Face's format)")
+
+
+def model_shape(config: Pretraining, mesh: Mesh) -> ModelConfig:
+    """The model's shape, its weights untouched. Large models compute in bf16 where the hardware does."""
+    if config.init is None and config.preset not in SMALL:
+        raise UserError(
+            f"--init: --preset {config.preset} has no model of its own; give a folder or a hub id"
+        )
+    model = SMALL[config.preset] if config.init is None else find_config(config.init)
+    if config.training.window > model.max_seq_len:
+        raise UserError(
+            f"--training.window {config.training.window} is longer than the model's {model.max_seq_len} tokens"
+        )
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return replace(model, dtype="float32" if on_cpu else "bfloat16")
+
+
+def own_sources(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """What every installation has: code of its packages, and worked problems of the generator."""
+    import sympy
+
+    problems, file = ProblemSet("train", seed=1), folder / "problems.jsonl"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = (
+            f"{one.question}\n{one.solution}"
+            for one in islice(map(problems.__getitem__, range(OWN_PROBLEMS)), None)
+        )
+        write_text(file, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
+    packages = Path(sympy.__file__).parent.parent
+    return {"math_corpus": (file,), "github_code": tuple(packages / name for name in OWN_CODE)}
+
+
+def tokenizer_file(config: Pretraining, sources: Mapping[str, tuple[Path, ...]], model: ModelConfig) -> Path:
+    """The model's own tokenizer, or one trained on the beginning of each source."""
+    if config.init is not None:
+        return find_folder(config.init)
+    path = config.out / "tokenizer" / "tokenizer.model"
+    if not path.exists():
+        texts = [text for paths in sources.values() for text in islice(_texts(paths), TOKENIZER_TEXTS)]
+        train_sentencepiece(texts, path, vocab_size=model.vocab_size)
+    return path
+
+
+def _texts(paths: tuple[Path, ...]) -> Any:
+    return (text for part in find_parts(paths) for text in read_part(part))
+
+
+def windows_of(config: Pretraining, name: str) -> Path:
+    return config.out / "windows" / name
+
+
+def train(
+    config: Pretraining, model: ModelConfig, mesh: Mesh, names: list[str], tokenizer: Path
+) -> dict[str, Any]:
+    """Trains to the end, exports, and scores; the content of results.json."""
+    stored = {name: StoredWindows(windows_of(config, name)) for name in names}
+    weights = asdict(config.weights)
+    mixture = Mixture(
+        {name: Source(stored[name], weights[name]) for name in names},
+        config.training.batch_size,
+        config.rng_seed,
+    )
+    for name, epochs in mixture.epochs(config.training.loop.steps).items():
+        print(f"{name}: {stored[name].manifest['tokens']:,} tokens, {epochs:.2g} epochs")
+    held = {name: held_out_text(config, name) for name in names}
+    score = make_scorer(model, mesh, config.training.rows_at_once)
+
+    def scores(params: Params) -> dict[str, dict[str, float]]:
+        return {name: score(params, text) for name, text in held.items()}
+
+    def look(params: Params, step: int) -> tuple[bool, dict[str, float]]:
+        found = scores(params)
+        return False, {
+            f"held_out/{name}/{key}": value for name in found for key, value in found[name].items()
+        }
+
+    def start() -> Params:
+        if config.init is None:
+            return init_params(model, config.rng_seed, mesh)
+        return load_hf(config.init, mesh, dtype="float32").params
+
+    params = train_lm(
+        config.training, model, mesh, batch=mixture.batch, start=start, folder=config.out, description="pretrain",
+        stop=look, rng_seed=config.rng_seed,
+    )  # fmt: skip
+    if not (config.out / MODEL / "config.json").exists():
+        save_hf(Model(model, params), config.out / MODEL, tokenizer)
+    counted = {name: list(islice(iter(_each(one)), UNIGRAM_WINDOWS)) for name, one in stored.items()}
+    return {
+        "steps": config.training.loop.steps,
+        "tokens": config.training.loop.steps * config.training.batch_size * config.training.window,
+        "held_out": scores(params),
+        "unigram": unigram(counted, held, model.vocab_size),
+    }
+
+
+def held_out_text(config: Pretraining, name: str) -> HeldOut:
+    """The first windows that are held out; their bytes are the source's share of them, by tokens."""
+    stored = StoredWindows(windows_of(config, name) / HELD_OUT)
+    windows = list(islice(_each(stored), config.held_out_windows))
+    tokens = sum(int((window["segment_ids"] > 0).sum()) for window in windows)
+    share = tokens / max(1, stored.manifest["tokens"])
+    return HeldOut(windows, round(share * stored.manifest["text_bytes"]))
+
+
+def _each(stored: StoredWindows) -> Any:
+    return (stored[i] for i in range(len(stored)))
+
+
+def print_results(results: dict[str, Any]) -> None:
+    table = Table(
+        box=SIMPLE_HEAD, title=f"held-out text after {results['steps']} steps, {results['tokens']:,} tokens"
+    )
+    for header in ("source", "bits per byte", "unigram's", "ratio", "perplexity"):
+        table.add_column(header, justify="left" if header == "source" else "right")
+    for name, found in results["held_out"].items():
+        ours, theirs = found["bits_per_byte"], results["unigram"][name]["bits_per_byte"]
+        table.add_row(
+            name, f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.2f}", f"{found['perplexity']:.2f}"
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    run_script(main, PRESETS)

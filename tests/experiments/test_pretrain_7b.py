@@ -1,0 +1,125 @@
+"""pretrain_7b.py: it learns, resumes, exports, and says in one line what is wrong before any work."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsm_jax import cli
+from dsm_jax.model import load_hf
+from dsm_jax.run import read_json, read_metrics
+from dsm_jax.tokenizer import load_tokenizer
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture(scope="module")
+def script():
+    sys.path.insert(0, str(EXPERIMENTS))
+    import pretrain_7b
+
+    yield pretrain_7b
+    sys.path.remove(str(EXPERIMENTS))
+
+
+def run(script, *argv: str) -> None:
+    cli.run_script(script.main, script.PRESETS, argv)
+
+
+def error_line(script, capsys, *argv: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        run(script, *argv)
+    err = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and err[-1].startswith("error: ")
+    return err[-1]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    file = tmp_path_factory.mktemp("source") / "rows.jsonl"
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), 4)) for _ in range(300)]
+    texts = (f"{' '.join(rng.choice(words, 3))}: {n} and {n} make {2 * n}." for n in range(1500))
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return file
+
+
+def test_a_run_its_results_and_its_second_start(script, source, tmp_path, capsys):
+    argv = [
+        "--preset",
+        "smoke",
+        "--out",
+        str(tmp_path / "run"),
+        "--sources.math-corpus",
+        str(source),
+        "--workers",
+        "0",
+    ]
+    run(script, *argv, "--mesh", "fsdp=4,tensor=2", "--held-out", "400")
+    results = read_json(tmp_path / "run/results.json")
+    held, unigram = (results[name]["math_corpus"]["bits_per_byte"] for name in ("held_out", "unigram"))
+    assert held < 0.85 * unigram
+    rows = [
+        row
+        for row in read_metrics(tmp_path / "run/metrics.jsonl")
+        if "held_out/math_corpus/bits_per_byte" in row
+    ]
+    assert rows[-1]["held_out/math_corpus/bits_per_byte"] == pytest.approx(held, rel=1e-5)
+    model, tokenizer = load_hf(tmp_path / "run/model"), load_tokenizer(tmp_path / "run/model")
+    logits = np.asarray(model.logits([[tokenizer.bos_id, *tokenizer.encode("Number 7 and")]]))[0]
+    assert np.isfinite(logits).all() and logits.std() > 0.5
+    capsys.readouterr()
+    run(script, *argv, "--mesh", "data=2,fsdp=2,tensor=2", "--held-out", "400")
+    again = read_json(tmp_path / "run/results.json")
+    assert again["unigram"] == results["unigram"]
+    assert again["held_out"]["math_corpus"]["bits_per_byte"] == pytest.approx(held, rel=1e-5)
+    assert "holds a run of another configuration" in error_line(script, capsys, *argv, "--rng-seed", "1")
+
+
+def test_mistakes_are_found_before_any_work(script, source, tmp_path, capsys):
+    out = tmp_path / "run"
+    smoke = ["--preset", "smoke", "--out", str(out)]
+    for argv, said in (
+        (["--out", str(out)], "no source: give at least one of --sources.math-corpus"),
+        ([*smoke, "--sources.arxiv", str(tmp_path / "none")], "none: no such file or folder"),
+        (
+            [*smoke, "--training.window", "4096"],
+            "--training.window 4096 is longer than the model's 512 tokens",
+        ),
+        (
+            [*smoke, "--training.micro-batch-rows", "3"],
+            "micro_batch_rows is 3; it must divide the batch_size 16",
+        ),
+        (
+            [*smoke, "--training.micro-batch-rows", "4"],
+            "4 rows at once (micro_batch_rows) do not divide over 8 devices",
+        ),
+        ([*smoke, "--held-out", "0"], "--held-out must be from 1 to 9,999"),
+        ([*smoke, "--training.optimizer.warmup-steps", "19"], "19 warmup_steps do not end before"),
+        (
+            ["--preset", "paper", "--init", "None", "--sources.arxiv", str(source)],
+            "--preset paper has no model of its own",
+        ),
+    ):
+        assert said in error_line(script, capsys, *argv)
+    assert not out.exists()
+
+
+def test_a_bad_row_is_named(script, tmp_path, capsys):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "a"}\n{"txt": "b"}\n')
+    argv = [
+        "--preset",
+        "smoke",
+        "--out",
+        str(tmp_path / "run"),
+        "--sources.arxiv",
+        str(file),
+        "--workers",
+        "0",
+    ]
+    assert "rows.jsonl:2: no text in this row" in error_line(script, capsys, *argv)
