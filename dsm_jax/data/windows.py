@@ -86,7 +86,7 @@ def _window(segments: Sequence[Example], length: int) -> Window:
     at = 0
     for number, segment in enumerate(segments, start=1):
         end = at + len(segment.ids)
-        window["tokens"][at:end] = segment.ids
+        window["tokens"][at:end] = np.fromiter(segment.ids, np.int32, end - at)
         window["segment_ids"][at:end] = number
         window["loss_mask"][at:end] = segment.is_target
         window["loss_mask"][at] = 0.0
