@@ -89,10 +89,11 @@ def train_sentencepiece(
     return SentencePieceTokenizer(path)
 
 
-def load_tokenizer(path: str | Path) -> Tokenizer:
+def load_tokenizer(path: str | Path, *, rows: int | None = None) -> Tokenizer:
     """Loads a sentencepiece NAME.model, a tokenizer.json, or a folder with one of them (JSON first).
 
-    Errors: UserError where the file is missing, unreadable, or has no bos or eos token.
+    rows: ids that the model has. Errors: UserError where the file is missing, unreadable, has no bos or eos token, or
+    more ids than that.
     """
     path = Path(path)
     if path.is_dir():
@@ -103,7 +104,13 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         path = files[0]
     if not path.is_file():
         raise UserError(f"{path}: no such tokenizer file")
-    return JsonTokenizer(path) if path.suffix == ".json" else SentencePieceTokenizer(path)
+    tokenizer = JsonTokenizer(path) if path.suffix == ".json" else SentencePieceTokenizer(path)
+    if rows is not None and tokenizer.vocab_size > rows:
+        raise UserError(
+            f"{path}: has {tokenizer.vocab_size} ids, the model {rows}; the two do not belong together: give the model's "
+            "own tokenizer"
+        )
+    return tokenizer
 
 
 class SentencePieceTokenizer:
@@ -191,7 +198,7 @@ class SpecialTokens:
         self.pattern = re.compile("|".join(map(re.escape, names)) or r"(?!)")
 
     def encode_as_text(self, text: str) -> list[int]:
-        """Token ids of which none is special."""
+        """Token ids of which none is special; what the model can write as a special token only is left out."""
         self._model.encode_special_tokens = True  # the library's name for: read their text as ordinary text
         ids = self._model.encode(text, add_special_tokens=False).ids
         if self.ids.isdisjoint(ids):

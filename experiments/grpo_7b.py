@@ -36,7 +36,7 @@ from dsm_jax.model.hf import Model, find_config, find_folder, load_hf, save_hf
 from dsm_jax.rl.grpo import GRPO, GRPOTraining, run_grpo
 from dsm_jax.rl.memory import require_memory
 from dsm_jax.run import is_done, open_run, read_metrics, write_json
-from dsm_jax.tokenizer import Tokenizer, load_tokenizer
+from dsm_jax.tokenizer import load_tokenizer
 
 INSTRUCT_7B = "deepseek-ai/deepseek-math-7b-instruct"
 SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL}  # what these presets start from without --init
@@ -125,7 +125,7 @@ def check(config: GRPORun, model: ModelConfig) -> None:
 
 def train(config: GRPORun, model: ModelConfig, mesh: Mesh, folder: Path) -> None:
     """GRPO from the model in `folder`, to the end."""
-    tokenizer = load_vocabulary(folder, model)
+    tokenizer = load_tokenizer(folder, rows=model.vocab_size)
     problems = training_problems(config)
     grpo = GRPO(
         config.grpo,
@@ -144,17 +144,6 @@ def training_problems(config: GRPORun) -> ProblemSet:
     if config.preset in SMALL:
         return questions(SMALL[config.preset], "grpo", config.rng_seed)
     return ProblemSet("train", seed=config.rng_seed)
-
-
-def load_vocabulary(folder: Path, model: ModelConfig) -> Tokenizer:
-    """The folder's tokenizer. Raises UserError where the model has no row for some of its ids."""
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.vocab_size > model.vocab_size:
-        raise UserError(
-            f"{folder}: its tokenizer has {tokenizer.vocab_size} ids, the model {model.vocab_size}; "
-            "the two do not belong together: give the model's own tokenizer"
-        )
-    return tokenizer
 
 
 def small_sft_folder(config: GRPORun) -> Path:

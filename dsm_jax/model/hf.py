@@ -34,7 +34,7 @@ from dsm_jax.model.lora import merged, plain
 from dsm_jax.model.params import check_mesh, param_shapes, param_shardings
 from dsm_jax.model.tensor_file import CHUNK_BYTES, Tensor
 from dsm_jax.run import atomic, write_json, write_text
-from dsm_jax.tokenizer import Tokenizer, load_tokenizer
+from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.tokenizer_json import write_tokenizer_json
 
 SHARD_BYTES = 5 * 10**9  # a larger model is saved in several files, as Hugging Face does
@@ -209,7 +209,7 @@ def save_hf(model: Model, dir: str | Path, tokenizer: str | Path | None = None) 
 def _save(model: Model, folder: Path, tokenizer: Path | None) -> None:
     model = Model(plain(model.config), merged(model.config, model.params, model.params, model.mesh))
     entries = config_to_hf(model.config, str(model.params["embed"].dtype))
-    loaded = _own_tokenizer(tokenizer, model.config) if tokenizer is not None else None
+    loaded = load_tokenizer(tokenizer, rows=model.config.vocab_size) if tokenizer is not None else None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").unlink(missing_ok=True)
     for token in ("bos", "eos", "pad"):  # null: else a reader would fill in its family's
@@ -276,17 +276,8 @@ def _shards(model: Model) -> list[dict[str, tuple[str, jax.Array, int | None]]]:
     return shards
 
 
-def _own_tokenizer(file: Path, config: ModelConfig) -> Tokenizer:
-    """The tokenizer, whose ids all have a row in the model. Raises UserError."""
-    tokenizer = load_tokenizer(file)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{file}: has {tokenizer.vocab_size} ids, the model {config.vocab_size}; give the model's own tokenizer"
-        )
-    return tokenizer
-
-
 def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
+    """The tokenizer's files; those of one that was there before go."""
     source = tokenizer if tokenizer.is_dir() else tokenizer.parent
     if tokenizer.suffix == ".model":
         files = {tokenizer: "tokenizer.model"}
@@ -295,5 +286,7 @@ def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
     for file, name in files.items():
         with atomic(folder / name) as tmp:
             copyfile(file, tmp)
+    for stale in {*TOKENIZER_FILES} - {*files.values()}:
+        (folder / stale).unlink(missing_ok=True)
     if set(files.values()) == {"tokenizer.model"}:
         write_tokenizer_json(folder / "tokenizer.model", folder)

@@ -10,6 +10,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+import sentencepiece
 from safetensors.numpy import load_file
 
 from dsm_jax.errors import UserError
@@ -157,6 +158,23 @@ def test_another_model_takes_the_place_of_the_one_before(tmp_path, monkeypatch):
         jax.tree.map(np.testing.assert_array_equal, load_hf(tmp_path).params, second.params)
         whole, shards = (tmp_path / "model.safetensors").exists(), len([*tmp_path.glob("model-*")])
         assert whole == (not shards) == (not (tmp_path / hf.INDEX).exists())
+
+
+def test_another_tokenizer_takes_the_place_of_the_one_before(tmp_path):
+    """Also where the new one has no JSON form, which would else be read first."""
+    model = Model(SMOKE, init_params(SMOKE, 0, single_device_mesh()))
+    train_sentencepiece(["one two three"] * 20, tmp_path / "a.model", vocab_size=290)
+    save_hf(model, tmp_path / "out", tmp_path / "a.model")
+    assert (tmp_path / "out/tokenizer.json").exists()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the quick brown fox"] * 20), model_prefix=str(tmp_path / "b"), vocab_size=20,
+        model_type="unigram", minloglevel=2,
+    )  # fmt: skip
+    save_hf(model, tmp_path / "out", tmp_path / "b.model")
+    wanted = load_tokenizer(tmp_path / "b.model").encode("the fox")
+    assert load_tokenizer(tmp_path / "out").encode("the fox") == wanted
+    save_hf(model, tmp_path / "out", tmp_path / "out")  # its own files
+    assert load_tokenizer(tmp_path / "out").encode("the fox") == wanted
 
 
 def test_a_mistake_leaves_the_folder_as_it_was(tmp_path):
