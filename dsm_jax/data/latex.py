@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 
 COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*(\n[ \t]*)?")
-VERBATIM = re.compile(r"\\begin\{(verbatim|lstlisting|minted|comment)\*?\}.*?\\end\{\1\*?\}", re.DOTALL)
+VERBATIM = re.compile(
+    r"\\begin\{(verbatim|lstlisting|minted|comment)\*?\}.*?(?:\\end\{\1\*?\}|\Z)", re.DOTALL
+)
 BIBLIOGRAPHY = re.compile(
     r"\\begin\{thebibliography\}.*?(?:\\end\{thebibliography\}|\Z)|\\(?:bibliography|bibliographystyle|printbibliography)\b"
     r"(?:\[[^\]]*\])?(?:\{[^}]*\})?",
@@ -23,6 +25,7 @@ DEFINITION = re.compile(
 NAME = re.compile(r"\s*\{?\s*(\\[A-Za-z@]+|\\.)\s*\}?")
 ARGUMENTS = re.compile(r"\s*(?:\[(\d)\](?:\s*\[[^\]]*\])?|((?:#\d)+))")
 MOST_EXPANSIONS = 5  # rounds of macros within macros; longer chains stay as they are
+LONGEST_DEFINITION = 2_000  # characters; braces that do not close by then are no definition's
 LONGEST_MACRO = 1_000  # characters of a meaning that is written out
 
 
@@ -81,7 +84,9 @@ def _group(source: str, at: int) -> tuple[str, int] | None:
     if not opening:
         return None
     depth = 1
-    for mark in re.compile(r"\\.|[{}]", re.DOTALL).finditer(source, opening.end()):
+    for mark in re.compile(r"\\.|[{}]", re.DOTALL).finditer(
+        source, opening.end(), opening.end() + LONGEST_DEFINITION
+    ):
         depth += {"{": 1, "}": -1}.get(mark[0], 0)
         if depth == 0:
             return source[opening.end() : mark.start()], mark.end()

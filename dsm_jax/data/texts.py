@@ -3,7 +3,8 @@
 A source is a list of files and folders. `find_parts` cuts it into parts, each read by one process from its beginning;
 `read_part` gives a part's texts in their order. By name:
 - a folder that the mining stage wrote (its ArrayRecord corpus); any other folder: all that it holds, recursively
-- NAME.jsonl, .json, .jsonl.gz, .jsonl.zst: one {"text": ..} a line (OpenWebMath, AlgebraicStack, Proof-Pile, The Stack)
+- NAME.jsonl, .jsonl.gz, .jsonl.zst: one {"text": ..} a line (OpenWebMath, AlgebraicStack, Proof-Pile, The Stack); NAME.json
+  too where it is named itself (in a tree of code it is configuration)
 - NAME.parquet: its column of texts
 - NAME.warc, .warc.gz: HTML pages, extracted as in mining; NAME.wet, .warc.wet.gz: text as the crawl extracted it
 - NAME.tex: LaTeX without preamble, comments, macro definitions and bibliography; rows of arXiv's JSONL likewise
@@ -83,7 +84,7 @@ def _parts(path: Path) -> Iterator[Part]:
     else:
         for file in sorted(path.rglob("*")):
             hidden = any(name.startswith(".") for name in file.relative_to(path).parts)
-            if file.is_file() and not hidden and (kind := _kind(file)):
+            if file.is_file() and not hidden and file.suffix != ".json" and (kind := _kind(file)):
                 yield Part(file, kind)
 
 
