@@ -8,7 +8,7 @@ A source is files and folders of any form that dsm_jax/data/texts.py reads; it i
 each is held out: its perplexity and bits per byte are written as training goes on, and set beside a unigram model's at
 the end. The same command goes on where a killed run was. The run's folder holds config.json, metrics.jsonl, tb/,
 windows/, checkpoints/, results.json and model/, the result in Hugging Face's format.
-Left out so far: several processes, a memory preflight, report.html.
+Left out so far: several processes, report.html, activations in the memory that is checked.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -33,19 +35,21 @@ from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.texts import find_parts, read_part
 from dsm_jax.data.tokenize import HELD_OUT, tokenize_source
 from dsm_jax.errors import UserError
+from dsm_jax.memory import available_memory
 from dsm_jax.mesh import parse_mesh, require_one_process
 from dsm_jax.model import Model, load_hf, save_hf
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.hf_folder import find_config, find_folder
-from dsm_jax.model.params import check_mesh, init_params
+from dsm_jax.model.params import abstract_params, check_mesh, init_params
 from dsm_jax.run import open_run, write_json, write_text
-from dsm_jax.tokenizer import train_sentencepiece
+from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, make_scorer, unigram
 from dsm_jax.train.lm import LMTraining, check_rows, train_lm
 from dsm_jax.train.loop import LoopConfig
-from dsm_jax.train.optimizer import OptimizerConfig, make_schedule
+from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.pretrain import DEEPSEEK_MATH_7B, MIXTURE
+from dsm_jax.train.step import abstract_state
 
 CODER_7B = "deepseek-ai/deepseek-coder-7b-base-v1.5"
 OWN_CODE = ("sympy/core", "sympy/functions", "sympy/solvers", "sympy/ntheory")  # packages that tiny reads
@@ -145,7 +149,7 @@ def main(config: Pretraining) -> None:
     model = model_shape(config, mesh)
     check_mesh(model, mesh)
     check_rows(config.training, mesh)
-    make_schedule(config.training.optimizer, config.training.loop.steps)
+    require_memory(config, model, mesh)
     open_run(config.out, replace(config, out=Path(), mesh=(), workers=0))
     sources = sources or own_sources(config.out / "sources")
     tokenizer = tokenizer_file(config, sources, model)
@@ -174,6 +178,22 @@ def model_shape(config: Pretraining, mesh: Mesh) -> ModelConfig:
     return replace(model, dtype="float32" if on_cpu else "bfloat16")
 
 
+def require_memory(config: Pretraining, model: ModelConfig, mesh: Mesh) -> None:
+    """UserError where the training state and its gradients do not fit on a device; activations come on top."""
+    optimizer, _ = make_optimizer(config.training.optimizer, config.training.loop.steps)
+    state = abstract_state(replace(model, lora=config.training.lora), optimizer, mesh)
+    base = abstract_params(model, mesh) if config.training.lora.rank else {}
+    leaves = jax.tree.leaves((state, state.params, base))  # parameters once more: the gradients
+    needed = sum(prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+    here = available_memory(mesh)
+    if here is not None and needed > here:
+        raise UserError(
+            f"parameters, moments and gradients take {needed / 1e9:.1f} GB on each of {mesh.size} devices, and there are "
+            f"{here / 1e9:.1f}: give more devices, --training.optimizer.moments bfloat16, --training.lora.rank 16, a smaller "
+            "--init, or try --preset tiny"
+        )
+
+
 def own_sources(folder: Path) -> dict[str, tuple[Path, ...]]:
     """What every installation has: code of its packages, and worked problems of the generator."""
     import sympy
@@ -193,7 +213,9 @@ def own_sources(folder: Path) -> dict[str, tuple[Path, ...]]:
 def tokenizer_file(config: Pretraining, sources: Mapping[str, tuple[Path, ...]], model: ModelConfig) -> Path:
     """The model's own tokenizer, or one trained on the beginning of each source."""
     if config.init is not None:
-        return find_folder(config.init)
+        folder = find_folder(config.init)
+        load_tokenizer(folder, rows=model.vocab_size)
+        return folder
     path = config.out / "tokenizer" / "tokenizer.model"
     if not path.exists():
         texts = [text for paths in sources.values() for text in islice(_texts(paths), TOKENIZER_TEXTS)]

@@ -11,7 +11,9 @@ import pytest
 
 from dsm_jax import cli
 from dsm_jax.model import load_hf
-from dsm_jax.run import read_json, read_metrics
+from dsm_jax.model.config import DEEPSEEK_MATH_7B
+from dsm_jax.model.hf_config import config_to_hf
+from dsm_jax.run import read_json, read_metrics, write_json
 from dsm_jax.tokenizer import load_tokenizer
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -107,6 +109,16 @@ def test_mistakes_are_found_before_any_work(script, source, tmp_path, capsys):
     ):
         assert said in error_line(script, capsys, *argv)
     assert not out.exists()
+
+
+def test_a_model_that_does_not_fit(script, source, tmp_path, capsys):
+    (tmp_path / "hf").mkdir()
+    write_json(tmp_path / "hf/config.json", config_to_hf(DEEPSEEK_MATH_7B, "bfloat16"))
+    argv = ["--init", str(tmp_path / "hf"), "--sources.arxiv", str(source), "--out", str(tmp_path / "run")]
+    said = error_line(script, capsys, *argv, "--mesh", "fsdp=8")
+    # 6.91e9 parameters, two moments and gradients in fp32, over 8 devices
+    assert "parameters, moments and gradients take 13.8 GB on each of 8 devices, and there are" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_bad_row_is_named(script, tmp_path, capsys):
