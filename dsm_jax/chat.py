@@ -100,7 +100,8 @@ class ChatTemplate:
 
     def _harmless(self, message: Mapping[str, str]) -> dict[str, str]:
         """The message without any sign that special tokens are written with: no template makes one of it."""
-        return {key: re.sub(r"[^\w\s]|_", OPEN, text) for key, text in message.items()}
+        signs = {"role": r"[^\w\s]", "content": r"[^\w\s]|_"}  # a role such as tool_call keeps its name
+        return {key: re.sub(signs[key], OPEN, text) for key, text in message.items()}
 
     def _compile(self, source: str) -> jinja2.Template:
         environment = ImmutableSandboxedEnvironment(

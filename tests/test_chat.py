@@ -122,6 +122,12 @@ def test_a_template_that_would_make_a_special_token_of_a_message(folder, source,
     assert plain(folder, "<|im_start|>")[0] == ids[0] and ids.count(ids[-1]) == 1
 
 
+def test_a_role_of_two_words_keeps_its_name(folder):
+    source = "{{ raise_exception('unknown') if messages[0].role != 'tool_call' }}{{ messages[0].content }}"
+    (folder / "chat_template.jinja").write_text(source)
+    assert ChatTemplate(folder).ids([{"role": "tool_call", "content": "f(x)"}]) == plain(folder, "f(x)")
+
+
 def test_generation_marks_and_variables(folder):
     """Of what trains in a template: no text of its own; and what some templates ask for."""
     source = (
