@@ -8,12 +8,9 @@ Left out on purpose: pipeline and expert parallelism.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from math import prod
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -22,6 +19,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dsm_jax.errors import UserError
+from dsm_jax.processes import join_processes
 
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")  # mesh axes over which rows of a batch are spread
@@ -101,53 +99,6 @@ def mesh_sizes(items: str | Sequence[str], devices: int | None) -> dict[str, int
     return sizes
 
 
-def join_processes() -> None:
-    """Joins the other processes of a TPU pod or a Slurm job, or those that JAX_COORDINATOR_ADDRESS,
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID name. Alone, and the second time, it does nothing."""
-    if jax.distributed.is_initialized():
-        return
-    if os.environ.get("JAX_COORDINATOR_ADDRESS"):
-        try:
-            count, own = (int(os.environ[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
-        except (KeyError, ValueError) as error:
-            raise UserError(
-                "JAX_COORDINATOR_ADDRESS is set: set JAX_NUM_PROCESSES and JAX_PROCESS_ID to numbers too"
-            ) from error
-        if not (0 <= own < count and ":" in os.environ["JAX_COORDINATOR_ADDRESS"]):
-            raise UserError(
-                f"JAX_COORDINATOR_ADDRESS must be HOST:PORT, and JAX_PROCESS_ID, {own}, below JAX_NUM_PROCESSES, {count}"
-            )
-        jax.distributed.initialize(num_processes=count, process_id=own)
-    elif _is_one_of_several(os.environ):
-        try:
-            jax.distributed.initialize()
-        except (RuntimeError, ValueError) as error:
-            raise UserError(
-                f"this process could not join the others of its pod or Slurm step ({error}); set "
-                "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
-            ) from error
-
-
-def _is_one_of_several(environment: Mapping[str, str], dev: Path = Path("/dev")) -> bool:
-    """Whether jax's own detection of a cluster is to be asked: a Slurm step of several tasks, or a TPU host.
-
-    A lone process on a TPU host joins itself, which is harmless. Other machines have such devices too (a laptop's NPU, a
-    passed-through card), but not the TPU's library.
-    """
-    tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or "1"
-    in_step = "SLURM_PROCID" in environment and int(tasks) > 1
-    device = any(dev.glob("accel*")) or (dev / "vfio/0").exists()
-    return in_step or (device and find_spec("libtpu") is not None)
-
-
-def require_one_process(script: str) -> None:
-    """UserError in a process that is one of several."""
-    if jax.process_count() > 1:
-        raise UserError(
-            f"{jax.process_count()} processes: {script} runs in one; start it once, on a machine with all devices"
-        )
-
-
 def _hybrid(shape: tuple[int, ...], slices: int, devices: Sequence[jax.Device]) -> np.ndarray:
     """Devices in mesh order, neighbours along every axis within a slice where that is possible."""
     for axis, size in enumerate(shape[:2]):
@@ -169,6 +120,12 @@ def single_device_mesh() -> Mesh:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding of arrays whose first axis is the batch: rows over data and fsdp."""
     return NamedSharding(mesh, P(BATCH))
+
+
+def own_rows(mesh: Mesh, rows: int) -> np.ndarray:
+    """Which rows of a batch this process's devices hold, in order."""
+    places = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    return np.unique(np.concatenate([np.arange(rows)[place] for place in places]))
 
 
 def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:

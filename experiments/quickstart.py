@@ -37,7 +37,7 @@ from dsm_jax.cli import run_script
 from dsm_jax.data.prompts import problem_batch, prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.harness import Answers, answer_problems
-from dsm_jax.mesh import batch_shards, parse_mesh, require_one_process, single_device_mesh
+from dsm_jax.mesh import batch_shards, parse_mesh, single_device_mesh
 from dsm_jax.mine.config import PRESETS as MINE
 from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.export import read_corpus
@@ -46,6 +46,7 @@ from dsm_jax.mine.read import check_warcs
 from dsm_jax.mine.seed import read_seed
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.decoder import Params
+from dsm_jax.processes import require_one_process
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import check_mesh
 from dsm_jax.rl.rewards import random_rewards, shuffled_rewards

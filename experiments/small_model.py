@@ -228,7 +228,7 @@ def finetune(
         training,
         config.model,
         mesh,
-        batch=lambda step: mixture.batch(skip + step),
+        batch=lambda step, rows: mixture.batch(skip + step, rows),
         start=lambda: base,
         folder=folder,
         description="SFT",

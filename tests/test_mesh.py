@@ -1,4 +1,4 @@
-"""--mesh: axes, sizes, slices, processes, and one clear line for what does not fit."""
+"""--mesh: axes, sizes, slices, and one clear line for what does not fit."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,8 @@ from dsm_jax.mesh import (
     Rules,
     abstract_mesh,
     batch_shards,
-    join_processes,
     mesh_sizes,
     parse_mesh,
-    require_one_process,
 )
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.params import check_mesh
@@ -110,41 +108,6 @@ def test_named_meshes_need_no_devices(name: str) -> None:
 def test_a_mesh_without_devices_has_nothing_to_fill() -> None:
     with pytest.raises(UserError, match="give the size of data"):
         abstract_mesh(("data=-1,fsdp=2",))
-
-
-def test_who_joins_other_processes(tmp_path, monkeypatch) -> None:
-    alone = tmp_path / "dev"
-    alone.mkdir()
-    assert not mesh_module._is_one_of_several({}, alone)
-    assert not mesh_module._is_one_of_several({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, alone)
-    assert not mesh_module._is_one_of_several({"SLURM_NTASKS": "4"}, alone)  # an allocation's shell, no step
-    assert mesh_module._is_one_of_several({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, alone)
-    (alone / "accel0").touch()
-    assert not mesh_module._is_one_of_several({}, alone)  # some other accelerator
-    monkeypatch.setattr(mesh_module, "find_spec", lambda name: name == "libtpu" or None)
-    assert mesh_module._is_one_of_several({}, alone)
-    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(UserError, match="set JAX_NUM_PROCESSES and JAX_PROCESS_ID"):
-        join_processes()
-
-
-def test_a_script_for_one_process_says_so(monkeypatch) -> None:
-    require_one_process("quickstart.py")
-    monkeypatch.setattr(jax, "process_count", lambda: 4)
-    with pytest.raises(UserError, match="4 processes: quickstart.py runs in one"):
-        require_one_process("quickstart.py")
-
-
-@pytest.mark.parametrize(
-    ("address", "count", "own"),
-    [("host:1", "2", "2"), ("host:1", "0", "0"), ("host:1", "2", "-1"), ("host", "2", "0")],
-)
-def test_processes_that_cannot_be(address: str, count: str, own: str, monkeypatch) -> None:
-    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
-    monkeypatch.setenv("JAX_NUM_PROCESSES", count)
-    monkeypatch.setenv("JAX_PROCESS_ID", own)
-    with pytest.raises(UserError, match="JAX_COORDINATOR_ADDRESS must be HOST:PORT, and JAX_PROCESS_ID"):
-        join_processes()
 
 
 def test_a_mesh_of_other_axes() -> None:

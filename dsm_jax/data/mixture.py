@@ -1,10 +1,10 @@
 """Batches of windows from several sources in given shares: batch `step` is a pure function of (seed, step).
 
 Grain shuffles each source by index, anew in each epoch, and mixes the sources before anything is read; so a
-run resumes by its step alone. Left out on purpose: worker processes and slices for several hosts.
+run resumes by its step alone, with any number of processes. Left out on purpose: worker processes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,17 +48,14 @@ class Mixture:
             grain.MapDataset.source(source.windows).shuffle(seed=int(source_seed)).repeat()
             for source, source_seed in zip(self._used.values(), seeds, strict=True)
         ]
-        mixed = grain.MapDataset.mix(shuffled, [source.weight for source in self._used.values()])
-        self._batches: Any = mixed.batch(batch_size)
+        self._mixed: Any = grain.MapDataset.mix(shuffled, [source.weight for source in self._used.values()])
 
-    def batch(self, step: int) -> Batch:
-        """The arrays [B, T] of batch `step`: see windows.py for their names."""
-        return self._batches[step]
-
-    def batches(self, start: int = 0, threads: int = 2) -> Iterator[Batch]:
-        """Batch `start`, start + 1, .., read ahead by `threads` threads; the order never depends on them."""
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(1, 4 * threads))
-        return iter(self._batches.slice(slice(start, None)).to_iter_dataset(options))
+    def batch(self, step: int, rows: Sequence[int] | None = None) -> Batch:
+        """The arrays [B, T] of batch `step` (see windows.py for their names), or only these rows of it: a process reads what
+        its devices need."""
+        first = step * self.batch_size
+        windows = [self._mixed[first + row] for row in (range(self.batch_size) if rows is None else rows)]
+        return {name: np.stack([window[name] for window in windows]) for name in windows[0]}
 
     def epochs(self, steps: int) -> dict[str, float]:
         """How often each source's windows are seen in `steps` steps."""

@@ -1,7 +1,7 @@
 """Hugging Face model folders in and out: safetensors and config.json <-> our parameter tree and its ModelConfig.
 
 Read: every Llama-shaped family of hf_config.py. A tensor goes from the file to its devices a few megabytes at a
-time. Left out on purpose: saving from several processes.
+time. Of several processes all take part, and the first one writes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from safetensors import SafetensorError
@@ -33,6 +34,7 @@ from dsm_jax.model.hf_layout import LAYER, Layout, layout_of, leaf_name, tensor_
 from dsm_jax.model.lora import merged, plain
 from dsm_jax.model.params import check_mesh, param_shapes, param_shardings
 from dsm_jax.model.tensor_file import CHUNK_BYTES, Tensor
+from dsm_jax.processes import on_first_process
 from dsm_jax.run import atomic, write_json, write_text
 from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.tokenizer_json import write_tokenizer_json
@@ -206,39 +208,66 @@ def save_hf(model: Model, dir: str | Path, tokenizer: str | Path | None = None) 
         raise UserError(f"{dir}: the model cannot be written there: {error}") from error
 
 
-def _save(model: Model, folder: Path, tokenizer: Path | None) -> None:
-    model = Model(plain(model.config), merged(model.config, model.params, model.params, model.mesh))
-    entries = config_to_hf(model.config, str(model.params["embed"].dtype))
-    loaded = load_tokenizer(tokenizer, rows=model.config.vocab_size) if tokenizer is not None else None
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").unlink(missing_ok=True)
+def save_shape(
+    config: ModelConfig, dir: str | Path, tokenizer: str | Path | None = None, dtype: str = "float32"
+) -> None:
+    """Writes what save_hf does but the weights: config.json, last, and the tokenizer's files."""
+    entries = _entries(config, tokenizer, dtype)
+    Path(dir).mkdir(parents=True, exist_ok=True)
+    if tokenizer is not None:
+        _copy_tokenizer(Path(tokenizer), Path(dir))
+    write_json(Path(dir) / "config.json", entries)
+
+
+def _entries(config: ModelConfig, tokenizer: str | Path | None, dtype: str) -> dict[str, Any]:
+    """Of config.json."""
+    entries = config_to_hf(config, dtype)
+    loaded = load_tokenizer(tokenizer, rows=config.vocab_size) if tokenizer is not None else None
     for token in ("bos", "eos", "pad"):  # null: else a reader would fill in its family's
         entries[f"{token}_token_id"] = getattr(loaded, f"{token}_id", None)
-    if tokenizer is not None:
-        _copy_tokenizer(tokenizer, folder)
+    return entries
+
+
+def _save(model: Model, folder: Path, tokenizer: Path | None) -> None:
+    model = Model(plain(model.config), merged(model.config, model.params, model.params, model.mesh))
+    _entries(model.config, tokenizer, "float32")  # what cannot be told is refused before anything is touched
+    on_first_process(lambda: (folder / "config.json").unlink(missing_ok=True))
     shards = _shards(model)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors" if len(shards) > 1 else WHOLE
-        with atomic(folder / file) as tmp:
-            save_file({name: _to_hf(*place) for name, place in shard.items()}, tmp, metadata={"format": "pt"})
-            tmp.chmod(0o644)  # the library gives it to its owner alone
+        tensors = {name: _to_hf(*place) for name, place in shard.items()}  # all processes give their parts
+        on_first_process(partial(_write_tensors, tensors, folder / file))
         weight_map |= dict.fromkeys(shard, file)
-    if len(shards) > 1:
+    on_first_process(partial(_complete, model, folder, tokenizer, weight_map))
+
+
+def _write_tensors(tensors: dict[str, np.ndarray], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic(file) as tmp:
+        save_file(tensors, tmp, metadata={"format": "pt"})
+        tmp.chmod(0o644)  # the library gives it to its owner alone
+
+
+def _complete(model: Model, folder: Path, tokenizer: Path | None, weight_map: dict[str, str]) -> None:
+    """What goes with the weights, config.json last."""
+    sharded = WHOLE not in weight_map.values()
+    if sharded:
         total = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     if not (folder / "README.md").exists():
         write_text(folder / "README.md", _card(model, folder.resolve().name))
     for stale in {folder / INDEX, folder / WHOLE, *folder.glob("model-*-of-*.safetensors")}:
-        if stale.name not in weight_map.values() and not (stale.name == INDEX and len(shards) > 1):
+        if stale.name not in weight_map.values() and not (stale.name == INDEX and sharded):
             stale.unlink(missing_ok=True)  # of a model that was here before
-    write_json(folder / "config.json", entries)
+    save_shape(model.config, folder, tokenizer, str(model.params["embed"].dtype))
 
 
 def _to_hf(name: str, parameter: jax.Array, layer: int | None) -> np.ndarray:
     """The tensor of our parameter (of one layer), as the folder stores it."""
     layout = layout_of(name)
-    weight = np.asarray(parameter if layer is None else parameter[layer])
+    own = parameter if layer is None else parameter[layer]
+    weight = np.asarray(own if own.is_fully_addressable else process_allgather(own, tiled=True))
     return np.ascontiguousarray(weight.transpose(layout.axes)).reshape(layout.stored(weight.shape))
 
 

@@ -27,7 +27,7 @@ from dsm_jax.model.config import ModelConfig, param_count
 from dsm_jax.model.params import abstract_params, param_shapes, param_specs
 from dsm_jax.model.params import check_mesh as check_model_mesh
 from dsm_jax.rl.grpo import GRPOTraining
-from dsm_jax.train.logps import CHUNK
+from dsm_jax.train.memory import activation_bytes, bytes_of
 from dsm_jax.train.optimizer import make_optimizer
 from dsm_jax.train.step import abstract_state
 
@@ -106,16 +106,22 @@ def grpo_memory(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Memory:
     optimizer, _ = make_optimizer(config.optimizer, config.loop.steps)
     state = abstract_state(replace(model, lora=config.lora), optimizer, mesh)
     reference = abstract_params(model, mesh)
-    parameters = sum(_bytes(leaf, leaf.sharding.spec, mesh) for leaf in jax.tree.leaves(state.params))
-    moments = sum(_bytes(leaf, leaf.sharding.spec, mesh) for leaf in jax.tree.leaves(state.opt_state))
+    parameters = bytes_of(state.params)
+    moments = bytes_of(state.opt_state)
     slots = -(-config.slots // batch_shards(mesh))
     return Memory(
         parameters=parameters,
         moments=moments,
-        reference=sum(_bytes(leaf, leaf.sharding.spec, mesh) for leaf in jax.tree.leaves(reference)),
+        reference=bytes_of(reference),
         decode_copy=_decode_copy(model, mesh),
         gradients=2 * parameters,
-        activations=_activations(config, model, mesh),
+        activations=activation_bytes(
+            model,
+            mesh,
+            config.micro_batch_rows // batch_shards(mesh),
+            sequence_length(config, model),
+            config.remat,
+        ),
         kv_cache=_kv_cache(config, model, mesh),
         logits=4 * slots * model.vocab_size * 4,  # logits, scaled, noise and their sum, fp32, whole along V
     )
@@ -151,17 +157,3 @@ def _kv_cache(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> int:
     prompts = min(config.slots, max(config.prompts_per_step, 16))
     places = config.slots * sequence_length(config, model) + prompts * min(PROMPT_TOKENS, model.max_seq_len)
     return places * place // mesh.size
-
-
-def _activations(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> int:
-    """Of a micro-batch's forward and backward pass."""
-    size, tensor = _itemsize(model), mesh.shape["tensor"]
-    rows, length = config.micro_batch_rows // batch_shards(mesh), sequence_length(config, model)
-    stream = rows * length * model.d_model * size  # one residual stream
-    inner = rows * length * (3 * model.n_heads * model.head_dim + 3 * model.d_ff) * size // tensor
-    scores = rows * length * length * model.n_heads * 4 // tensor
-    layer = 4 * stream + 2 * inner + 3 * scores  # values and their gradients; scores, weights, their gradient
-    kept = model.n_layers * {"full": stream, "dots": 3 * stream + inner, "none": layer}[config.remat]
-    logits = 4 * min(rows * length, CHUNK) * model.vocab_size * 4 // tensor
-    gathered = 2 * model.vocab_size * model.d_model * size // tensor  # embedding and head, whole along fsdp
-    return kept + max(layer, logits) + gathered

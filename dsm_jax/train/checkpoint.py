@@ -2,21 +2,25 @@
 
 A state is any pytree of jax arrays, PRNG keys of jax's default kind included. It is stored as a flat table of
 names ("params.embed"), so that neither the tree's classes nor the mesh are part of the file. Orbax writes a
-checkpoint beside its place and renames it: a killed save leaves the one before in force.
+checkpoint beside its place and renames it: a killed save leaves the one before in force. Of several processes each
+writes and reads its own parts, in one folder that all of them see.
 Left out on purpose: the data position, which is the step; checksums; places other than a mounted file system.
 """
 
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental.multihost_utils import process_allgather
 
 from dsm_jax.errors import UserError
+from dsm_jax.processes import is_first_process, on_first_process
 
 State = TypeVar("State")
 Flat = dict[str, Any]
@@ -25,16 +29,21 @@ UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a checkpoint that is
 
 
 class Checkpoints:
-    """The checkpoints in one folder; the last `keep` are kept. Close it, or use it in a `with` block.
+    """The checkpoints in one folder: the last `keep`, and those of every `keep_every` steps (0: none). Close it, or use it
+    in a `with` block.
 
-    Opening it removes a save that was killed, with a message on stderr.
+    Opening it removes a save that was killed, with a message on stderr; not so to read only.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
+    def __init__(self, folder: Path, keep: int = 2, keep_every: int = 0, *, read_only: bool = False):
         self.folder = Path(folder).resolve()
-        for torn in sorted(self.folder.glob(f"*{UNFINISHED}*")):
-            _tell(f"{torn} was being written when the run was killed: removed")
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        if read_only:
+            options = ocp.CheckpointManagerOptions(read_only=True)
+        else:
+            self._tell_of_torn()
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=keep, keep_period=keep_every or None, cleanup_tmp_directories=True
+            )
         handler = ocp.PyTreeCheckpointHandler()
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handler)
 
@@ -68,12 +77,15 @@ class Checkpoints:
             steps = [step]
         damaged: dict[int, Exception] = {}
         for at in steps:
+            damage = None
             try:
                 state = self._read(at, target)
             except Exception as error:
                 if not _means_damage(error):
                     raise
-                damaged[at] = error
+                damage = error
+            if damage := _agree(damage):
+                damaged[at] = damage
                 continue
             self._put_aside(damaged, at)
             return state
@@ -83,6 +95,18 @@ class Checkpoints:
                 f"{self.folder}: no checkpoint can be read ({reason}); move this folder away and start again"
             )
         return None
+
+    def restore_part(self, target: State, step: int | None = None) -> State:
+        """Of a checkpoint (the newest one where step is None) the arrays that `target` names, and no others.
+
+        Errors: UserError where there is none, or it holds no such arrays.
+        """
+        steps = sorted(self._manager.all_steps())
+        if not steps or (step is not None and step not in steps):
+            raise UserError(
+                f"{self.folder}: no checkpoint{f' of step {step}' if steps else ''}; there are {steps or 'none'}"
+            )
+        return self._read(steps[-1] if step is None else step, target, part=True)
 
     def close(self) -> None:
         """Waits for the last save."""
@@ -94,20 +118,25 @@ class Checkpoints:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _read(self, step: int, target: State) -> State:
+    def _tell_of_torn(self) -> None:
+        for torn in sorted(self.folder.glob(f"*{UNFINISHED}*")):
+            _tell(f"{torn} was being written when the run was killed: removed")
+
+    def _read(self, step: int, target: State, *, part: bool = False) -> State:
         wanted = {name: _stored_struct(leaf) for name, leaf in _flatten(target).items()}
-        self._check_same_model(step, wanted)
+        self._check_same_model(step, wanted, part)
         args = ocp.checkpoint_utils.construct_restore_args(wanted)
-        flat = self._manager.restore(step, args=ocp.args.PyTreeRestore(wanted, restore_args=args))
+        how = ocp.args.PyTreeRestore(wanted, restore_args=args, partial_restore=part)
+        flat = self._manager.restore(step, args=how)
         leaves = [_unstored(flat[name], leaf) for name, leaf in _flatten(target).items()]
         return jax.tree.unflatten(jax.tree.structure(target), leaves)
 
-    def _check_same_model(self, step: int, wanted: Flat) -> None:
+    def _check_same_model(self, step: int, wanted: Flat, part: bool) -> None:
         metadata = self._manager.item_metadata(step)
         if metadata is None:
             raise FileNotFoundError("its table of names is missing")
         here = {name: _form(leaf) for name, leaf in wanted.items()}
-        there = {name: _form(leaf) for name, leaf in metadata.items()}
+        there = {name: _form(leaf) for name, leaf in metadata.items() if name in here or not part}
         for name in here | there:
             if here.get(name) != there.get(name):
                 raise UserError(
@@ -117,13 +146,23 @@ class Checkpoints:
                 )
 
     def _put_aside(self, damaged: dict[int, Exception], used: int) -> None:
+        if damaged:
+            on_first_process(partial(self._rename, damaged, used))
+            self._manager.reload()
+
+    def _rename(self, damaged: dict[int, Exception], used: int) -> None:
         for step, error in damaged.items():
             _tell(f"{self.folder}: step {step} is damaged ({_reason(error)}): put aside; step {used} is used")
             aside = self.folder / f"{step}.damaged"
             shutil.rmtree(aside, ignore_errors=True)
             (self.folder / str(step)).rename(aside)
-        if damaged:
-            self._manager.reload()
+
+
+def _agree(damage: Exception | None) -> Exception | None:
+    """The damage that this process or another one has found: all pass over the same checkpoints."""
+    if jax.process_count() > 1 and process_allgather(np.bool_(damage is not None)).any():
+        return damage or OSError("another process could not read it")
+    return damage
 
 
 def _flatten(tree: Any) -> Flat:
@@ -167,4 +206,5 @@ def _reason(error: Exception) -> str:
 
 
 def _tell(message: str) -> None:
-    print(f"checkpoint: {message}", file=sys.stderr)
+    if is_first_process():
+        print(f"checkpoint: {message}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dsm_jax.errors import UserError
-from dsm_jax.mesh import batch_shards
+from dsm_jax.mesh import batch_shards, own_rows
 from dsm_jax.model import lora
 from dsm_jax.model.config import LoRA, ModelConfig
 from dsm_jax.model.decoder import Params, Remat
@@ -35,6 +35,9 @@ class LMTraining:
         "none"  # activations made again in the backward pass: none, all but matmuls (dots), or all (full)
     )
     lora: LoRA = LoRA()  # train low-rank updates only; what comes back is merged
+    skip_nonfinite: bool = (
+        False  # leave out an update whose loss or gradient is not finite; else the run stops
+    )
     z_loss: float = 0.0  # weight of the mean square of the logits' log normaliser in the loss
 
     def __post_init__(self) -> None:
@@ -57,15 +60,16 @@ def train_lm(
     model: ModelConfig,
     mesh: Mesh,
     *,
-    batch: Callable[[int], dict[str, np.ndarray]],
+    batch: Callable[[int, Sequence[int]], dict[str, np.ndarray]],
     start: Callable[[], Params],
     folder: Path,
     description: str,
     stop: Stop[Params] | None = None,
     rng_seed: int = 0,
 ) -> Params:
-    """Trains on batch(step), arrays [batch_size, window] as in data/windows.py, and returns the parameters.
+    """Trains on batch(step, rows) and returns the parameters.
 
+    batch: these rows of the step's arrays [batch_size, window], as in data/windows.py; a process asks for its own.
     stop(parameters, step): whether to end, and numbers for the metrics. rng_seed: of LoRA's first matrices.
     Goes on from the last checkpoint in `folder`; start() gives the parameters to begin with, and the base of LoRA.
     """
@@ -73,7 +77,9 @@ def train_lm(
     optimizer, schedule = make_optimizer(config.optimizer, config.loop.steps)
     check_rows(config, mesh)
     parts = config.batch_size // config.rows_at_once
-    train_step = make_train_step(model, optimizer, mesh, config.remat, config.z_loss, parts)
+    train_step = make_train_step(
+        model, optimizer, mesh, config.remat, config.z_loss, parts, config.skip_nonfinite
+    )
     base = start() if model.lora.rank else None
 
     def first() -> TrainState:
@@ -88,7 +94,7 @@ def train_lm(
                 "were the windows made with its own tokenizer?"
             )
         with jax.set_mesh(mesh):
-            state, metrics = train_step(state, put_batch(arrays, mesh), base)
+            state, metrics = train_step(state, put_batch(arrays, mesh, of=config.batch_size), base)
         extra = {"learning_rate": schedule(step), "data_wait_share": ahead.wait_share()}
         return state, metrics | extra | _peak_memory(mesh)
 
@@ -99,7 +105,13 @@ def train_lm(
         assert stop is not None
         return stop(parameters(state), step)
 
-    with ReadAhead(batch, config.loop.steps) as ahead:
+    def keep_batch(step: int) -> str:
+        file = folder / f"not_finite_{step + 1:06}_process_{jax.process_index()}.npz"
+        np.savez_compressed(file, rows=rows, **batch(step, rows))
+        return f"its batch is in {file}; --training.skip-nonfinite leaves such updates out"
+
+    rows = [int(row) for row in own_rows(mesh, config.batch_size)]
+    with ReadAhead(lambda step: batch(step, rows), config.loop.steps) as ahead:
         state = run_loop(
             update,
             first,
@@ -109,6 +121,7 @@ def train_lm(
             description=description,
             stop=ended if stop else None,
             amounts=_amounts(config, model, mesh),
+            keep_evidence=keep_batch,
         )
     return parameters(state)
 

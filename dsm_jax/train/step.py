@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, Mesh
 from jax.sharding import PartitionSpec as P
 
 from dsm_jax.errors import UserError
-from dsm_jax.mesh import batch_sharding, batch_shards, replicated
+from dsm_jax.mesh import batch_sharding, batch_shards, own_rows, replicated
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params, Remat
 from dsm_jax.model.lora import plain, trained, whole
@@ -144,10 +144,12 @@ def make_train_step(
     remat: Remat = "none",
     z_loss: float = 0.0,
     micro_batches: int = 1,
+    skip_nonfinite: bool = False,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """(state, batch[, base]) -> (state, metrics); the state's buffers are donated. base: with LoRA, what stays.
 
     micro_batches: parts of the batch whose activations exist one after the other; the update is the whole batch's.
+    skip_nonfinite: leave parameters and moments as they are where the loss or the gradient is not finite ("skipped": 1).
     """
 
     def step(state: TrainState, batch: Batch, base: Params | None) -> tuple[TrainState, Metrics]:
@@ -157,8 +159,13 @@ def make_train_step(
             return lm_loss(config, whole(config, base, part), rows, remat, z_loss, num_targets)
 
         loss, gradients = accumulated(loss_of, state.params, batch, micro_batches)
-        state, norm = apply_gradients(optimizer, state, gradients)
-        return state, {"loss": loss, "grad_norm": norm, "num_tokens": jnp.sum(batch["loss_mask"])}
+        after, norm = apply_gradients(optimizer, state, gradients)
+        metrics = {"loss": loss, "grad_norm": norm, "num_tokens": jnp.sum(batch["loss_mask"])}
+        if skip_nonfinite:
+            fine = jnp.isfinite(loss) & jnp.isfinite(norm)
+            kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after, state)
+            after, metrics = kept._replace(step=after.step), metrics | {"skipped": ~fine}
+        return after, metrics
 
     shardings = state_shardings(config, optimizer, mesh)
     base_shardings = param_shardings(plain(config), mesh) if config.lora.rank else None
@@ -171,21 +178,29 @@ def make_train_step(
     return lambda state, batch, base=None: compiled(state, batch, base)
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
-    """Host arrays [B, ...] onto the mesh, rows spread over data and fsdp; of several processes each gives the same.
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, of: int | None = None) -> Batch:
+    """Host arrays [B, ...] onto the mesh, rows spread over data and fsdp.
 
-    Raises UserError where B does not divide.
+    of: the rows of the whole batch, where `batch` holds this process's own_rows(mesh, of) only; None: all of them.
+    Raises UserError where the rows do not divide.
     """
-    rows, shards = len(next(iter(batch.values()))), batch_shards(mesh)
+    rows, shards = of or len(next(iter(batch.values()))), batch_shards(mesh)
     if rows % shards:
         raise UserError(
             f"a batch of {rows} rows does not divide over {shards} devices (data x fsdp): "
             "change the batch size or --mesh"
         )
     sharding = batch_sharding(mesh)
-    if mesh.is_multi_process:
-        return {
-            name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
-            for name, array in batch.items()
-        }
-    return jax.device_put(batch, sharding)
+    if not mesh.is_multi_process:
+        return jax.device_put(batch, sharding)
+    held = np.arange(rows) if of is None else own_rows(mesh, rows)
+
+    def put(array: np.ndarray) -> jax.Array:
+        def read(index: Any) -> np.ndarray:
+            start, stop, _ = index[0].indices(rows)
+            at = int(np.searchsorted(held, start))
+            return array[at : at + stop - start]
+
+        return jax.make_array_from_callback((rows, *array.shape[1:]), sharding, read)
+
+    return {name: put(array) for name, array in batch.items()}

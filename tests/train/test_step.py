@@ -108,7 +108,7 @@ TRAINING = LMTraining(
 )
 
 
-def train(config: LMTraining, folder, batch=batch_of, devices: int = 1):
+def train(config: LMTraining, folder, batch=lambda step, rows: batch_of(step), devices: int = 1):
     mesh = MESHES[devices]()
     return train_lm(
         config,
@@ -155,4 +155,56 @@ def test_what_cannot_be_trained_is_one_line(tmp_path):
         OptimizerConfig(1e-3, b2=0.999, moments="bfloat16")
     high = batch_of() | {"tokens": np.full((ROWS, TIME), SMOKE.vocab_size, np.int32)}
     with pytest.raises(UserError, match="step 0: token id 512 is outside the model's vocabulary of 512"):
-        train(TRAINING, tmp_path / "ids", batch=lambda step: high)
+        train(TRAINING, tmp_path / "ids", batch=lambda step, rows: high)
+
+
+def poisoned(step: int, rows) -> dict:
+    """A batch; update 3's has the one token whose weights are not numbers."""
+    batch = batch_of(step)
+    batch["tokens"] = np.where(batch["tokens"] == 7, 8, batch["tokens"])
+    if step == 2:
+        batch["tokens"][3, 5] = 7
+    return batch
+
+
+def poisoned_params(mesh) -> dict:
+    params = init_params(SMOKE, 0, mesh)
+    with jax.set_mesh(mesh):
+        return params | {
+            "embed": params["embed"] * jnp.where(jnp.arange(SMOKE.vocab_size) == 7, np.nan, 1)[:, None]
+        }
+
+
+def train_poisoned(folder, **options):
+    mesh = MESHES[8]()
+    params = poisoned_params(mesh)
+    training = replace(TRAINING, loop=LoopConfig(steps=5, log_every=5, checkpoint_every=2), **options)
+    return train_lm(
+        training, SMOKE, mesh, batch=poisoned, start=lambda: params, folder=folder, description="lm"
+    )
+
+
+def test_an_update_that_is_not_finite_ends_the_run_and_its_batch_is_kept(tmp_path):
+    with pytest.raises(
+        UserError, match=r"step 3: the loss is nan; .*not_finite_000003_process_0.npz; --training.skip"
+    ):
+        train_poisoned(tmp_path)
+    assert (tmp_path / "checkpoints/2").is_dir() and not (tmp_path / "checkpoints/4").exists()
+    with np.load(tmp_path / "not_finite_000003_process_0.npz") as kept:
+        np.testing.assert_array_equal(kept["tokens"], poisoned(2, None)["tokens"])
+        np.testing.assert_array_equal(kept["rows"], range(ROWS))
+
+
+def test_an_update_that_is_not_finite_can_be_left_out(tmp_path):
+    """The run ends where one ends that never had this update; its row says so."""
+    with_it = train_poisoned(tmp_path, skip_nonfinite=True)
+    (row,) = read_metrics(tmp_path / "metrics.jsonl")
+    assert row["skipped"] == 1 and np.isfinite(row["loss"])
+    mesh, optimizer = MESHES[8](), make_optimizer(TRAINING.optimizer, 5)[0]
+    state = start_state(SMOKE, optimizer, mesh, poisoned_params(mesh))
+    step = make_train_step(SMOKE, optimizer, mesh)
+    with jax.set_mesh(mesh):
+        for number in (0, 1, 3, 4):
+            state, _ = step(state, put_batch(poisoned(number, None), mesh))
+    for a, b in zip(jax.tree.leaves(with_it), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_array_equal(a, b)

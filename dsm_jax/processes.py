@@ -1,0 +1,107 @@
+"""One run in several processes: how they find each other, which one writes, and how the others wait for it.
+
+Every process runs the same program over one mesh. Files are on a disk that all of them see; the first process writes
+those that are not arrays. Left out on purpose: processes that come and go during a run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dsm_jax.errors import UserError
+
+POLL_S = 0.2
+_calls = itertools.count()  # on_first_process is called in the same order everywhere: a call's name
+
+
+def join_processes() -> None:
+    """Joins the other processes of a TPU pod or a Slurm job, or those that JAX_COORDINATOR_ADDRESS,
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID name. Alone, and the second time, it does nothing."""
+    if jax.distributed.is_initialized():
+        return
+    if os.environ.get("JAX_COORDINATOR_ADDRESS"):
+        try:
+            count, own = (int(os.environ[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                "JAX_COORDINATOR_ADDRESS is set: set JAX_NUM_PROCESSES and JAX_PROCESS_ID to numbers too"
+            ) from error
+        if not (0 <= own < count and ":" in os.environ["JAX_COORDINATOR_ADDRESS"]):
+            raise UserError(
+                f"JAX_COORDINATOR_ADDRESS must be HOST:PORT, and JAX_PROCESS_ID, {own}, below JAX_NUM_PROCESSES, {count}"
+            )
+        jax.distributed.initialize(num_processes=count, process_id=own)
+    elif _is_one_of_several(os.environ):
+        try:
+            jax.distributed.initialize()
+        except (RuntimeError, ValueError) as error:
+            raise UserError(
+                f"this process could not join the others of its pod or Slurm step ({error}); set "
+                "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+            ) from error
+
+
+def _is_one_of_several(environment: Mapping[str, str], dev: Path = Path("/dev")) -> bool:
+    """Whether jax's own detection of a cluster is to be asked: a Slurm step of several tasks, or a TPU host.
+
+    A lone process on a TPU host joins itself, which is harmless. Other machines have such devices too (a laptop's NPU, a
+    passed-through card), but not the TPU's library.
+    """
+    tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or "1"
+    in_step = "SLURM_PROCID" in environment and int(tasks) > 1
+    device = any(dev.glob("accel*")) or (dev / "vfio/0").exists()
+    return in_step or (device and find_spec("libtpu") is not None)
+
+
+def require_one_process(script: str) -> None:
+    """UserError in a process that is one of several."""
+    if jax.process_count() > 1:
+        raise UserError(
+            f"{jax.process_count()} processes: {script} runs in one; start it once, on a machine with all devices"
+        )
+
+
+def is_first_process() -> bool:
+    return jax.process_index() == 0
+
+
+def on_first_process(work: Callable[[], object]) -> None:
+    """work() in the first process; the others wait for it, however long it takes; its error is theirs, in one line.
+
+    Every process calls this, in the same order. Not a collective operation of the devices: those give up after minutes.
+    """
+    if jax.process_count() == 1:
+        work()
+        return
+    from orbax.checkpoint.multihost import get_jax_distributed_client
+
+    client, name = get_jax_distributed_client(), f"dsm_jax/on_first_process/{next(_calls)}"
+    if is_first_process():
+        try:
+            work()
+        except Exception as error:
+            client.key_value_set(name, f"-{error}")
+            raise
+        client.key_value_set(name, "+")
+        return
+    while (said := _try_get(client, name)) is None:
+        time.sleep(POLL_S)  # a signal is answered here
+    if said[0] == "-":
+        raise UserError(said[1:])
+
+
+def _try_get(client: Any, name: str) -> str | None:
+    try:
+        return client.key_value_try_get(name)
+    except jax.errors.JaxRuntimeError as error:
+        if "NOT_FOUND" not in str(error):
+            raise
+        return None

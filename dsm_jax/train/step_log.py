@@ -1,0 +1,101 @@
+"""What a training loop tells: rows of metrics, the progress line, and whether every update was finite.
+
+Numbers stay on the devices until a row or a checkpoint is due, so that steps follow each other without a pause. Of several
+processes the first one writes, and all look at the same numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from dsm_jax.errors import UserError
+from dsm_jax.processes import is_first_process
+from dsm_jax.run import MetricsWriter, Progress, progress
+
+
+class StepLog:
+    """Rows of metrics.jsonl, with the seconds per step since the last row. Use it in a `with` block.
+
+    step: updates that are done. keep_evidence(update): saves what an update that is not finite was made from, and says so.
+    amounts: of an update, by the metric that they are divided by its seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        description: str,
+        step: int,
+        amounts: Mapping[str, float],
+        keep_evidence: Callable[[int], str] | None,
+    ):
+        self.step, self.at, self.amounts, self.keep_evidence = step, time.monotonic(), amounts, keep_evidence
+        self._unread: list[tuple[int, Mapping[str, Any]]] = []
+        self._since_row: list[dict[str, float]] = []
+        self._stack = ExitStack()
+        self._metrics: MetricsWriter | None = None
+        self._bar: Progress | None = None
+        if is_first_process():
+            self._metrics = self._stack.enter_context(MetricsWriter(folder, step + 1))
+            self._bar = self._stack.enter_context(progress(steps, description, step))
+
+    def add(self, step: int, measured: Mapping[str, Any], *, row: bool) -> None:
+        """Takes an update's numbers; with `row` they become a row."""
+        self._unread.append((step, measured))
+        note = self._row(step) if row else ""
+        if self._bar:
+            self._bar.advance(1, note)
+
+    def write(self, step: int, numbers: Mapping[str, Any]) -> None:
+        if self._metrics:
+            self._metrics.write(step, numbers)
+
+    def check(self) -> None:
+        """Raises UserError where an update has a loss or a gradient that is not finite, and was not left out: the state is not
+        worth saving."""
+        for step, measured in self._unread:
+            values = {
+                name: float(np.asarray(value)) for name, value in jax.device_get(dict(measured)).items()
+            }
+            for name in ("loss", "grad_norm"):
+                if not np.isfinite(values.get(name, 0.0)) and not values.get("skipped"):
+                    kept = f"; {self.keep_evidence(step - 1)}" if self.keep_evidence else ""
+                    raise UserError(
+                        f"step {step}: the {name} is {values[name]}; the last checkpoint stays{kept}: look at the data, or "
+                        "take another --out and a lower peak-lr"
+                    )
+            self._since_row.append(values)
+        self._unread = []
+
+    def _row(self, step: int) -> str:
+        """Writes a row, of the last update that was not left out; returns the note beside the progress bar."""
+        self.check()
+        updates, self._since_row = self._since_row, []
+        done = [values for values in updates if not values.get("skipped")]
+        if not done:
+            raise UserError(
+                f"step {step}: the last {len(updates)} updates were all left out, their loss or gradient not finite: look "
+                "at the data, or take another --out and a lower peak-lr"
+            )
+        values = done[-1]
+        if "skipped" in values:
+            values["skipped"] = len(updates) - len(done)
+        now = time.monotonic()
+        values["step_time"] = (now - self.at) / (step - self.step)
+        values |= {name: amount / values["step_time"] for name, amount in self.amounts.items()}
+        self.step, self.at = step, now
+        self.write(step, values)
+        return f"loss {values['loss']:.3f}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
