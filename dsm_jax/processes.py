@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax._src.distributed import global_state  # its store of keys has no public name
 
 from dsm_jax.errors import UserError
 
@@ -81,9 +82,7 @@ def on_first_process(work: Callable[[], object]) -> None:
     if jax.process_count() == 1:
         work()
         return
-    from orbax.checkpoint.multihost import get_jax_distributed_client
-
-    client, name = get_jax_distributed_client(), f"dsm_jax/on_first_process/{next(_calls)}"
+    client, name = global_state.client, f"dsm_jax/on_first_process/{next(_calls)}"
     if is_first_process():
         try:
             work()

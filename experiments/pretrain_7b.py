@@ -1,14 +1,15 @@
 """Continued pretraining of DeepSeek-Coder-v1.5 7B with the paper's numbers (section 2.3), or of any Llama-shaped model.
 
     python experiments/pretrain_7b.py --mesh --sources.math-corpus CORPUS --sources.github-code CODE ..
-    python experiments/pretrain_7b.py --mesh --init DIR_OR_HUB_ID --sources.math-corpus FILE.jsonl.zst
+    python experiments/pretrain_7b.py --mesh --init DIR_OR_HUB_ID_OR_RUN --sources.math-corpus FILE.jsonl.zst
+    python experiments/pretrain_7b.py --stage tokenize --windows DIR --sources.arxiv PAPERS ..    beforehand, without a device
     python experiments/pretrain_7b.py --mesh --preset tiny    1M parameters, code and worked problems of this installation
 
 A source is files and folders of any form that dsm_jax/data/texts.py reads; it is tokenised once, into windows/. A share of
 each is held out: its perplexity and bits per byte are written as training goes on, and set beside a unigram model's at
 the end. The same command goes on where a killed run was. The run's folder holds config.json, metrics.jsonl, tb/,
-windows/, checkpoints/, results.json and model/, the result in Hugging Face's format.
-Left out so far: several processes, report.html, activations in the memory that is checked.
+windows/, checkpoints/, results.json and model/, the result in Hugging Face's format. Several processes (a pod's hosts) run the
+same command on a disk that all of them see. Left out so far: report.html.
 """
 
 from __future__ import annotations
@@ -18,11 +19,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
-from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import jax
 from jax.sharding import Mesh
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -35,27 +34,31 @@ from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.texts import find_parts, read_part
 from dsm_jax.data.tokenize import HELD_OUT, tokenize_source
 from dsm_jax.errors import UserError
-from dsm_jax.memory import available_memory
-from dsm_jax.mesh import parse_mesh, require_one_process
-from dsm_jax.model import Model, load_hf, save_hf
+from dsm_jax.mesh import parse_mesh
+from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params
-from dsm_jax.model.hf_folder import find_config, find_folder
-from dsm_jax.model.params import abstract_params, check_mesh, init_params
-from dsm_jax.run import open_run, write_json, write_text
-from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
+from dsm_jax.model.params import init_params
+from dsm_jax.processes import is_first_process, on_first_process
+from dsm_jax.run import open_run, require_writable, write_json, write_text
+from dsm_jax.tokenizer import train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, make_scorer, unigram
 from dsm_jax.train.lm import LMTraining, check_rows, train_lm
 from dsm_jax.train.loop import LoopConfig
-from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
+from dsm_jax.train.memory import require_memory
+from dsm_jax.train.optimizer import OptimizerConfig
 from dsm_jax.train.pretrain import DEEPSEEK_MATH_7B, MIXTURE
-from dsm_jax.train.step import abstract_state
+from dsm_jax.train.start import CHECKPOINTS, SHAPE, Start, compute_dtype, find_start, keep_shape
 
 CODER_7B = "deepseek-ai/deepseek-coder-7b-base-v1.5"
 OWN_CODE = ("sympy/core", "sympy/functions", "sympy/solvers", "sympy/ntheory")  # packages that tiny reads
 OWN_PROBLEMS = 20_000
+OWN_SOURCES = ("math_corpus", "github_code")
 TOKENIZER_TEXTS = 400  # of each source, for a model without a tokenizer
-MODEL = "model"
+REMEDY = (
+    "give more devices, fewer --training.micro-batch-rows, --training.remat full, --training.optimizer.moments bfloat16, "
+    "--training.lora.rank 16, a smaller --init, or try --preset tiny"
+)
 UNIGRAM_WINDOWS = 20_000  # of each source, that the unigram model counts
 
 
@@ -87,14 +90,17 @@ class Pretraining:
 
     preset: str
     init: str | None = (
-        CODER_7B  # a Hugging Face folder, or a hub id; None: the preset's model from random numbers
+        CODER_7B  # a Hugging Face folder, a hub id, or a run of ours; None: the preset's model from random numbers
     )
+    stage: Literal["all", "tokenize"] = "all"  # tokenize: stop when the windows are there
     sources: Sources = Sources()
     weights: Weights = Weights()
     training: LMTraining = field(default_factory=lambda: replace(DEEPSEEK_MATH_7B, loop=PAPER_LOOP))
     held_out: int = 5  # documents of 10,000 that are only scored
     held_out_windows: int = 256  # of each source, that are scored
     workers: int = os.cpu_count() or 1  # processes that tokenise
+    windows: Path | None = None  # folder of the tokenised sources, for several runs; None: windows/ in --out
+    export: Path | None = None  # folder of the result in Hugging Face's format; None: model/ in --out
     mesh: tuple[
         str, ...
     ] = ()  # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); left out: every device on fsdp
@@ -140,58 +146,60 @@ PRESETS = {config.preset: config for config in (Pretraining("paper"), TINY_RUN, 
 
 def main(config: Pretraining) -> None:
     mesh = parse_mesh(config.mesh)
-    require_one_process("pretrain_7b.py")
     sources = {name: paths for name, paths in asdict(config.sources).items() if paths}
     if not sources and config.preset not in SMALL:
         raise UserError("no source: give at least one of --sources.math-corpus, --sources.github-code, ..")
     for paths in sources.values():
         find_parts(paths)
-    model = model_shape(config, mesh)
-    check_mesh(model, mesh)
+    start = find_start(config.init, mesh) if config.init else None
+    model = model_shape(config, start, mesh)
     check_rows(config.training, mesh)
-    require_memory(config, model, mesh)
-    open_run(config.out, replace(config, out=Path(), mesh=(), workers=0))
-    sources = sources or own_sources(config.out / "sources")
-    tokenizer = tokenizer_file(config, sources, model)
-    for name, paths in sources.items():
-        tokenize_source(
-            paths, tokenizer, config.training.window, windows_of(config, name), held_out=config.held_out, workers=config.workers
-        )  # fmt: skip
-    results = train(config, model, mesh, list(sources), tokenizer)
-    write_json(config.out / "results.json", results)
-    print_results(results)
-    print(f"{config.out}: results.json, metrics.jsonl, checkpoints/, {MODEL}/ (Hugging Face's format)")
+    if config.stage == "all":
+        require_memory(config.training, model, mesh, remedy=REMEDY)
+    on_first_process(lambda: prepare(config, sources, start, model))
+    if config.stage == "tokenize":
+        return
+    names = list(sources) or list(OWN_SOURCES)
+    results = train(config, start, model, mesh, names)
+    if is_first_process():
+        write_json(config.out / "results.json", results)
+        print_results(results)
+        print(
+            f"{config.out}: results.json, metrics.jsonl, checkpoints/; Hugging Face's format: {export_folder(config)}"
+        )
 
 
-def model_shape(config: Pretraining, mesh: Mesh) -> ModelConfig:
-    """The model's shape, its weights untouched. Large models compute in bf16 where the hardware does."""
-    if config.init is None and config.preset not in SMALL:
+def model_shape(config: Pretraining, start: Start | None, mesh: Mesh) -> ModelConfig:
+    """The shape of the model to train."""
+    if start is None and config.preset not in SMALL:
         raise UserError(
             f"--init: --preset {config.preset} has no model of its own; give a folder or a hub id"
         )
-    model = SMALL[config.preset] if config.init is None else find_config(config.init)
+    model = compute_dtype(SMALL[config.preset], mesh) if start is None else start.config
     if config.training.window > model.max_seq_len:
         raise UserError(
             f"--training.window {config.training.window} is longer than the model's {model.max_seq_len} tokens"
         )
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    return replace(model, dtype="float32" if on_cpu else "bfloat16")
+    return model
 
 
-def require_memory(config: Pretraining, model: ModelConfig, mesh: Mesh) -> None:
-    """UserError where the training state and its gradients do not fit on a device; activations come on top."""
-    optimizer, _ = make_optimizer(config.training.optimizer, config.training.loop.steps)
-    state = abstract_state(replace(model, lora=config.training.lora), optimizer, mesh)
-    base = abstract_params(model, mesh) if config.training.lora.rank else {}
-    leaves = jax.tree.leaves((state, state.params, base))  # parameters once more: the gradients
-    needed = sum(prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
-    here = available_memory(mesh)
-    if here is not None and needed > here:
-        raise UserError(
-            f"parameters, moments and gradients take {needed / 1e9:.1f} GB on each of {mesh.size} devices, and there are "
-            f"{here / 1e9:.1f}: give more devices, --training.optimizer.moments bfloat16, --training.lora.rank 16, a smaller "
-            "--init, or try --preset tiny"
-        )
+def prepare(
+    config: Pretraining, sources: Mapping[str, tuple[Path, ...]], start: Start | None, model: ModelConfig
+) -> None:
+    """The run's folder, its tokenizer, and the windows of every source: one process's work."""
+    if config.export:
+        config.export.mkdir(parents=True, exist_ok=True)
+        require_writable(config.export / "config.json", "--export")
+    # What decides the results: another folder, another mesh or more workers do not.
+    elsewhere = {"out": Path(), "windows": None, "export": None}
+    open_run(config.out, replace(config, **elsewhere, mesh=(), workers=0, stage="all"))
+    sources = sources or own_sources(config.out / "sources")
+    tokenizer = tokenizer_file(config, sources, start, model)
+    for name, paths in sources.items():
+        tokenize_source(
+            paths, tokenizer, config.training.window, windows_of(config, name), held_out=config.held_out, workers=config.workers
+        )  # fmt: skip
+    keep_shape(model, tokenizer, config.out)
 
 
 def own_sources(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -207,15 +215,16 @@ def own_sources(folder: Path) -> dict[str, tuple[Path, ...]]:
         )
         write_text(file, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
     packages = Path(sympy.__file__).parent.parent
-    return {"math_corpus": (file,), "github_code": tuple(packages / name for name in OWN_CODE)}
+    own = ((file,), tuple(packages / name for name in OWN_CODE))
+    return dict(zip(OWN_SOURCES, own, strict=True))
 
 
-def tokenizer_file(config: Pretraining, sources: Mapping[str, tuple[Path, ...]], model: ModelConfig) -> Path:
+def tokenizer_file(
+    config: Pretraining, sources: Mapping[str, tuple[Path, ...]], start: Start | None, model: ModelConfig
+) -> Path:
     """The model's own tokenizer, or one trained on the beginning of each source."""
-    if config.init is not None:
-        folder = find_folder(config.init)
-        load_tokenizer(folder, rows=model.vocab_size)
-        return folder
+    if start is not None:
+        return start.tokenizer()
     path = config.out / "tokenizer" / "tokenizer.model"
     if not path.exists():
         texts = [text for paths in sources.values() for text in islice(_texts(paths), TOKENIZER_TEXTS)]
@@ -228,11 +237,15 @@ def _texts(paths: tuple[Path, ...]) -> Any:
 
 
 def windows_of(config: Pretraining, name: str) -> Path:
-    return config.out / "windows" / name
+    return (config.windows or config.out / "windows") / name
+
+
+def export_folder(config: Pretraining) -> Path:
+    return config.export or config.out / "model"
 
 
 def train(
-    config: Pretraining, model: ModelConfig, mesh: Mesh, names: list[str], tokenizer: Path
+    config: Pretraining, start: Start | None, model: ModelConfig, mesh: Mesh, names: list[str]
 ) -> dict[str, Any]:
     """Trains to the end, exports, and scores; the content of results.json."""
     stored = {name: StoredWindows(windows_of(config, name)) for name in names}
@@ -243,7 +256,8 @@ def train(
         config.rng_seed,
     )
     for name, epochs in mixture.epochs(config.training.loop.steps).items():
-        print(f"{name}: {stored[name].manifest['tokens']:,} tokens, {epochs:.2g} epochs")
+        if is_first_process():
+            print(f"{name}: {stored[name].manifest['tokens']:,} tokens, {epochs:.2g} epochs")
     held = {name: held_out_text(config, name) for name in names}
     score = make_scorer(model, mesh, config.training.rows_at_once)
 
@@ -256,17 +270,14 @@ def train(
             f"held_out/{name}/{key}": value for name in found for key, value in found[name].items()
         }
 
-    def start() -> Params:
-        if config.init is None:
-            return init_params(model, config.rng_seed, mesh)
-        return load_hf(config.init, mesh, dtype="float32").params
+    def first() -> Params:
+        return start.params(mesh) if start else init_params(model, config.rng_seed, mesh)
 
     params = train_lm(
-        config.training, model, mesh, batch=mixture.batch, start=start, folder=config.out, description="pretrain",
+        config.training, model, mesh, batch=mixture.batch, start=first, folder=config.out, description="pretrain",
         stop=look, rng_seed=config.rng_seed,
     )  # fmt: skip
-    if not (config.out / MODEL / "config.json").exists():
-        save_hf(Model(model, params), config.out / MODEL, tokenizer)
+    save_hf(Model(model, params), export_folder(config), config.out / CHECKPOINTS / SHAPE)
     counted = {name: list(islice(iter(_each(one)), UNIGRAM_WINDOWS)) for name, one in stored.items()}
     return {
         "steps": config.training.loop.steps,

@@ -5,6 +5,7 @@ import pytest
 
 from dsm_jax import processes
 from dsm_jax.errors import UserError
+from tests.processes import run_processes
 
 
 def test_who_joins_other_processes(tmp_path, monkeypatch) -> None:
@@ -40,3 +41,13 @@ def test_processes_that_cannot_be(address: str, count: str, own: str, monkeypatc
     monkeypatch.setenv("JAX_PROCESS_ID", own)
     with pytest.raises(UserError, match="JAX_COORDINATOR_ADDRESS must be HOST:PORT, and JAX_PROCESS_ID"):
         processes.join_processes()
+
+
+def test_the_first_one_s_mistake_ends_all(tmp_path) -> None:
+    """Both say the line, and neither waits for the other."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "a"}\n{"txt": "b"}\n')
+    words = ["experiments/pretrain_7b.py", "--preset", "smoke", "--out", str(tmp_path / "run")]
+    said = run_processes([*words, "--sources.arxiv", str(file), "--workers", "0"], 2, code=2)
+    assert all("error: " in err and "rows.jsonl:2: no text in this row" in err for _, err in said)
+    assert not any("Traceback" in err for _, err in said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -107,7 +108,8 @@ def train_lm(
 
     def keep_batch(step: int) -> str:
         file = folder / f"not_finite_{step + 1:06}_process_{jax.process_index()}.npz"
-        np.savez_compressed(file, rows=rows, **batch(step, rows))
+        arrays: dict[str, Any] = batch(step, rows)
+        np.savez_compressed(file, rows=rows, **arrays)
         return f"its batch is in {file}; --training.skip-nonfinite leaves such updates out"
 
     rows = [int(row) for row in own_rows(mesh, config.batch_size)]

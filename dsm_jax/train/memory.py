@@ -21,6 +21,7 @@ from dsm_jax.model.attention import BLOCK, attention_for, blockwise_attention
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Remat
 from dsm_jax.model.params import abstract_params
+from dsm_jax.processes import is_first_process
 from dsm_jax.train.lm import LMTraining
 from dsm_jax.train.logps import CHUNK
 from dsm_jax.train.optimizer import make_optimizer
@@ -45,7 +46,7 @@ class Ledger:
 
     def __str__(self) -> str:
         sizes = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ", ".join(f"{name} {size / GB:.2f}" for name, size in sizes.items() if size)
+        return ", ".join(f"{name} {size / GB:.3g}" for name, size in sizes.items() if size)
 
 
 def training_memory(config: LMTraining, model: ModelConfig, mesh: Mesh) -> Ledger:
@@ -65,13 +66,14 @@ def training_memory(config: LMTraining, model: ModelConfig, mesh: Mesh) -> Ledge
 
 
 def require_memory(config: LMTraining, model: ModelConfig, mesh: Mesh, *, remedy: str) -> Ledger:
-    """The run's ledger; UserError, ending in the remedy, where it does not fit, or stderr says that nobody knows."""
+    """The run's ledger, which stderr gets too; UserError, ending in the remedy, where it does not fit."""
     needed, here = training_memory(config, model, mesh), available_memory(mesh)
-    needs = f"training needs {needed.total / GB:.1f} GB on each of {mesh.size} devices ({needed})"
-    if here is None:
-        print(f"{needs}; how much there is, the devices do not say", file=sys.stderr)
-    elif needed.total > here:
+    needs = f"training needs {needed.total / GB:.3g} GB on each of {mesh.size} devices ({needed})"
+    if here is not None and needed.total > here:
         raise UserError(f"{needs}, and there are {here / GB:.1f}: {remedy}")
+    if is_first_process():
+        there = "how many there are, they do not say" if here is None else f"of {here / GB:.3g}"
+        print(f"{needs}, {there}", file=sys.stderr)
     return needed
 
 

@@ -116,8 +116,8 @@ def test_a_model_that_does_not_fit(script, source, tmp_path, capsys):
     write_json(tmp_path / "hf/config.json", config_to_hf(DEEPSEEK_MATH_7B, "bfloat16"))
     argv = ["--init", str(tmp_path / "hf"), "--sources.arxiv", str(source), "--out", str(tmp_path / "run")]
     said = error_line(script, capsys, *argv, "--mesh", "fsdp=8")
-    # 6.91e9 parameters, two moments and gradients in fp32, over 8 devices
-    assert "parameters, moments and gradients take 13.8 GB on each of 8 devices, and there are" in said
+    # 6.91e9 parameters, two moments, the gradients' sum and a micro-batch's own in fp32, over 8 devices
+    assert "GB on each of 8 devices (master 3.46, moments 6.91, gradients 6.91, activations" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -135,3 +135,40 @@ def test_a_bad_row_is_named(script, tmp_path, capsys):
         "0",
     ]
     assert "rows.jsonl:2: no text in this row" in error_line(script, capsys, *argv)
+
+
+def test_a_run_starts_from_another_run_and_exports(script, source, tmp_path, capsys):
+    """From its newest checkpoint, or from a named one: the first loss is what those parameters have."""
+    smoke = ["--preset", "smoke", "--sources.math-corpus", str(source), "--workers", "0", "--held-out", "400"]
+    smoke += ["--training.loop.checkpoint-every", "10", "--windows", str(tmp_path / "windows")]
+    first = ["--out", str(tmp_path / "first"), "--export", str(tmp_path / "exported")]
+    run(script, *smoke, *first)
+    assert not (tmp_path / "first/model").exists() and not (tmp_path / "first/windows").exists()
+    expected = load_hf(tmp_path / "exported").params
+    for init, equal in (("first", True), ("first/checkpoints/20", True), ("first/checkpoints/10", False)):
+        start = script.find_start(str(tmp_path / init), script.parse_mesh("fsdp=4,tensor=2"))
+        assert (
+            load_tokenizer(start.tokenizer()).fingerprint == load_tokenizer(tmp_path / "exported").fingerprint
+        )
+        found = start.params(script.parse_mesh("fsdp=4,tensor=2"))
+        same = [np.array_equal(found[name], expected[name]) for name in ("embed", "head")]
+        assert same == [equal, equal]
+    again = [*smoke, "--out", str(tmp_path / "second"), "--init", str(tmp_path / "first")]
+    run(script, *again)
+    ends = [
+        read_json(tmp_path / name / "results.json")["held_out"]["math_corpus"] for name in ("first", "second")
+    ]
+    assert ends[1]["bits_per_byte"] < ends[0]["bits_per_byte"]
+    for init, said in (("first/checkpoints/15", "no such checkpoint"), ("nowhere", "no such folder")):
+        assert said in error_line(script, capsys, *smoke, "--init", str(tmp_path / init))
+
+
+def test_tokenising_can_go_first(script, source, tmp_path, capsys):
+    smoke = ["--preset", "smoke", "--sources.math-corpus", str(source), "--workers", "0"]
+    smoke += ["--out", str(tmp_path / "run"), "--windows", str(tmp_path / "windows")]
+    run(script, *smoke, "--stage", "tokenize")
+    made = {file: file.stat().st_mtime_ns for file in (tmp_path / "windows").rglob("*.array_record")}
+    assert made and not (tmp_path / "run/metrics.jsonl").exists()
+    run(script, *smoke)
+    assert (tmp_path / "run/results.json").is_file()
+    assert made == {file: file.stat().st_mtime_ns for file in made}

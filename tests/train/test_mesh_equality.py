@@ -1,10 +1,6 @@
 """One step of each kind on 8 devices, on every mesh shape, equals one device's: loss and every gradient leaf."""
 
 import dataclasses
-import os
-import socket
-import subprocess
-import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +15,7 @@ from dsm_jax.rl.grpo import GRPOTraining, make_gradients
 from dsm_jax.train import logps
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.step import lm_loss, make_train_step, put_batch, start_state, state_shardings
+from tests.processes import run_processes
 from tests.train.steps import CONFIG, KINDS, MESH, ROWS, lm_gradients, packed_batch, rollout_batch
 
 MESHES = {1: single_device_mesh, 8: lambda: parse_mesh((MESH,))}
@@ -56,18 +53,7 @@ def test_eight_devices_equal_one(shape: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_equal_one_device(kind: str, tmp_path: Path) -> None:
     """Four devices each, over loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_COORDINATOR_ADDRESS": address}
-    command = [sys.executable, "-m", "tests.train.steps", kind, str(tmp_path / "step.npz")]
-    both = [
-        subprocess.Popen(
-            command, env=os.environ | flags | {"JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(process)}
-        )
-        for process in (0, 1)
-    ]
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    run_processes(["-m", "tests.train.steps", kind, str(tmp_path / "step.npz")], 2)
     loss, *gradients = np.load(tmp_path / "step.npz").values()
     assert_equal((float(loss), gradients), (one_device(kind)[0], jax.tree.leaves(one_device(kind)[1])))
 

@@ -1,0 +1,85 @@
+"""What training starts from: a Hugging Face folder, a hub id, or a run of ours; shape, tokenizer and parameters.
+
+A run keeps what its checkpoints leave out, the model's shape and its tokenizer, in checkpoints/model/ (keep_shape): with
+that, --init RUN takes the newest checkpoint, and RUN/checkpoints/STEP that one.
+Left out on purpose: a run's optimiser (a new stage begins its own), and LoRA's checkpoints (take the run's model/).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jax.sharding import Mesh
+
+from dsm_jax.errors import UserError
+from dsm_jax.model.config import ModelConfig
+from dsm_jax.model.decoder import Params
+from dsm_jax.model.hf import load_hf, save_shape
+from dsm_jax.model.hf_folder import find_config, find_folder, read_config
+from dsm_jax.model.params import abstract_params, check_mesh
+from dsm_jax.tokenizer import load_tokenizer
+from dsm_jax.train.checkpoint import Checkpoints
+
+CHECKPOINTS, SHAPE = "checkpoints", "model"  # folders of a run
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to start from; `config` computes in bf16 but on CPUs."""
+
+    init: str
+    config: ModelConfig
+
+    def tokenizer(self) -> Path:
+        """Its folder, downloaded where it is not here. Raises UserError where the tokenizer is not the model's."""
+        run = _find_run(self.init)
+        folder = run.checkpoints / SHAPE if run else find_folder(self.init)
+        load_tokenizer(folder, rows=self.config.vocab_size)
+        return folder
+
+    def params(self, mesh: Mesh) -> Params:
+        """The parameters in fp32 on the mesh."""
+        run = _find_run(self.init)
+        if run is None:
+            return load_hf(self.init, mesh, dtype="float32").params
+        with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
+            target = {"params": abstract_params(self.config, mesh)}
+            return checkpoints.restore_part(target, run.step)["params"]
+
+
+def find_start(init: str, mesh: Mesh) -> Start:
+    """Nothing but the shape is read or downloaded."""
+    run = _find_run(init)
+    config = read_config(run.checkpoints / SHAPE) if run else find_config(init)
+    return Start(init, compute_dtype(config, mesh))
+
+
+def compute_dtype(config: ModelConfig, mesh: Mesh) -> ModelConfig:
+    """The same model, computing in bf16 where the hardware does; its parameters stay fp32."""
+    check_mesh(config, mesh)
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return replace(config, dtype="float32" if on_cpu else "bfloat16")
+
+
+def keep_shape(config: ModelConfig, tokenizer: Path, run: Path) -> None:
+    """Writes what find_start needs of a run, beside its checkpoints."""
+    save_shape(config, run / CHECKPOINTS / SHAPE, tokenizer)
+
+
+@dataclass(frozen=True)
+class _Run:
+    checkpoints: Path
+    step: int | None  # None: the newest
+
+
+def _find_run(init: str) -> _Run | None:
+    """A run of ours, or None where `init` is something else."""
+    place = Path(init)
+    if place.name.isdigit() and (place.parent / SHAPE / "config.json").is_file():
+        if not place.is_dir():
+            raise UserError(f"{init}: no such checkpoint in {place.parent}")
+        return _Run(place.parent, int(place.name))
+    if (place / CHECKPOINTS / SHAPE / "config.json").is_file():
+        return _Run(place / CHECKPOINTS, None)
+    return None

@@ -1,0 +1,50 @@
+"""Commands run as one process or as several that find each other over loopback, with 8 CPU devices in all."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DEVICES = 8
+
+
+def start_processes(words: Sequence[str], count: int) -> list[subprocess.Popen[str]]:
+    """`python WORDS` in `count` processes; their stdout and stderr are pipes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // count}",
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def start(process: int) -> subprocess.Popen[str]:
+        join = {
+            "JAX_COORDINATOR_ADDRESS": address,
+            "JAX_NUM_PROCESSES": str(count),
+            "JAX_PROCESS_ID": str(process),
+        }
+        return subprocess.Popen(
+            [sys.executable, *words],
+            env=os.environ | flags | (join if count > 1 else {}),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return [start(process) for process in range(count)]
+
+
+def run_processes(words: Sequence[str], count: int, *, code: int = 0) -> list[tuple[str, str]]:
+    """(stdout, stderr) of each, once all have ended with this exit code."""
+    running = start_processes(words, count)
+    said = [process.communicate(timeout=600) for process in running]
+    codes = [process.returncode for process in running]
+    assert codes == [code] * count, "\n".join(err for _, err in said)
+    return said
