@@ -91,7 +91,8 @@ def activation_bytes(model: ModelConfig, mesh: Mesh, rows: int, length: int, rem
     inner = rows * length * (3 * model.n_heads * model.head_dim + 3 * model.d_ff) * size // tensor
     layer = 4 * stream + 2 * inner + 3 * _scores(model, mesh, rows, length)  # values and their gradients
     kept = model.n_layers * {"full": stream, "dots": 3 * stream + inner, "none": layer}[remat]
-    logits = 4 * min(rows * length, CHUNK) * model.vocab_size * 4 // tensor
+    chunk = -(-rows * length // max(2, -(-rows * length // CHUNK)))  # of logps.py
+    logits = 4 * chunk * model.vocab_size * 4 // tensor
     gathered = 2 * model.vocab_size * model.d_model * size // tensor  # embedding and head, whole along fsdp
     return kept + max(layer, logits) + gathered
 
