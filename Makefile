@@ -1,7 +1,7 @@
 # make demo      the whole pipeline on this machine (runs/quickstart)
 # make test      the tests;  make test-all: the slow ones too, and `make test` under Python 3.12 when it is there
 # make install   only makes .venv
-# make lint      ruff and mypy;  make drill: five kills of the quickstart;  make check-extras: setup.py's extras resolve
+# make lint      ruff and mypy;  make drill: kills of every stage;  make check-extras: setup.py's extras resolve
 # make clean     removes what the others made, except runs/
 #
 # Each creates .venv when it is missing or the requirements changed. PYTHON=... chooses the Python (3.11 or 3.12).
@@ -45,7 +45,10 @@ lint: $(VENV)/installed
 	$(VENV)/bin/mypy
 
 drill: $(VENV)/installed
-	$(VENV)/bin/python experiments/drill.py --kills 5 --json docs/drill.json
+	$(VENV)/bin/python experiments/drill.py --kills 5 --json docs/drill/quickstart.json
+	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/pretrain.json \
+	  --compare results.json model/model.safetensors --writes checkpoints windows \
+	  -- python experiments/pretrain_7b.py --preset smoke --out {out}
 
 check-extras: $(VENV)/installed
 	@for extra in gpu tpu beam torch dev; do \

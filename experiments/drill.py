@@ -2,10 +2,12 @@
 
     python experiments/drill.py --kills 5
     python experiments/drill.py --kills 2 -- python experiments/grpo_7b.py --preset smoke --out {out}
+    python experiments/drill.py --kills 20 --compare results.json model/model.safetensors --writes checkpoints windows \\
+        -- python experiments/pretrain_7b.py --preset smoke --out {out}
 
-Every kill is a `kill -9` of a fresh run, started again until it ends. Each moment is printed; the last kill waits for
-a file that is being written. Two undisturbed runs come first: they must agree, and the second one's time says when to
-kill. Leaves out on purpose: power failures, and children that outlive the killed process.
+Every kill is a `kill -9` of a fresh run, started again until it ends. Each moment is printed; the last kills wait for
+a file that is being written, one for each of --writes. Two undisturbed runs come first: they must agree, and the second
+one's time says when to kill. Leaves out on purpose: power failures, and children that outlive the killed process.
 """
 
 import itertools
@@ -38,10 +40,12 @@ class Drill:
     """Runs to kill."""
     rng_seed: int | None = None
     """Seed of the moments; None draws one and prints it."""
-    compare: str = "results.json"
-    """File of the run directory to compare: JSON by value, others by their bytes."""
+    compare: tuple[str, ...] = ("results.json",)
+    """Files of the run directory to compare: JSON by value, others by their bytes."""
+    writes: tuple[str, ...] = ("",)
+    """The last kills, one for each of these texts, come at the write of a file whose path holds the text."""
     ignore: tuple[str, ...] = ("seconds",)
-    """Top-level keys of that JSON file that may differ."""
+    """Top-level keys of JSON files that may differ."""
     out: Path = Path("runs/drill")
     """Folder of the runs and their logs."""
     json: Path | None = None
@@ -73,7 +77,9 @@ def main(config: Drill) -> None:
     if config.json:
         write_json(config.json, report)
     wrong = [kill for kill in kills if kill["differs"]]
-    print(f"{len(kills) - len(wrong)} of {len(kills)} killed runs ended in the same {config.compare}")
+    print(
+        f"{len(kills) - len(wrong)} of {len(kills)} killed runs ended in the same {', '.join(config.compare)}"
+    )
     if wrong:
         sys.exit(1)
 
@@ -88,11 +94,12 @@ def undisturbed(config: Drill, name: str) -> tuple[Any, float]:
 
 def killed(config: Drill, number: int, seconds: float, rng: random.Random, expected: Any) -> dict[str, Any]:
     """Kills one run of about `seconds`, starts it again to its end, and says what differs from `expected`."""
-    in_write = number == config.kills
+    place_of_write = number - 1 - (config.kills - len(config.writes))
+    write = config.writes[place_of_write] if place_of_write >= 0 else None
     for _ in range(TRIES):
         out = _fresh(config, f"killed_{number}")
-        moment = rng.uniform(0, seconds * (0.5 if in_write else 1))
-        place = _kill(config, out, moment, in_write)
+        moment = rng.uniform(0, seconds * (1 if write is None else 0.5))
+        place = _kill(config, out, moment, write)
         if place is not None:
             break
     else:
@@ -104,14 +111,14 @@ def killed(config: Drill, number: int, seconds: float, rng: random.Random, expec
     return {"after_seconds": round(moment, 2), "place": place.strip(), "differs": differs}
 
 
-def _kill(config: Drill, out: Path, moment: float, in_write: bool) -> str | None:
+def _kill(config: Drill, out: Path, moment: float, write: str | None) -> str | None:
     """Starts the command and kills it; returns where it was, or None if it ended before."""
     writing = None
     with _start(config, out) as process:
         try:
             process.wait(timeout=moment)
         except subprocess.TimeoutExpired:
-            writing = _wait_for_write(process, out) if in_write else None
+            writing = None if write is None else _wait_for_write(process, out, write)
             process.kill()
     if process.returncode != -signal.SIGKILL:
         _check_exit(process, out)
@@ -119,13 +126,14 @@ def _kill(config: Drill, out: Path, moment: float, in_write: bool) -> str | None
     return f" at the write of {writing}" if writing else ""
 
 
-def _wait_for_write(process: subprocess.Popen[bytes], out: Path) -> str | None:
+def _wait_for_write(process: subprocess.Popen[bytes], out: Path, text: str) -> str | None:
     """Waits for a file or folder under its temporary name; its path in the run directory, or None at the end."""
     while process.poll() is None:
         for folder, folders, files in os.walk(out):
             for name in folders + files:
-                if "tmp" in name:
-                    return str((Path(folder) / name).relative_to(out))
+                path = str((Path(folder) / name).relative_to(out))
+                if "tmp" in name and text in path:
+                    return path
         time.sleep(POLL_S)
     return None
 
@@ -164,10 +172,14 @@ def _fresh(config: Drill, name: str) -> Path:
     return out
 
 
-def _result(config: Drill, out: Path) -> Any:
-    path = out / config.compare
+def _result(config: Drill, out: Path) -> dict[str, Any]:
+    """What the files hold, by their names."""
+    return {name: _content(config, out / name) for name in config.compare}
+
+
+def _content(config: Drill, path: Path) -> Any:
     if not path.exists():
-        raise UserError(f"the command ended without {path}: --compare names a file it writes")
+        raise UserError(f"the command ended without {path}: --compare names files it writes")
     if path.suffix != ".json":
         return path.read_bytes()
     value = json.loads(path.read_text())
@@ -183,8 +195,10 @@ def _difference(a: Any, b: Any, name: str = "") -> str:
 
 
 def _check(config: Drill) -> None:
-    if config.kills < 1:
-        raise UserError(f"--kills {config.kills}: give 1 or more")
+    if config.kills < len(config.writes):
+        raise UserError(
+            f"--kills {config.kills}: give {len(config.writes)} or more, one for each of --writes"
+        )
     if not any("{out}" in word for word in config.command):
         raise UserError("the command has no {out}: put it where the command takes its run directory")
 

@@ -53,13 +53,13 @@ def test_a_command_that_takes_up_a_torn_file_is_found(tmp_path):
     first = "if list(out.glob('*.tmp')): done.insert(0, 1)"
     done = drill(tmp_path, COMMAND.format(first=first, starts=1), "--kills", "1", "--rng-seed", "3")
     assert done.returncode == 1
-    assert "sum.value DIFFERS" in done.stdout
+    assert "results.json.sum.value DIFFERS" in done.stdout
 
 
 def test_a_command_that_disagrees_with_itself_is_found(tmp_path):
     done = drill(tmp_path, COMMAND.format(first="", starts="time.time()"), "--kills", "1")
     assert done.returncode == 1
-    assert "starts differs between two undisturbed runs" in done.stderr
+    assert "results.json.starts differs between two undisturbed runs" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,22 @@ def test_a_command_without_a_place_for_its_directory(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "command", [(), ("--", "python", "experiments/pretrain_7b.py", "--preset", "smoke", "--out", "{out}")]
-)
-def test_a_stage_killed_twice_ends_in_the_same_results(tmp_path, command):
-    words = [sys.executable, "experiments/drill.py", "--kills", "2", "--out", str(tmp_path), *command]
+@pytest.mark.parametrize("script", ["", "pretrain_7b.py"])
+def test_a_stage_killed_twice_ends_in_the_same_results(tmp_path, script):
+    """Once at a random moment, once while a checkpoint is written."""
+    words = [
+        sys.executable,
+        "experiments/drill.py",
+        "--kills",
+        "2",
+        "--out",
+        str(tmp_path),
+        "--writes",
+        "checkpoints",
+    ]
+    if script:
+        words += ["--compare", "results.json", "model/model.safetensors", "--"]
+        words += ["python", f"experiments/{script}", "--preset", "smoke", "--out", "{out}"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
