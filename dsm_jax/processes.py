@@ -82,7 +82,8 @@ def on_first_process(work: Callable[[], object]) -> None:
     if jax.process_count() == 1:
         work()
         return
-    client, name = global_state.client, f"dsm_jax/on_first_process/{next(_calls)}"
+    client: Any = global_state.client
+    name = f"dsm_jax/on_first_process/{next(_calls)}"
     if is_first_process():
         try:
             work()

@@ -113,18 +113,18 @@ def open_run(out: Path, config: Any) -> None:
 
 def _differences(old: Any, new: Any) -> list[str]:
     """One text for each option with another value, the option spelled as on the command line."""
-    olds, news = _flat(old), _flat(new)
+    olds, news = options(old), options(new)
     pairs = {name: (olds.get(name, "absent"), news.get(name, "absent")) for name in sorted(olds | news)}
     return [f"{name} (there {there}, now {now})" for name, (there, now) in pairs.items() if there != now]
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
-    """{"--a.b-c": JSON text} for every leaf of a nested dict."""
+def options(tree: Any, prefix: str = "") -> dict[str, str]:
+    """{"--a.b-c": JSON text} for every leaf of a config.json's content: options as on the command line."""
     if not isinstance(tree, dict) or not tree:
         return {"--" + prefix.replace("_", "-"): json.dumps(tree, ensure_ascii=False)}
     leaves: dict[str, str] = {}
     for name, value in tree.items():
-        leaves |= _flat(value, f"{prefix}.{name}" if prefix else name)
+        leaves |= options(value, f"{prefix}.{name}" if prefix else name)
     return leaves
 
 

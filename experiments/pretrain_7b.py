@@ -8,8 +8,8 @@
 A source is files and folders of any form that dsm_jax/data/texts.py reads; it is tokenised once, into windows/. A share of
 each is held out: its perplexity and bits per byte are written as training goes on, and set beside a unigram model's at
 the end. The same command goes on where a killed run was. The run's folder holds config.json, metrics.jsonl, tb/,
-windows/, checkpoints/, results.json and model/, the result in Hugging Face's format. Several processes (a pod's hosts) run the
-same command on a disk that all of them see. Left out so far: report.html.
+windows/, checkpoints/, results.json, report.html and model/, the result in Hugging Face's format. Several processes (a pod's
+hosts) run the same command on a disk that all of them see.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from typing import Any, Literal
 from jax.sharding import Mesh
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Printed
+from training_curves import write_training_report
 
 from dsm_jax.cli import run_script
 from dsm_jax.data.corpus import StoredWindows
@@ -34,13 +35,14 @@ from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.texts import find_parts, read_part
 from dsm_jax.data.tokenize import HELD_OUT, tokenize_source
 from dsm_jax.errors import UserError
+from dsm_jax.evaluate.report import Section, Table
 from dsm_jax.mesh import parse_mesh
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import init_params
 from dsm_jax.processes import is_first_process, on_first_process
-from dsm_jax.run import open_run, require_writable, write_json, write_text
+from dsm_jax.run import open_run, read_metrics, require_writable, write_json, write_text
 from dsm_jax.tokenizer import train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, make_scorer, unigram
 from dsm_jax.train.lm import LMTraining, check_rows, train_lm
@@ -163,9 +165,10 @@ def main(config: Pretraining) -> None:
     results = train(config, start, model, mesh, names)
     if is_first_process():
         write_json(config.out / "results.json", results)
+        report(config, results)
         print_results(results)
         print(
-            f"{config.out}: results.json, metrics.jsonl, checkpoints/; Hugging Face's format: {export_folder(config)}"
+            f"{config.out}: report.html, results.json, metrics.jsonl, checkpoints/; Hugging Face's format: {export_folder(config)}"
         )
 
 
@@ -300,18 +303,41 @@ def _each(stored: StoredWindows) -> Any:
     return (stored[i] for i in range(len(stored)))
 
 
-def print_results(results: dict[str, Any]) -> None:
-    table = Table(
-        box=SIMPLE_HEAD, title=f"held-out text after {results['steps']} steps, {results['tokens']:,} tokens"
-    )
-    for header in ("source", "bits per byte", "unigram's", "ratio", "perplexity"):
-        table.add_column(header, justify="left" if header == "source" else "right")
+HEADER = ("source", "bits per byte", "unigram's", "ratio", "perplexity")
+
+
+def scores_table(results: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row for each source."""
+    rows = []
     for name, found in results["held_out"].items():
         ours, theirs = found["bits_per_byte"], results["unigram"][name]["bits_per_byte"]
-        table.add_row(
-            name, f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.2f}", f"{found['perplexity']:.2f}"
+        rows.append(
+            (name, f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.2f}", f"{found['perplexity']:.2f}")
         )
+    return rows
+
+
+def print_results(results: dict[str, Any]) -> None:
+    table = Printed(
+        box=SIMPLE_HEAD, title=f"held-out text after {results['steps']} steps, {results['tokens']:,} tokens"
+    )
+    for header in HEADER:
+        table.add_column(header, justify="left" if header == "source" else "right")
+    for row in scores_table(results):
+        table.add_row(*row)
     Console().print(table)
+
+
+def report(config: Pretraining, results: dict[str, Any]) -> None:
+    lead = f"{results['tokens']:,} tokens in {results['steps']:,} updates, from {config.init or 'random numbers'}"
+    about = (
+        "Text that was never trained on, a share of each source. The unigram model knows only how frequent each token is in "
+        "the training windows; a ratio below 1 is what the model has learned beyond that."
+    )
+    section = Section("Held-out text", (about, Table(HEADER, tuple(scores_table(results)))))
+    write_training_report(
+        config.out, "Pretraining", lead, [section], read_metrics(config.out / "metrics.jsonl")
+    )
 
 
 if __name__ == "__main__":

@@ -65,6 +65,8 @@ def test_a_run_its_results_and_its_second_start(script, source, tmp_path, capsys
     results = read_json(tmp_path / "run/results.json")
     held, unigram = (results[name]["math_corpus"]["bits_per_byte"] for name in ("held_out", "unigram"))
     assert held < 0.85 * unigram
+    page = (tmp_path / "run/report.html").read_text()
+    assert f"{held:.3f}" in page and page.count("<img") >= 7 and "--training.loop.steps" in page
     rows = [
         row
         for row in read_metrics(tmp_path / "run/metrics.jsonl")

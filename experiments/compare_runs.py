@@ -1,0 +1,96 @@
+"""Lays the curves of several runs over each other, with what they ended in and how their options differ.
+
+    python experiments/compare_runs.py runs/a runs/b --out compare.html
+
+Prints the table and writes one page that needs nothing else. A run is the folder of any training script, running or ended.
+Left out on purpose: runs of TensorBoard or of other tools.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Printed
+from training_curves import Rows, last_values, pictures
+
+from dsm_jax.cli import run_script
+from dsm_jax.errors import UserError
+from dsm_jax.evaluate.report import Section, Table, write_report
+from dsm_jax.run import CONFIG, options, read_json, read_metrics, require_writable
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Options."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()  # folders of runs
+    preset: str = "default"
+    x: Literal["step", "tokens", "seconds"] = "step"  # what the curves go over
+    out: Path = Path("compare.html")  # the page
+
+
+def main(config: Comparison) -> None:
+    if not config.runs:
+        raise UserError("no runs: give the folders of two or more, each with a metrics.jsonl")
+    require_writable(config.out, "--out")
+    runs = dict(zip(labels(config.runs), map(rows_of, config.runs), strict=True))
+    values, differing = last_values(runs), differences(config.runs)
+    print_table(values)
+    print_table(differing)
+    sections = [
+        Section("Where they ended", (values,)),
+        Section("Options that differ", (differing,) if differing.rows else ("None.",)),
+        Section("Curves", tuple(pictures(runs, x=config.x))),
+    ]
+    write_report(config.out, "Runs compared", ", ".join(map(str, config.runs)), sections)
+    print(config.out)
+
+
+def labels(runs: tuple[Path, ...]) -> list[str]:
+    """The shortest ends of their paths that tell them apart."""
+    parts = [run.resolve().parts for run in runs]
+    if len(set(parts)) < len(parts):
+        raise UserError("a run is given twice")
+    length = 1
+    while len({part[-length:] for part in parts}) < len(parts):
+        length += 1
+    return ["/".join(part[-length:]) for part in parts]
+
+
+def rows_of(run: Path) -> Rows:
+    if not (run / "metrics.jsonl").is_file():
+        raise UserError(f"{run}: no metrics.jsonl there; give the folder of a run")
+    rows = read_metrics(run / "metrics.jsonl")
+    if not rows:
+        raise UserError(f"{run}/metrics.jsonl has no row yet")
+    return rows
+
+
+def differences(runs: tuple[Path, ...]) -> Table:
+    """The options with other values in one of the runs. A stage of a larger run has its options there."""
+    configs = []
+    for run in runs:
+        file = next((at / CONFIG for at in (run, run.resolve().parent) if (at / CONFIG).is_file()), None)
+        configs.append(options(read_json(file)) if file else {})
+    every = sorted({name for config in configs for name in config})
+    rows = [(name, *(config.get(name, "") for config in configs)) for name in every]
+    return Table(("option", *labels(runs)), tuple(row for row in rows if len(set(row[1:])) > 1))
+
+
+def print_table(table: Table) -> None:
+    if not table.rows:
+        return
+    shown = Printed(*map(escape, table.header), box=SIMPLE_HEAD)
+    for row in table.rows:
+        shown.add_row(*map(escape, row))
+    Console().print(shown)
+
+
+if __name__ == "__main__":
+    run_script(main, {"default": Comparison()})
