@@ -41,6 +41,7 @@ from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import init_params
+from dsm_jax.place import Place, open_place
 from dsm_jax.processes import is_first_process, on_first_process
 from dsm_jax.run import open_run, read_metrics, require_writable, write_json, write_text
 from dsm_jax.tokenizer import train_sentencepiece
@@ -106,7 +107,7 @@ class Pretraining:
     mesh: tuple[
         str, ...
     ] = ()  # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); left out: every device on fsdp
-    out: Path = Path("runs/pretrain_7b")  # the run's folder
+    out: str = "runs/pretrain_7b"  # the run's folder, or a URL: gs://, s3://, or what else fsspec knows
     rng_seed: int = 0  # of the order of windows, and of random parameters
 
     def __post_init__(self) -> None:
@@ -132,7 +133,7 @@ TINY_RUN = Pretraining(
     ),
     held_out=200,
     held_out_windows=64,
-    out=Path("runs/pretrain_tiny"),
+    out="runs/pretrain_tiny",
 )
 SMOKE_LOOP = LoopConfig(steps=20, log_every=5, checkpoint_every=5, stop_every=10)
 SMOKE_RUN = replace(
@@ -141,7 +142,7 @@ SMOKE_RUN = replace(
     training=replace(
         TINY_RUN.training, loop=SMOKE_LOOP, optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=5), window=64
     ),
-    out=Path("runs/pretrain_smoke"),
+    out="runs/pretrain_smoke",
 )
 PRESETS = {config.preset: config for config in (Pretraining("paper"), TINY_RUN, SMOKE_RUN)}
 
@@ -158,18 +159,18 @@ def main(config: Pretraining) -> None:
     check_rows(config.training, mesh)
     if config.stage == "all":
         require_memory(config.training, model, mesh, remedy=REMEDY)
-    on_first_process(lambda: prepare(config, sources, start, model))
-    if config.stage == "tokenize":
-        return
-    names = list(sources) or list(OWN_SOURCES)
-    results = train(config, start, model, mesh, names)
-    if is_first_process():
-        write_json(config.out / "results.json", results)
-        report(config, results)
-        print_results(results)
-        print(
-            f"{config.out}: report.html, results.json, metrics.jsonl, checkpoints/; Hugging Face's format: {export_folder(config)}"
-        )
+    with open_place(config.out, copies=is_first_process()) as place:
+        on_first_process(lambda: prepare(config, place, sources, start, model))
+        if config.stage == "tokenize":
+            return
+        results = train(config, place, start, model, mesh, list(sources) or list(OWN_SOURCES))
+        if is_first_process():
+            write_json(place.folder / "results.json", results)
+            report(config, place.folder, results)
+            print_results(results)
+            print(
+                f"{config.out}: report.html, results.json, metrics.jsonl, checkpoints/; for transformers: {export_folder(config, place)}"
+            )
 
 
 def model_shape(config: Pretraining, start: Start | None, mesh: Mesh) -> ModelConfig:
@@ -187,22 +188,26 @@ def model_shape(config: Pretraining, start: Start | None, mesh: Mesh) -> ModelCo
 
 
 def prepare(
-    config: Pretraining, sources: Mapping[str, tuple[Path, ...]], start: Start | None, model: ModelConfig
+    config: Pretraining,
+    place: Place,
+    sources: Mapping[str, tuple[Path, ...]],
+    start: Start | None,
+    model: ModelConfig,
 ) -> None:
     """The run's folder, its tokenizer, and the windows of every source: one process's work."""
     if config.export:
         config.export.mkdir(parents=True, exist_ok=True)
         require_writable(config.export / "config.json", "--export")
     # What decides the results: another folder, another mesh or more workers do not.
-    elsewhere = {"out": Path(), "windows": None, "export": None}
-    open_run(config.out, replace(config, **elsewhere, mesh=(), workers=0, stage="all"))
-    sources = sources or own_sources(config.out / "sources")
-    tokenizer = tokenizer_file(config, sources, start, model)
+    elsewhere = {"out": "", "windows": None, "export": None}
+    open_run(place.folder, replace(config, **elsewhere, mesh=(), workers=0, stage="all"))
+    sources = sources or own_sources(place.folder / "sources")
+    tokenizer = tokenizer_file(place.folder, sources, start, model)
     for name, paths in sources.items():
         tokenize_source(
-            paths, tokenizer, config.training.window, windows_of(config, name), held_out=config.held_out, workers=config.workers
+            paths, tokenizer, config.training.window, windows_of(config, place, name), held_out=config.held_out, workers=config.workers
         )  # fmt: skip
-    keep_shape(model, tokenizer, config.out)
+    keep_shape(model, tokenizer, place.folder)
 
 
 def own_sources(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -223,12 +228,12 @@ def own_sources(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def tokenizer_file(
-    config: Pretraining, sources: Mapping[str, tuple[Path, ...]], start: Start | None, model: ModelConfig
+    out: Path, sources: Mapping[str, tuple[Path, ...]], start: Start | None, model: ModelConfig
 ) -> Path:
     """The model's own tokenizer, or one trained on the beginning of each source."""
     if start is not None:
         return start.tokenizer()
-    path = config.out / "tokenizer" / "tokenizer.model"
+    path = out / "tokenizer" / "tokenizer.model"
     if not path.exists():
         texts = [text for paths in sources.values() for text in islice(_texts(paths), TOKENIZER_TEXTS)]
         train_sentencepiece(texts, path, vocab_size=model.vocab_size)
@@ -239,19 +244,19 @@ def _texts(paths: tuple[Path, ...]) -> Any:
     return (text for part in find_parts(paths) for text in read_part(part))
 
 
-def windows_of(config: Pretraining, name: str) -> Path:
-    return (config.windows or config.out / "windows") / name
+def windows_of(config: Pretraining, place: Place, name: str) -> Path:
+    return (config.windows or place.folder / "windows") / name
 
 
-def export_folder(config: Pretraining) -> Path:
-    return config.export or config.out / "model"
+def export_folder(config: Pretraining, place: Place) -> Path:
+    return config.export or place.folder / "model"
 
 
 def train(
-    config: Pretraining, start: Start | None, model: ModelConfig, mesh: Mesh, names: list[str]
+    config: Pretraining, place: Place, start: Start | None, model: ModelConfig, mesh: Mesh, names: list[str]
 ) -> dict[str, Any]:
     """Trains to the end, exports, and scores; the content of results.json."""
-    stored = {name: StoredWindows(windows_of(config, name)) for name in names}
+    stored = {name: StoredWindows(windows_of(config, place, name)) for name in names}
     weights = asdict(config.weights)
     mixture = Mixture(
         {name: Source(stored[name], weights[name]) for name in names},
@@ -261,7 +266,7 @@ def train(
     for name, epochs in mixture.epochs(config.training.loop.steps).items():
         if is_first_process():
             print(f"{name}: {stored[name].manifest['tokens']:,} tokens, {epochs:.2g} epochs")
-    held = {name: held_out_text(config, name) for name in names}
+    held = {name: held_out_text(config, place, name) for name in names}
     score = make_scorer(model, mesh, config.training.rows_at_once)
 
     def scores(params: Params) -> dict[str, dict[str, float]]:
@@ -277,10 +282,10 @@ def train(
         return start.params(mesh) if start else init_params(model, config.rng_seed, mesh)
 
     params = train_lm(
-        config.training, model, mesh, batch=mixture.batch, start=first, folder=config.out, description="pretrain",
-        stop=look, rng_seed=config.rng_seed,
+        config.training, model, mesh, batch=mixture.batch, start=first, folder=place.folder, description="pretrain",
+        stop=look, rng_seed=config.rng_seed, checkpoints_in=place.checkpoints,
     )  # fmt: skip
-    save_hf(Model(model, params), export_folder(config), config.out / CHECKPOINTS / SHAPE)
+    save_hf(Model(model, params), export_folder(config, place), place.folder / CHECKPOINTS / SHAPE)
     counted = {name: list(islice(iter(_each(one)), UNIGRAM_WINDOWS)) for name, one in stored.items()}
     return {
         "steps": config.training.loop.steps,
@@ -290,9 +295,9 @@ def train(
     }
 
 
-def held_out_text(config: Pretraining, name: str) -> HeldOut:
+def held_out_text(config: Pretraining, place: Place, name: str) -> HeldOut:
     """The first windows that are held out; their bytes are the source's share of them, by tokens."""
-    stored = StoredWindows(windows_of(config, name) / HELD_OUT)
+    stored = StoredWindows(windows_of(config, place, name) / HELD_OUT)
     windows = list(islice(_each(stored), config.held_out_windows))
     tokens = sum(int((window["segment_ids"] > 0).sum()) for window in windows)
     share = tokens / max(1, stored.manifest["tokens"])
@@ -328,16 +333,14 @@ def print_results(results: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def report(config: Pretraining, results: dict[str, Any]) -> None:
+def report(config: Pretraining, out: Path, results: dict[str, Any]) -> None:
     lead = f"{results['tokens']:,} tokens in {results['steps']:,} updates, from {config.init or 'random numbers'}"
     about = (
         "Text that was never trained on, a share of each source. The unigram model knows only how frequent each token is in "
         "the training windows; a ratio below 1 is what the model has learned beyond that."
     )
     section = Section("Held-out text", (about, Table(HEADER, tuple(scores_table(results)))))
-    write_training_report(
-        config.out, "Pretraining", lead, [section], read_metrics(config.out / "metrics.jsonl")
-    )
+    write_training_report(out, "Pretraining", lead, [section], read_metrics(out / "metrics.jsonl"))
 
 
 if __name__ == "__main__":

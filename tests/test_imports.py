@@ -15,6 +15,7 @@ ALLOWED = {
     "run": {"errors"},
     "cli": {"errors", "run"},
     "processes": {"errors"},
+    "place": {"errors", "run"},
     "mesh": {"errors", "processes"},
     "memory": {"errors", "run"},
     "tokenizer": {"errors", "run"},
@@ -24,7 +25,7 @@ ALLOWED = {
     # Training text may come in a crawl's files, which mining reads.
     "data": {"errors", "run", "tokenizer", "mine"},
     "model": {"errors", "run", "processes", "mesh", "memory", "tokenizer", "tokenizer_json"},
-    "train": {"errors", "run", "processes", "mesh", "memory", "tokenizer", "model", "data"},
+    "train": {"errors", "run", "place", "processes", "mesh", "memory", "tokenizer", "model", "data"},
     "sample": {"errors", "run", "processes", "mesh", "tokenizer", "model", "data"},
     "evaluate": {"errors", "run", "processes", "mesh", "tokenizer", "model", "data", "train", "sample"},
     # The reward is the grader's verdict.

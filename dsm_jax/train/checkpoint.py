@@ -4,11 +4,10 @@ A state is any pytree of jax arrays, PRNG keys of jax's default kind included. I
 names ("params.embed"), so that neither the tree's classes nor the mesh are part of the file. Orbax writes a
 checkpoint beside its place and renames it: a killed save leaves the one before in force. Of several processes each
 writes and reads its own parts, in one folder that all of them see.
-Left out on purpose: the data position, which is the step; checksums; places other than a mounted file system.
+Left out on purpose: the data position, which is the step; checksums.
 """
 
 import json
-import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Self, TypeVar
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath  # type: ignore[import-untyped]
 from jax.experimental.multihost_utils import process_allgather
 
 from dsm_jax.errors import UserError
@@ -29,14 +29,14 @@ UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a checkpoint that is
 
 
 class Checkpoints:
-    """The checkpoints in one folder: the last `keep`, and those of every `keep_every` steps (0: none). Close it, or use it
+    """The checkpoints in one folder, which may be gs:// or s3://: the last `keep`, and those of every `keep_every` steps (0: none). Close it, or use it
     in a `with` block.
 
     Opening it removes a save that was killed, with a message on stderr; not so to read only.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, keep_every: int = 0, *, read_only: bool = False):
-        self.folder = Path(folder).resolve()
+    def __init__(self, folder: str | Path, keep: int = 2, keep_every: int = 0, *, read_only: bool = False):
+        self.folder = epath.Path(folder).resolve()
         if read_only:
             options = ocp.CheckpointManagerOptions(read_only=True)
         else:
@@ -154,7 +154,8 @@ class Checkpoints:
         for step, error in damaged.items():
             _tell(f"{self.folder}: step {step} is damaged ({_reason(error)}): put aside; step {used} is used")
             aside = self.folder / f"{step}.damaged"
-            shutil.rmtree(aside, ignore_errors=True)
+            if aside.exists():
+                aside.rmtree()
             (self.folder / str(step)).rename(aside)
 
 

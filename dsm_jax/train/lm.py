@@ -67,12 +67,13 @@ def train_lm(
     description: str,
     stop: Stop[Params] | None = None,
     rng_seed: int = 0,
+    checkpoints_in: str | Path | None = None,
 ) -> Params:
     """Trains on batch(step, rows) and returns the parameters.
 
     batch: these rows of the step's arrays [batch_size, window], as in data/windows.py; a process asks for its own.
     stop(parameters, step): whether to end, and numbers for the metrics. rng_seed: of LoRA's first matrices.
-    Goes on from the last checkpoint in `folder`; start() gives the parameters to begin with, and the base of LoRA.
+    Goes on from the last checkpoint in `folder` (or checkpoints_in); start() gives the parameters to begin with, and the base of LoRA.
     """
     model = replace(model, lora=config.lora)
     optimizer, schedule = make_optimizer(config.optimizer, config.loop.steps)
@@ -124,6 +125,7 @@ def train_lm(
             stop=ended if stop else None,
             amounts=_amounts(config, model, mesh),
             keep_evidence=keep_batch,
+            checkpoints_in=checkpoints_in,
         )
     return parameters(state)
 

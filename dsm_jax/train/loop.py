@@ -73,6 +73,7 @@ def run_loop(
     stop: Stop[State] | None = None,
     amounts: Mapping[str, float] | None = None,
     keep_evidence: Callable[[int], str] | None = None,
+    checkpoints_in: str | Path | None = None,
 ) -> State:
     """Runs to config.steps, or until stop(state, step) says so, from the last checkpoint in `folder` or start().
 
@@ -80,14 +81,18 @@ def run_loop(
     ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM (the state
     is saved), UserError when the loss of an update is not finite (the last checkpoint stays); keep_evidence(update) may
     save what it was made from, and says so. amounts: of each update, by the name of the metric that they are
-    divided by its seconds ("tokens_per_second": tokens).
+    divided by its seconds ("tokens_per_second": tokens). checkpoints_in: None is checkpoints/ in `folder`.
     """
     with ExitStack() as stack:
-        checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", config.keep, config.keep_every))
+        checkpoints = stack.enter_context(
+            Checkpoints(checkpoints_in or folder / "checkpoints", config.keep, config.keep_every)
+        )
         must_stop = stack.enter_context(_preemption())
         restored = checkpoints.restore(target)
         step = checkpoints.latest_step() or 0
-        if restored is not None and is_done(folder) and read_json(folder / DONE)["step"] == step:
+        # Several processes may have a folder each: all of them look at the step and the rule instead.
+        alone = jax.process_count() == 1
+        if alone and restored is not None and is_done(folder) and read_json(folder / DONE)["step"] == step:
             return restored
         state = start() if restored is None else restored
 

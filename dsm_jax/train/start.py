@@ -1,7 +1,7 @@
 """What training starts from: a Hugging Face folder, a hub id, or a run of ours; shape, tokenizer and parameters.
 
 A run keeps what its checkpoints leave out, the model's shape and its tokenizer, in checkpoints/model/ (keep_shape): with
-that, --init RUN takes the newest checkpoint, and RUN/checkpoints/STEP that one.
+that, --init RUN takes the newest checkpoint, and RUN/checkpoints/STEP that one. RUN may be a URL.
 Left out on purpose: a run's optimiser (a new stage begins its own), and LoRA's checkpoints (take the run's model/).
 """
 
@@ -18,6 +18,7 @@ from dsm_jax.model.decoder import Params
 from dsm_jax.model.hf import load_hf, save_shape
 from dsm_jax.model.hf_folder import find_config, find_folder, read_config
 from dsm_jax.model.params import abstract_params, check_mesh
+from dsm_jax.place import find_place
 from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.train.checkpoint import Checkpoints
 
@@ -34,7 +35,7 @@ class Start:
     def tokenizer(self) -> Path:
         """Its folder, downloaded where it is not here. Raises UserError where the tokenizer is not the model's."""
         run = _find_run(self.init)
-        folder = run.checkpoints / SHAPE if run else find_folder(self.init)
+        folder = run.shape if run else find_folder(self.init)
         load_tokenizer(folder, rows=self.config.vocab_size)
         return folder
 
@@ -51,7 +52,7 @@ class Start:
 def find_start(init: str, mesh: Mesh) -> Start:
     """Nothing but the shape is read or downloaded."""
     run = _find_run(init)
-    config = read_config(run.checkpoints / SHAPE) if run else find_config(init)
+    config = read_config(run.shape) if run else find_config(init)
     return Start(init, compute_dtype(config, mesh))
 
 
@@ -69,17 +70,20 @@ def keep_shape(config: ModelConfig, tokenizer: Path, run: Path) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    checkpoints: Path
+    shape: Path
+    checkpoints: str | Path
     step: int | None  # None: the newest
 
 
 def _find_run(init: str) -> _Run | None:
     """A run of ours, or None where `init` is something else."""
-    place = Path(init)
-    if place.name.isdigit() and (place.parent / SHAPE / "config.json").is_file():
-        if not place.is_dir():
-            raise UserError(f"{init}: no such checkpoint in {place.parent}")
-        return _Run(place.parent, int(place.name))
-    if (place / CHECKPOINTS / SHAPE / "config.json").is_file():
-        return _Run(place / CHECKPOINTS, None)
+    place, folder = find_place(init), Path(init)
+    if place.folder != folder:  # a URL's copy here
+        return _Run(place.folder / CHECKPOINTS / SHAPE, place.checkpoints, None)
+    if folder.name.isdigit() and (folder.parent / SHAPE / "config.json").is_file():
+        if not folder.is_dir():
+            raise UserError(f"{init}: no such checkpoint in {folder.parent}")
+        return _Run(folder.parent / SHAPE, folder.parent, int(folder.name))
+    if (folder / CHECKPOINTS / SHAPE / "config.json").is_file():
+        return _Run(folder / CHECKPOINTS / SHAPE, folder / CHECKPOINTS, None)
     return None

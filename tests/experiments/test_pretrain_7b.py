@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from dsm_jax import cli
+from dsm_jax.errors import Preempted
 from dsm_jax.model import load_hf
 from dsm_jax.model.config import DEEPSEEK_MATH_7B
 from dsm_jax.model.hf_config import config_to_hf
@@ -174,3 +176,25 @@ def test_tokenising_can_go_first(script, source, tmp_path, capsys):
     run(script, *smoke)
     assert (tmp_path / "run/results.json").is_file()
     assert made == {file: file.stat().st_mtime_ns for file in made}
+
+
+def test_a_run_in_another_place(script, source, tmp_path, monkeypatch):
+    """A second machine ends what the first one began, and starts a run from it."""
+    monkeypatch.setattr("dsm_jax.place.CACHE", tmp_path / "cache")
+    url = (tmp_path / "bucket/run").as_uri()
+    smoke = ["--preset", "smoke", "--sources.math-corpus", str(source), "--workers", "0", "--out", url]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(script, "save_hf", lambda *_: (_ for _ in ()).throw(Preempted()))
+        run(script, *smoke)
+    assert end.value.code == 75
+    shutil.rmtree(tmp_path / "cache")
+    run(script, *smoke)
+    bucket = tmp_path / "bucket/run"
+    assert {"results.json", "report.html", "metrics-00001.jsonl", "config.json"} <= {
+        path.name for path in bucket.iterdir()
+    }
+    assert (bucket / "model/model.safetensors").is_file() and (bucket / "checkpoints/20").is_dir()
+    shutil.rmtree(tmp_path / "cache")
+    start = script.find_start(url, script.parse_mesh("fsdp=8"))
+    params = start.params(script.parse_mesh("fsdp=8"))
+    np.testing.assert_array_equal(params["embed"], load_hf(bucket / "model").params["embed"])

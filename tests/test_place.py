@@ -1,0 +1,214 @@
+"""Runs in places that are not disks: what a copy holds, what a kill leaves of it, who goes on with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import ClassVar
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from dsm_jax import place
+from dsm_jax.errors import UserError
+from dsm_jax.place import Mirror, find_place, open_place, working_folder
+from dsm_jax.run import MetricsWriter, read_metrics
+
+URL = "fake://bucket/runs/a"
+
+
+class FakeFileSystem(MemoryFileSystem):
+    """In memory, whole objects only; can be told to fail at the write of a path that holds a text."""
+
+    protocol = "fake"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    fails_at = ""
+    writes: ClassVar[list[str]] = []
+
+    def _written(self, path: str) -> None:
+        if self.fails_at and self.fails_at in path:
+            raise OSError("the place is down")
+        self.writes.append(path.rpartition("runs/a/")[2])
+
+    def pipe_file(self, path, value, **options):
+        self._written(path)
+        super().pipe_file(path, value, **options)
+
+    def put_file(self, lpath, rpath, **options):
+        self._written(rpath)
+        super().put_file(lpath, rpath, **options)
+
+    def _open(self, path, mode="rb", **options):
+        assert "a" not in mode and "+" not in mode, "objects cannot grow"
+        return super()._open(path, mode, **options)
+
+
+fsspec.register_implementation("fake", FakeFileSystem, clobber=True)
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path, monkeypatch):
+    monkeypatch.setattr(place, "CACHE", tmp_path / "cache")
+    FakeFileSystem.store, FakeFileSystem.pseudo_dirs = {}, [""]
+    FakeFileSystem.fails_at, FakeFileSystem.writes = "", []
+
+
+def other_machine():
+    """Here, with nothing of what the first machine had."""
+    shutil.rmtree(place.CACHE)
+
+
+def stored() -> set[str]:
+    return {path.rpartition("runs/a/")[2] for path in FakeFileSystem.store}
+
+
+def log(folder, first: int, last: int, loss: float = 1.0) -> None:
+    with MetricsWriter(folder, first) as metrics:
+        for step in range(first, last + 1):
+            metrics.write(step, {"loss": loss / step})
+
+
+def add_checkpoint(folder, step: int) -> None:
+    (folder / "checkpoints" / str(step) / "d").mkdir(parents=True)
+    (folder / "checkpoints" / str(step) / "d/array").write_bytes(bytes(100) * step)
+
+
+def test_a_folder_on_a_disk_is_itself(tmp_path):
+    with open_place(tmp_path / "run") as here:
+        assert here.folder == tmp_path / "run" and here.checkpoints == tmp_path / "run/checkpoints"
+    assert find_place(tmp_path / "run") == here and not stored()
+
+
+def test_a_run_is_copied_and_goes_on_elsewhere():
+    with open_place(URL) as here:
+        (here.folder / "windows/code").mkdir(parents=True)
+        (here.folder / "windows/code/part").write_bytes(bytes(10))
+        (here.folder / "config.json").write_text("{}")
+        (here.folder / "config.json.tmp").write_text("{")
+        add_checkpoint(here.folder, 5)
+        log(here.folder, 1, 7)
+    names = stored()
+    assert {"config.json", "checkpoints/5/d/array", "metrics-00001.jsonl", "files.json"} <= names
+    assert not {name for name in names if "windows" in name or "tmp" in name or name == "metrics.jsonl"}
+    other_machine()
+    with open_place(URL) as there:
+        assert (there.folder / "checkpoints/5/d/array").read_bytes() == bytes(500)
+        assert [row["step"] for row in read_metrics(there.folder / "metrics.jsonl")] == list(range(1, 8))
+        log(there.folder, 6, 12)  # from the checkpoint of step 5 on
+        add_checkpoint(there.folder, 10)
+        shutil.rmtree(there.folder / "checkpoints/5")
+        (there.folder / "done.json").write_text("{}")
+    assert "checkpoints/10/d/array" in stored() and "checkpoints/5/d/array" not in stored()
+    assert FakeFileSystem.writes[-2:] == ["done.json", "files.json"]
+    other_machine()
+    rows = read_metrics(find_place(URL).folder / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 13))
+
+
+def test_rows_are_copied_once_in_parts_and_others_replace_them():
+    folder = working_folder(URL)
+    mirror = Mirror(folder, URL)
+    for last in (3, 5):
+        log(folder, 1 if last == 3 else 4, last)
+        mirror.push()
+    assert {name for name in stored() if name.startswith("metrics")} == {
+        "metrics-00001.jsonl",
+        "metrics-00002.jsonl",
+    }
+    part = fsspec.filesystem("fake").cat_file(f"{URL}/metrics-00002.jsonl")
+    assert [json.loads(row)["step"] for row in part.splitlines()] == [4, 5]
+    before = len(FakeFileSystem.writes)
+    mirror.push()
+    assert len(FakeFileSystem.writes) == before  # nothing new
+    log(folder, 2, 6, loss=2.0)
+    mirror.push()
+    assert {name for name in stored() if name.startswith("metrics")} == {"metrics-00003.jsonl"}
+
+
+@pytest.mark.parametrize("fails_at", ["checkpoints/10", "files.json", "metrics-00002"])
+def test_a_copy_that_ends_in_the_middle_changes_nothing(fails_at):
+    folder = working_folder(URL)
+    mirror = Mirror(folder, URL)
+    add_checkpoint(folder, 5)
+    log(folder, 1, 5)
+    mirror.push()
+    add_checkpoint(folder, 10)
+    shutil.rmtree(folder / "checkpoints/5")
+    log(folder, 6, 10)
+    FakeFileSystem.fails_at = fails_at
+    with pytest.raises(OSError, match="down"):
+        mirror.push()
+    FakeFileSystem.fails_at = ""
+    kept = shutil.copytree(folder, folder.with_name("kept"))
+    other_machine_sees = Mirror(folder.with_name("other"), URL)
+    assert other_machine_sees.fetch()
+    assert (folder.with_name("other") / "checkpoints/5/d/array").is_file()
+    assert len(read_metrics(folder.with_name("other") / "metrics.jsonl")) == 5
+    assert not mirror.fetch() or (folder / "checkpoints/10/d/array").is_file()  # this machine is ahead
+    mirror.push()
+    shutil.rmtree(folder.with_name("other"))
+    assert other_machine_sees.fetch() and len(read_metrics(folder.with_name("other") / "metrics.jsonl")) == 10
+    assert kept.is_dir()
+
+
+def test_a_file_of_another_size_is_damage():
+    with open_place(URL) as here:
+        add_checkpoint(here.folder, 5)
+    fsspec.filesystem("fake").pipe_file(f"{URL}/checkpoints/5/d/array", bytes(10))
+    other_machine()
+    with pytest.raises(UserError, match="checkpoints/5/d/array is damaged: 10 bytes of 500"):
+        find_place(URL)
+
+
+def leave_a_file_where_it_cannot_be_copied():
+    with open_place(URL) as here:
+        here.folder.mkdir(parents=True)
+        (here.folder / "config.json").write_text("{}")
+        FakeFileSystem.fails_at = "config"
+
+
+def test_the_last_copy_that_fails_says_where_everything_is():
+    with pytest.raises(
+        UserError, match="could not be copied to: the place is down; all is in .*, and the same"
+    ):
+        leave_a_file_where_it_cannot_be_copied()
+    FakeFileSystem.fails_at = ""
+    with open_place(URL):
+        pass
+    assert "config.json" in stored()
+
+
+def test_a_file_that_changed_in_a_killed_copy_is_taken_as_it_is():
+    with open_place(URL) as here:
+        add_checkpoint(here.folder, 5)
+        (here.folder / "report.html").write_text("old")
+        leaving = here.folder
+    (leaving / "report.html").write_text("newer")
+    FakeFileSystem.fails_at = "files.json"
+    with pytest.raises(OSError, match="down"):
+        Mirror(leaving, URL).push()
+    FakeFileSystem.fails_at = ""
+    other_machine()
+    assert (find_place(URL).folder / "report.html").read_text() == "newer"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"), [("nothing://x/y", "nothing"), ("fake://bucket/none", "no run there")]
+)
+def test_no_such_place_is_one_line(url, said):
+    with pytest.raises(UserError, match=said) as error:
+        find_place(url)
+    assert "\n" not in str(error.value)
+
+
+def test_checkpoints_in_the_clouds_are_not_copied():
+    """There every process writes its own parts."""
+    folder = working_folder(URL)
+    add_checkpoint(folder, 5)
+    (folder / "checkpoints/model").mkdir()
+    (folder / "checkpoints/model/config.json").write_text("{}")
+    Mirror(folder, URL, skip_checkpoints=True).push()
+    assert stored() == {"checkpoints/model/config.json", "files.json"}
+    assert place._place("gs://bucket/run").checkpoints == "gs://bucket/run/checkpoints"
