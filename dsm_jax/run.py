@@ -5,6 +5,7 @@ one run directory at once.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import signal
@@ -145,10 +146,10 @@ class MetricsWriter:
     """metrics.jsonl, one row {"step": ..., name: value} per write, and TensorBoard events in tb/.
 
     Rows at or after `resume_step` are dropped when it opens (the resumed run writes them again), and so is a
-    last line torn by a kill.
+    last line torn by a kill. wandb: a project of Weights & Biases that gets the numbers too.
     """
 
-    def __init__(self, folder: Path, resume_step: int = 0):
+    def __init__(self, folder: Path, resume_step: int = 0, wandb: str = ""):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
@@ -156,25 +157,46 @@ class MetricsWriter:
         write_text(path, "".join(map(_row_text, kept)))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (close() closes it)
         self._events = SummaryWriter(str(folder / "tb"), purge_step=resume_step)
+        self._wandb = _open_wandb(wandb, folder) if wandb else None
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Adds one row; numbers also go to TensorBoard."""
         row = json.loads(_row_text({"step": int(step), **metrics}))
         self._file.write(_row_text(row))
         self._file.flush()
-        for name, value in row.items():
-            if name != "step" and isinstance(value, int | float):
-                self._events.add_scalar(name, value, step)
+        numbers = {
+            name: value for name, value in row.items() if name != "step" and isinstance(value, int | float)
+        }
+        for name, value in numbers.items():
+            self._events.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(numbers, step=step)
 
     def close(self) -> None:
         self._file.close()
         self._events.close()
+        if self._wandb:
+            self._wandb.finish()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _open_wandb(project: str, folder: Path) -> Any:
+    """A run of Weights & Biases; the same folder goes on with the same one."""
+    try:
+        import wandb  # type: ignore[import-not-found]
+    except ImportError:
+        raise UserError(f"wandb {project}: the package is not installed; pip install wandb") from None
+    name = str(folder.resolve())
+    config = read_json(folder / CONFIG) if (folder / CONFIG).exists() else None
+    own = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return wandb.init(
+        project=project, id=own, name=folder.name, dir=str(folder), config=config, resume="allow"
+    )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
 from jax.experimental.multihost_utils import reached_preemption_sync_point
@@ -30,6 +30,7 @@ from dsm_jax.train.step_log import StepLog
 
 State = TypeVar("State")
 Update = Callable[[State, int], tuple[State, Mapping[str, Any]]]
+PROFILED = 3  # updates of a trace
 Stop = Callable[[State, int], tuple[bool, Mapping[str, float]]]
 
 
@@ -43,6 +44,8 @@ class LoopConfig:
     keep: int = 2  # newest checkpoints that stay
     keep_every: int = 0  # checkpoints of multiples of this step stay too; 0: none
     stop_every: int = 0  # updates between two looks at the stop rule; 0: there is none
+    profile_at: int = 0  # this update and the two after it are traced into trace/ (jax.profiler); 0: none
+    wandb: str = ""  # project of Weights & Biases that gets the metrics too
 
     def __post_init__(self) -> None:
         least = {
@@ -52,6 +55,7 @@ class LoopConfig:
             "keep": 1,
             "keep_every": 0,
             "stop_every": 0,
+            "profile_at": 0,
         }
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
@@ -102,9 +106,11 @@ def run_loop(
         # The rule's row was written before the checkpoint: after a restart it is only asked again.
         enough = stop is not None and is_due(config.stop_every) and stop(state, step)[0]
         log = stack.enter_context(
-            StepLog(folder, config.steps, description, step, amounts or {}, keep_evidence)
+            StepLog(folder, config.steps, description, step, amounts or {}, keep_evidence, config.wandb)
         )
+        trace = stack.enter_context(_Trace(folder / "trace", config.profile_at))
         while step < config.steps and not enough:
+            trace.before(step + 1, state)
             state, measured = update(state, step)
             step += 1
             log.add(step, measured, row=is_due(config.log_every) or step == config.steps)
@@ -132,3 +138,30 @@ def _preemption() -> Iterator[Callable[[int], bool]]:
         return
     with catch_sigterm() as sigterm:
         yield lambda step: sigterm.requested
+
+
+class _Trace:
+    """A profile of the updates from `first` on, for TensorBoard or Perfetto. Use it in a `with` block."""
+
+    def __init__(self, folder: Path, first: int):
+        self.folder, self.first, self._running = folder, first, False
+
+    def before(self, number: int, state: Any) -> None:
+        """Called before update `number`, from 1 on; what went before it is waited for."""
+        if number in (self.first, self.first + PROFILED):
+            jax.block_until_ready(state)
+            self._stop()
+        if number == self.first:
+            jax.profiler.start_trace(str(self.folder))
+            self._running = True
+
+    def _stop(self) -> None:
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop()

@@ -35,6 +35,7 @@ class StepLog:
         step: int,
         amounts: Mapping[str, float],
         keep_evidence: Callable[[int], str] | None,
+        wandb: str,
     ):
         self.step, self.at, self.amounts, self.keep_evidence = step, time.monotonic(), amounts, keep_evidence
         self._unread: list[tuple[int, Mapping[str, Any]]] = []
@@ -43,7 +44,7 @@ class StepLog:
         self._metrics: MetricsWriter | None = None
         self._bar: Progress | None = None
         if is_first_process():
-            self._metrics = self._stack.enter_context(MetricsWriter(folder, step + 1))
+            self._metrics = self._stack.enter_context(MetricsWriter(folder, step + 1, wandb))
             self._bar = self._stack.enter_context(progress(steps, description, step))
 
     def add(self, step: int, measured: Mapping[str, Any], *, row: bool) -> None:

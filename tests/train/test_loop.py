@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -120,3 +122,52 @@ def test_a_gradient_that_is_not_finite_is_never_saved(tmp_path):
 def test_a_loop_of_wrong_numbers_is_one_line(wrong):
     with pytest.raises(UserError, match=f"loop: {next(iter(wrong))} is"):
         LoopConfig(**({"steps": 5} | wrong))
+
+
+def test_updates_are_traced(tmp_path):
+    run(tmp_path, config=LoopConfig(steps=6, checkpoint_every=6, profile_at=3))
+    (trace,) = (tmp_path / "trace").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 0
+
+
+def test_a_trace_at_the_end_is_written_too(tmp_path):
+    run(tmp_path, config=LoopConfig(steps=6, checkpoint_every=6, profile_at=6))
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+
+
+def test_checkpoints_of_every_so_many_steps_stay(tmp_path):
+    run(tmp_path, config=LoopConfig(steps=12, checkpoint_every=2, keep=1, keep_every=4))
+    kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
+    assert kept == [4, 8, 12]
+    with pytest.raises(UserError, match="keep_every is 3; it must be a multiple of checkpoint_every 2"):
+        LoopConfig(steps=12, checkpoint_every=2, keep_every=3)
+
+
+def test_weights_and_biases_get_the_rows_too(tmp_path, monkeypatch):
+    """A restart goes on with the same run there."""
+    logged, begun = [], []
+
+    class FakeRun:
+        def log(self, numbers, step):
+            logged.append((step, numbers["loss"]))
+
+        def finish(self):
+            logged.append("end")
+
+    def init(**options):
+        begun.append(options)
+        return FakeRun()
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    config = LoopConfig(steps=12, log_every=2, checkpoint_every=5, wandb="maths")
+    with pytest.raises(Killed):
+        run(tmp_path, config=config, die_at=7)
+    run(tmp_path, config=config)
+    losses = [(row["step"], row["loss"]) for row in read_metrics(tmp_path / "metrics.jsonl")]
+    assert logged == [*losses[:3], "end", *losses[2:], "end"]
+    assert (
+        begun[0]["project"] == "maths" and begun[0]["id"] == begun[1]["id"] and begun[1]["resume"] == "allow"
+    )
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="pip install wandb"):
+        run(tmp_path / "b", config=config)
