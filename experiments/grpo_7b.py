@@ -57,9 +57,8 @@ class GRPORun:
     init: str | None = INSTRUCT_7B  # a Hugging Face folder, or a hub id; None: the preset's own small model
     instruction: str = COT_INSTRUCTION["en"]  # appended to every question
     grpo: GRPOTraining = GRPOTraining()
-    mesh: tuple[
-        str, ...
-    ] = ()  # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); bare or left out: every device on fsdp
+    # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); bare or left out: every device on fsdp
+    mesh: tuple[str, ...] = ()
     out: Path = Path("runs/grpo_7b")  # the run's folder
     cache: Path = Path("~/.cache/dsm_jax")  # where the small model of tiny and smoke is kept
     rng_seed: int = 0  # of problems and sampling

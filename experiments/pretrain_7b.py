@@ -92,9 +92,8 @@ class Pretraining:
     """Options of a pretraining run."""
 
     preset: str
-    init: str | None = (
-        CODER_7B  # a Hugging Face folder, a hub id, or a run of ours; None: the preset's model from random numbers
-    )
+    # a Hugging Face folder, a hub id, or a run of ours; None: the preset's model from random numbers
+    init: str | None = CODER_7B
     stage: Literal["all", "tokenize"] = "all"  # tokenize: stop when the windows are there
     sources: Sources = Sources()
     weights: Weights = Weights()
@@ -104,9 +103,8 @@ class Pretraining:
     workers: int = os.cpu_count() or 1  # processes that tokenise
     windows: Path | None = None  # folder of the tokenised sources, for several runs; None: windows/ in --out
     export: Path | None = None  # folder of the result in Hugging Face's format; None: model/ in --out
-    mesh: tuple[
-        str, ...
-    ] = ()  # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); left out: every device on fsdp
+    # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); left out: every device on fsdp
+    mesh: tuple[str, ...] = ()
     out: str = "runs/pretrain_7b"  # the run's folder, or a URL: gs://, s3://, or what else fsspec knows
     rng_seed: int = 0  # of the order of windows, and of random parameters
 

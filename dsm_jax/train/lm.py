@@ -32,13 +32,11 @@ class LMTraining:
     batch_size: int  # windows in a batch
     window: int  # tokens in a window
     micro_batch_rows: int = 0  # windows whose activations exist at once; 0: the whole batch
-    remat: Remat = (
-        "none"  # activations made again in the backward pass: none, all but matmuls (dots), or all (full)
-    )
+    # activations made again in the backward pass: none, all but matmuls (dots), or all (full)
+    remat: Remat = "none"
     lora: LoRA = LoRA()  # train low-rank updates only; what comes back is merged
-    skip_nonfinite: bool = (
-        False  # leave out an update whose loss or gradient is not finite; else the run stops
-    )
+    # leave out an update whose loss or gradient is not finite; else the run stops
+    skip_nonfinite: bool = False
     z_loss: float = 0.0  # weight of the mean square of the logits' log normaliser in the loss
 
     def __post_init__(self) -> None:

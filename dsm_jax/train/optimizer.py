@@ -27,9 +27,8 @@ class OptimizerConfig:
     eps: float = 1e-8  # added to the root of the second moment
     weight_decay: float = 0.1  # decoupled, of matrices only
     clip_norm: float = 1.0  # largest global norm of the gradient
-    moments: Literal["float32", "bfloat16"] = (
-        "float32"  # what both are stored in; they are computed in float32
-    )
+    # what both are stored in; they are computed in float32
+    moments: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         for name in ("peak_lr", "eps", "clip_norm"):
