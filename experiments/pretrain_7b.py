@@ -109,6 +109,13 @@ class Pretraining:
     rng_seed: int = 0  # of the order of windows, and of random parameters
 
     def __post_init__(self) -> None:
+        weights = asdict(self.weights)
+        used = {name: weights[name] for name, paths in asdict(self.sources).items() if paths} or weights
+        if not (min(used.values()) >= 0 and sum(used.values()) > 0):
+            raise UserError(
+                f"--weights of the sources given ({', '.join(f'{name} {weight}' for name, weight in used.items())}): none may "
+                "be negative, and one must be above 0"
+            )
         if not 1 <= self.held_out < 10_000 or self.held_out_windows < 1:
             raise UserError(
                 "--held-out must be from 1 to 9,999 (documents of 10,000), --held-out-windows at least 1"

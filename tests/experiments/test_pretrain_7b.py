@@ -105,6 +105,10 @@ def test_mistakes_are_found_before_any_work(script, source, tmp_path, capsys):
             "4 rows at once (micro_batch_rows) do not divide over 8 devices",
         ),
         ([*smoke, "--held-out", "0"], "--held-out must be from 1 to 9,999"),
+        (
+            [*smoke, "--sources.arxiv", str(source), "--weights.arxiv", "0"],
+            "--weights of the sources given (arxiv 0.0): none may be negative",
+        ),
         ([*smoke, "--training.optimizer.warmup-steps", "19"], "19 warmup_steps do not end before"),
         (
             ["--preset", "paper", "--init", "None", "--sources.arxiv", str(source)],
