@@ -1,0 +1,367 @@
+"""Supervised finetuning of DeepSeekMath-Base 7B with the paper's numbers (section 3), or of any Llama-shaped model.
+
+    python experiments/sft_7b.py --mesh --data GSM8K.jsonl MATH/train MathInstruct.json LILA.json TRANSCRIPTS.jsonl
+    python experiments/sft_7b.py --mesh --init DIR_OR_HUB_ID --data CHATS.jsonl.zst
+    python experiments/sft_7b.py --mesh --preset tiny    1M parameters, worked problems of the generator
+
+Files of any form that dsm_jax/data/instructions.py reads are tokenised once, into windows/: loss on the answers only, tool
+outputs masked. A share of the questions is held out: their answers' perplexity is written as training goes on, and at
+the end the model answers held-out questions, which are graded. The same command goes on where a killed run was. The
+run's folder holds config.json, metrics.jsonl, tb/, windows/, checkpoints/, answers/, results.json and model/, the result
+in Hugging Face's format.
+Left out so far: several processes, report.html, tools while it answers (questions with programs are not asked).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from small_model import SYMBOLS
+
+from dsm_jax.cli import run_script
+from dsm_jax.data.corpus import StoredWindows
+from dsm_jax.data.instructions import find_sft_parts, read_sft
+from dsm_jax.data.mixture import Mixture, Source
+from dsm_jax.data.problems import Problem, ProblemSet
+from dsm_jax.data.prompts import prompt_text
+from dsm_jax.data.sft import Record
+from dsm_jax.data.tokenize import HELD_OUT, held_out_by_hash
+from dsm_jax.data.tokenize_sft import tokenize_sft
+from dsm_jax.errors import UserError
+from dsm_jax.evaluate.grader import is_boxed
+from dsm_jax.evaluate.harness import answer_problems, greedy_scores
+from dsm_jax.mesh import parse_mesh
+from dsm_jax.model import Model, load_hf, save_hf
+from dsm_jax.model.config import SMOKE, TINY, ModelConfig
+from dsm_jax.model.decoder import Params
+from dsm_jax.model.hf_folder import find_config, find_folder
+from dsm_jax.model.params import check_mesh, init_params
+from dsm_jax.processes import require_one_process
+from dsm_jax.run import open_run, write_json, write_text
+from dsm_jax.sample.sampler import Sampler
+from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
+from dsm_jax.train.held_out import HeldOut, make_scorer
+from dsm_jax.train.lm import LMTraining, check_rows, train_lm
+from dsm_jax.train.loop import LoopConfig
+from dsm_jax.train.memory import require_memory
+from dsm_jax.train.optimizer import OptimizerConfig
+from dsm_jax.train.sft import DEEPSEEK_MATH_7B
+
+BASE_7B = "deepseek-ai/deepseek-math-7b-base"
+SMALL = {"tiny": TINY, "smoke": SMOKE}  # models of the presets without --init
+FAMILIES, LEVELS = ("chains", "calculations", "equations", "rates"), (1,)  # of the problems without --data
+TOKENIZER_RECORDS = 3_000  # for a model without a tokenizer
+MODEL = "model"
+REMEDY = (
+    "give more devices, fewer --training.micro-batch-rows, --training.optimizer.moments bfloat16, --training.lora.rank 16, "
+    "a smaller --init, or try --preset tiny"
+)
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """Options of a finetuning run."""
+
+    preset: str
+    init: str | None = (
+        BASE_7B  # a Hugging Face folder, or a hub id; None: the preset's model from random numbers
+    )
+    data: tuple[
+        Path, ...
+    ] = ()  # files and folders of examples; none: worked problems of the generator (tiny, smoke)
+    only_correct: bool = False  # of ToRA's results, only those with the true answer
+    training: LMTraining = DEEPSEEK_MATH_7B
+    problems: int = 20_000  # of the generator, where there is no --data
+    held_out: int = 20  # questions of 10,000 that are not trained on; 0: none
+    held_out_windows: int = 256  # that are scored
+    questions: int = 200  # held-out questions that the model answers at the end; 0: none
+    max_new_tokens: int = 1_024  # of an answer
+    workers: int = os.cpu_count() or 1  # processes that tokenise
+    mesh: tuple[
+        str, ...
+    ] = ()  # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); left out: every device on fsdp
+    out: Path = Path("runs/sft_7b")  # the run's folder
+    rng_seed: int = 0  # of the order of windows, and of random parameters
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 10_000:
+            raise UserError(
+                f"--held-out is {self.held_out}; it must be from 0 to 9,999 (questions of 10,000)"
+            )
+        for name, least in {
+            "problems": 1,
+            "held_out_windows": 1,
+            "questions": 0,
+            "max_new_tokens": 1,
+        }.items():
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {least}"
+                )
+
+
+@dataclass(frozen=True)
+class Question:
+    """A held-out question and its reference answer, as evaluate/harness.py reads them."""
+
+    id: str
+    family: str
+    level: int
+    question: str
+    answer: str
+
+
+TINY_RUN = Finetuning(
+    preset="tiny",
+    init=None,
+    training=LMTraining(
+        loop=LoopConfig(steps=300, log_every=20, checkpoint_every=100, stop_every=100),
+        optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=20, schedule="cosine"),
+        batch_size=16,
+        window=256,
+        micro_batch_rows=8,  # few activations, which stay in a core's cache; 8 devices divide it
+        remat="dots",
+    ),
+    held_out=100,
+    held_out_windows=64,
+    max_new_tokens=96,
+    out=Path("runs/sft_tiny"),
+)
+SMOKE_RUN = replace(
+    TINY_RUN,
+    preset="smoke",
+    training=replace(
+        TINY_RUN.training,
+        loop=LoopConfig(steps=20, log_every=5, checkpoint_every=5, stop_every=10),
+        optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=5),
+        window=128,
+    ),
+    problems=1_000,
+    questions=16,
+    max_new_tokens=32,
+    out=Path("runs/sft_smoke"),
+)
+PAPER_RUN = Finetuning(
+    "paper", training=replace(DEEPSEEK_MATH_7B, loop=replace(DEEPSEEK_MATH_7B.loop, stop_every=100))
+)
+PRESETS = {config.preset: config for config in (PAPER_RUN, TINY_RUN, SMOKE_RUN)}
+
+
+def main(config: Finetuning) -> None:
+    mesh = parse_mesh(config.mesh)
+    require_one_process("sft_7b.py")
+    if not config.data and config.preset not in SMALL:
+        raise UserError(
+            "no examples: give --data FILES (GSM8K, MATH, MathInstruct, ToRA, Lila, messages; --help)"
+        )
+    if config.data:
+        find_sft_parts(config.data)
+    model = model_shape(config, mesh)
+    check_mesh(model, mesh)
+    check_rows(config.training, mesh)
+    require_memory(config.training, model, mesh, remedy=REMEDY)
+    open_run(config.out, replace(config, out=Path(), mesh=(), workers=0))
+    data = config.data or own_data(config)
+    tokenizer = tokenizer_file(config, data, model)
+    windows = tokenize_sft(
+        data, tokenizer, config.training.window, config.out / "windows",
+        held_out=config.held_out, workers=config.workers, only_correct=config.only_correct,
+    )  # fmt: skip
+    tell_counts(windows.manifest)
+    questions = held_out_questions(config, data, load_tokenizer(tokenizer), model)
+    results = train(config, model, mesh, windows, tokenizer, questions)
+    write_json(config.out / "results.json", results)
+    print_results(results)
+    print(
+        f"{config.out}: results.json, metrics.jsonl, checkpoints/, answers/, {MODEL}/ (Hugging Face's format)"
+    )
+
+
+def model_shape(config: Finetuning, mesh: Mesh) -> ModelConfig:
+    """The model's shape, its weights untouched. Large models compute in bf16 where the hardware does."""
+    if config.init is None and config.preset not in SMALL:
+        raise UserError(
+            f"--init: --preset {config.preset} has no model of its own; give a folder or a hub id"
+        )
+    model = SMALL[config.preset] if config.init is None else find_config(config.init)
+    for name, length in (
+        ("training.window", config.training.window),
+        ("max-new-tokens", config.max_new_tokens),
+    ):
+        if length > model.max_seq_len:
+            raise UserError(f"--{name} {length} is longer than the model's {model.max_seq_len} tokens")
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    return replace(model, dtype="float32" if on_cpu else "bfloat16")
+
+
+def own_data(config: Finetuning) -> tuple[Path, ...]:
+    """Worked problems of the generator, as a file of examples."""
+    file = config.out / "sources" / "problems.jsonl"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        problems = ProblemSet("train", FAMILIES, LEVELS, seed=config.rng_seed)
+        rows = (
+            {"question": problem.question, "answer": answer}
+            for problem in map(problems.__getitem__, range(config.problems))
+            for answer in worked_answers(problem)
+        )
+        write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return (file,)
+
+
+def worked_answers(problem: Problem) -> list[str]:
+    """A problem's solutions that are trained on."""
+    return [problem.solution]
+
+
+def tokenizer_file(config: Finetuning, data: Sequence[Path], model: ModelConfig) -> Path:
+    """The model's own tokenizer, or one trained on the first examples."""
+    if config.init is not None:
+        folder = find_folder(config.init)
+        load_tokenizer(folder, rows=model.vocab_size)
+        return folder
+    path = config.out / "tokenizer" / "tokenizer.model"
+    if not path.exists():
+        records = islice(read_sft(data), TOKENIZER_RECORDS)
+        texts = [f"{prompt_text(record.question)} {record.turns[-1].text}" for record in records]
+        train_sentencepiece(texts, path, vocab_size=model.vocab_size, symbols=SYMBOLS)
+    return path
+
+
+def held_out_questions(
+    config: Finetuning, data: Sequence[Path], tokenizer: Tokenizer, model: ModelConfig
+) -> Sequence[Question | Problem]:
+    """What the model is asked at the end: problems of the generator's test split, or held-out questions of the data
+    whose answer in words is boxed, and which leave room for an answer."""
+    if not config.data:
+        return ProblemSet("test", FAMILIES, LEVELS).distinct(config.questions) if config.questions else []
+    room = model.max_seq_len - config.max_new_tokens
+    found: dict[str, Question] = {}
+    for record in read_sft(data):
+        if len(found) == config.questions:
+            break
+        question, answer = record.question, record.turns[-1].text
+        if question in found or not _is_asked(record, config.held_out):
+            continue
+        if 1 + len(tokenizer.encode(prompt_text(question))) <= room:
+            found[question] = Question(f"held-out-{len(found)}", record.kind, 0, question, answer)
+    return list(found.values())
+
+
+def _is_asked(record: Record, held_out: int) -> bool:
+    is_held_out = held_out_by_hash(record.question.encode("utf-8", "replace"), held_out)
+    return is_held_out and record.kind == "cot" and is_boxed(record.turns[-1].text)
+
+
+def train(
+    config: Finetuning,
+    model: ModelConfig,
+    mesh: Mesh,
+    windows: StoredWindows,
+    tokenizer: Path,
+    questions: Sequence[Question | Problem],
+) -> dict[str, Any]:
+    """Trains to the end, exports, scores and asks; the content of results.json."""
+    mixture = Mixture({"sft": Source(windows, 1.0)}, config.training.batch_size, config.rng_seed)
+    held = held_out_answers(config)
+    score = make_scorer(model, mesh, config.training.rows_at_once)
+
+    def scores(params: Params) -> dict[str, float]:
+        return score(params, held) if held else {}
+
+    def look(params: Params, step: int) -> tuple[bool, dict[str, float]]:
+        return False, {f"held_out/{name}": value for name, value in scores(params).items()}
+
+    def start() -> Params:
+        if config.init is None:
+            return init_params(model, config.rng_seed, mesh)
+        return load_hf(config.init, mesh, dtype="float32").params
+
+    params = train_lm(
+        config.training, model, mesh, batch=mixture.batch, start=start, folder=config.out, description="SFT",
+        stop=look, rng_seed=config.rng_seed,
+    )  # fmt: skip
+    if not (config.out / MODEL / "config.json").exists():
+        save_hf(Model(model, params), config.out / MODEL, tokenizer)
+    return {
+        "steps": config.training.loop.steps,
+        "epochs": mixture.epochs(config.training.loop.steps)["sft"],
+        "examples": counts(windows.manifest),
+        "held_out": scores(params),
+        "answers": ask(config, model, mesh, params, load_tokenizer(tokenizer), questions)
+        if questions
+        else {},
+    }
+
+
+def held_out_answers(config: Finetuning) -> HeldOut | None:
+    """The first windows that are held out, and their share of the answers' bytes, by targets."""
+    if not config.held_out:
+        return None
+    stored = StoredWindows(config.out / "windows" / HELD_OUT)
+    if not len(stored):
+        raise UserError(
+            f"--held-out {config.held_out} of 10,000 questions: none of these; give more, or 0 to score none"
+        )
+    windows = [stored[i] for i in range(min(len(stored), config.held_out_windows))]
+    share = sum(float(window["loss_mask"].sum()) for window in windows) / stored.manifest["targets"]
+    return HeldOut(windows, round(share * stored.manifest["text_bytes"]))
+
+
+def ask(
+    config: Finetuning,
+    model: ModelConfig,
+    mesh: Mesh,
+    params: Params,
+    tokenizer: Tokenizer,
+    questions: Sequence[Question | Problem],
+) -> dict[str, Any]:
+    """Greedy answers to held-out questions: the share that is right, and that ends by itself in a box."""
+    sampler = Sampler(model, tokenizer, mesh)
+    sampler.load(params)
+    rows = answer_problems(
+        sampler, questions, config.out / "answers" / "greedy.jsonl", prompt=prompt_text,
+        max_new_tokens=config.max_new_tokens, description="answer held-out questions",
+    )  # fmt: skip
+    return {name: asdict(value) for name, value in greedy_scores(rows).items()}
+
+
+def counts(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Of the windows: examples by kind, tokens, targets, what is left out."""
+    hidden = ("window", "text_bytes")
+    return {name: value for name, value in manifest.items() if isinstance(value, int) and name not in hidden}
+
+
+def tell_counts(manifest: Mapping[str, Any]) -> None:
+    print(_listed((name, value) for name, value in counts(manifest).items() if value))
+
+
+def _listed(pairs: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in pairs)
+
+
+def print_results(results: dict[str, Any]) -> None:
+    table = Table(box=SIMPLE_HEAD, title=f"after {results['steps']} updates, {results['epochs']:.2g} epochs")
+    for header in ("held-out questions", "", "95% interval"):
+        table.add_column(header, justify="left" if header == "held-out questions" else "right")
+    for name, value in results["held_out"].items():
+        table.add_row(f"{name.replace('_', ' ')} of answers", f"{value:.3f}", "")
+    said = {"greedy": "answered right", "boxed": "stopped, with a box", "greedy_boxed": "right, of those"}
+    for name, found in results["answers"].items():
+        interval = f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
+        table.add_row(f"{said[name]} (of {found['n']})", f"{100 * found['value']:.1f}%", interval)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    run_script(main, PRESETS)
