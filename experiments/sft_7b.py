@@ -1,15 +1,15 @@
 """Supervised finetuning of DeepSeekMath-Base 7B with the paper's numbers (section 3), or of any Llama-shaped model.
 
     python experiments/sft_7b.py --mesh --data GSM8K.jsonl MATH/train MathInstruct.json LILA.json TRANSCRIPTS.jsonl
-    python experiments/sft_7b.py --mesh --init DIR_OR_HUB_ID --data CHATS.jsonl.zst
+    python experiments/sft_7b.py --mesh --init DIR_OR_HUB_ID_OR_RUN --data CHATS.jsonl.zst
     python experiments/sft_7b.py --mesh --preset tiny    1M parameters, worked problems of the generator
 
 Files of any form that dsm_jax/data/instructions.py reads are tokenised once, into windows/: loss on the answers only, tool
 outputs masked. A share of the questions is held out: their answers' perplexity is written as training goes on, and at
 the end the model answers held-out questions, which are graded. The same command goes on where a killed run was. The
 run's folder holds config.json, metrics.jsonl, tb/, windows/, checkpoints/, answers/, results.json and model/, the result
-in Hugging Face's format.
-Left out so far: several processes, report.html, tools while it answers (questions with programs are not asked).
+in Hugging Face's format. Several processes (a pod's hosts) run the same command on a disk that all of them see, with
+--questions 0. Left out so far: report.html, tools while it answers (questions whose solutions use them are not asked).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -41,12 +42,11 @@ from dsm_jax.errors import UserError
 from dsm_jax.evaluate.grader import is_boxed
 from dsm_jax.evaluate.harness import answer_problems, greedy_scores
 from dsm_jax.mesh import parse_mesh
-from dsm_jax.model import Model, load_hf, save_hf
+from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params
-from dsm_jax.model.hf_folder import find_config, find_folder
-from dsm_jax.model.params import check_mesh, init_params
-from dsm_jax.processes import require_one_process
+from dsm_jax.model.params import init_params
+from dsm_jax.processes import is_first_process, on_first_process
 from dsm_jax.run import open_run, write_json, write_text
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
@@ -56,15 +56,15 @@ from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.memory import require_memory
 from dsm_jax.train.optimizer import OptimizerConfig
 from dsm_jax.train.sft import DEEPSEEK_MATH_7B
+from dsm_jax.train.start import CHECKPOINTS, SHAPE, Start, compute_dtype, find_start, keep_shape
 
 BASE_7B = "deepseek-ai/deepseek-math-7b-base"
 SMALL = {"tiny": TINY, "smoke": SMOKE}  # models of the presets without --init
 FAMILIES, LEVELS = ("chains", "calculations", "equations", "rates"), (1,)  # of the problems without --data
 TOKENIZER_RECORDS = 3_000  # for a model without a tokenizer
-MODEL = "model"
 REMEDY = (
-    "give more devices, fewer --training.micro-batch-rows, --training.optimizer.moments bfloat16, --training.lora.rank 16, "
-    "a smaller --init, or try --preset tiny"
+    "give more devices, fewer --training.micro-batch-rows, --training.remat full, --training.optimizer.moments bfloat16, "
+    "--training.lora.rank 16, a smaller --init, or try --preset tiny"
 )
 
 
@@ -74,7 +74,7 @@ class Finetuning:
 
     preset: str
     init: str | None = (
-        BASE_7B  # a Hugging Face folder, or a hub id; None: the preset's model from random numbers
+        BASE_7B  # a Hugging Face folder, a hub id, or a run of ours; None: the preset's model from random numbers
     )
     data: tuple[
         Path, ...
@@ -159,49 +159,62 @@ PRESETS = {config.preset: config for config in (PAPER_RUN, TINY_RUN, SMOKE_RUN)}
 
 def main(config: Finetuning) -> None:
     mesh = parse_mesh(config.mesh)
-    require_one_process("sft_7b.py")
+    check_data(config)
+    start = find_start(config.init, mesh) if config.init else None
+    model = model_shape(config, start, mesh)
+    check_rows(config.training, mesh)
+    require_memory(config.training, model, mesh, remedy=REMEDY)
+    on_first_process(lambda: prepare(config, start, model))
+    results = train(config, start, model, mesh)
+    if is_first_process():
+        write_json(config.out / "results.json", results)
+        print_results(results)
+        print(
+            f"{config.out}: results.json, metrics.jsonl, checkpoints/, answers/, model/ (Hugging Face's format)"
+        )
+
+
+def check_data(config: Finetuning) -> None:
+    """UserError where there is nothing to train on, or nobody to ask."""
     if not config.data and config.preset not in SMALL:
         raise UserError(
-            "no examples: give --data FILES (GSM8K, MATH, MathInstruct, ToRA, Lila, messages; --help)"
+            "no examples: give --data FILES (rows of GSM8K, MATH, MathInstruct, ToRA, Lila, messages, or any pairs)"
         )
     if config.data:
         find_sft_parts(config.data)
-    model = model_shape(config, mesh)
-    check_mesh(model, mesh)
-    check_rows(config.training, mesh)
-    require_memory(config.training, model, mesh, remedy=REMEDY)
-    open_run(config.out, replace(config, out=Path(), mesh=(), workers=0))
-    data = config.data or own_data(config)
-    tokenizer = tokenizer_file(config, data, model)
-    windows = tokenize_sft(
-        data, tokenizer, config.training.window, config.out / "windows",
-        held_out=config.held_out, workers=config.workers, only_correct=config.only_correct,
-    )  # fmt: skip
-    tell_counts(windows.manifest)
-    questions = held_out_questions(config, data, load_tokenizer(tokenizer), model)
-    results = train(config, model, mesh, windows, tokenizer, questions)
-    write_json(config.out / "results.json", results)
-    print_results(results)
-    print(
-        f"{config.out}: results.json, metrics.jsonl, checkpoints/, answers/, {MODEL}/ (Hugging Face's format)"
-    )
+    if config.questions and jax.process_count() > 1:
+        raise UserError(f"--questions {config.questions}: one process answers, and there are several; give 0")
 
 
-def model_shape(config: Finetuning, mesh: Mesh) -> ModelConfig:
-    """The model's shape, its weights untouched. Large models compute in bf16 where the hardware does."""
-    if config.init is None and config.preset not in SMALL:
+def model_shape(config: Finetuning, start: Start | None, mesh: Mesh) -> ModelConfig:
+    """The shape of the model to train."""
+    if start is None and config.preset not in SMALL:
         raise UserError(
             f"--init: --preset {config.preset} has no model of its own; give a folder or a hub id"
         )
-    model = SMALL[config.preset] if config.init is None else find_config(config.init)
+    model = compute_dtype(SMALL[config.preset], mesh) if start is None else start.config
     for name, length in (
         ("training.window", config.training.window),
         ("max-new-tokens", config.max_new_tokens),
     ):
         if length > model.max_seq_len:
             raise UserError(f"--{name} {length} is longer than the model's {model.max_seq_len} tokens")
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    return replace(model, dtype="float32" if on_cpu else "bfloat16")
+    return model
+
+
+def prepare(config: Finetuning, start: Start | None, model: ModelConfig) -> None:
+    """The run's folder, its tokenizer and its windows: one process's work."""
+    # What decides the results: another folder, another mesh or more workers do not.
+    open_run(config.out, replace(config, out=Path(), mesh=(), workers=0))
+    data = config.data or own_data(config)
+    tokenizer = tokenizer_file(config, data, start, model)
+    windows = tokenize_sft(
+        data, tokenizer, config.training.window, config.out / "windows",
+        held_out=config.held_out, workers=config.workers, only_correct=config.only_correct,
+    )  # fmt: skip
+    print(_listed((name, value) for name, value in counts(windows.manifest).items() if value))
+    held_out_answers(config)
+    keep_shape(model, tokenizer, config.out)
 
 
 def own_data(config: Finetuning) -> tuple[Path, ...]:
@@ -224,12 +237,10 @@ def worked_answers(problem: Problem) -> list[str]:
     return [problem.solution]
 
 
-def tokenizer_file(config: Finetuning, data: Sequence[Path], model: ModelConfig) -> Path:
+def tokenizer_file(config: Finetuning, data: Sequence[Path], start: Start | None, model: ModelConfig) -> Path:
     """The model's own tokenizer, or one trained on the first examples."""
-    if config.init is not None:
-        folder = find_folder(config.init)
-        load_tokenizer(folder, rows=model.vocab_size)
-        return folder
+    if start is not None:
+        return start.tokenizer()
     path = config.out / "tokenizer" / "tokenizer.model"
     if not path.exists():
         records = islice(read_sft(data), TOKENIZER_RECORDS)
@@ -239,15 +250,17 @@ def tokenizer_file(config: Finetuning, data: Sequence[Path], model: ModelConfig)
 
 
 def held_out_questions(
-    config: Finetuning, data: Sequence[Path], tokenizer: Tokenizer, model: ModelConfig
+    config: Finetuning, tokenizer: Tokenizer, model: ModelConfig
 ) -> Sequence[Question | Problem]:
     """What the model is asked at the end: problems of the generator's test split, or held-out questions of the data
     whose answer in words is boxed, and which leave room for an answer."""
+    if not config.questions:
+        return []
     if not config.data:
-        return ProblemSet("test", FAMILIES, LEVELS).distinct(config.questions) if config.questions else []
+        return ProblemSet("test", FAMILIES, LEVELS).distinct(config.questions)
     room = model.max_seq_len - config.max_new_tokens
     found: dict[str, Question] = {}
-    for record in read_sft(data):
+    for record in read_sft(config.data):
         if len(found) == config.questions:
             break
         question, answer = record.question, record.turns[-1].text
@@ -263,15 +276,11 @@ def _is_asked(record: Record, held_out: int) -> bool:
     return is_held_out and record.kind == "cot" and is_boxed(record.turns[-1].text)
 
 
-def train(
-    config: Finetuning,
-    model: ModelConfig,
-    mesh: Mesh,
-    windows: StoredWindows,
-    tokenizer: Path,
-    questions: Sequence[Question | Problem],
-) -> dict[str, Any]:
+def train(config: Finetuning, start: Start | None, model: ModelConfig, mesh: Mesh) -> dict[str, Any]:
     """Trains to the end, exports, scores and asks; the content of results.json."""
+    windows = StoredWindows(config.out / "windows")
+    tokenizer = load_tokenizer(config.out / CHECKPOINTS / SHAPE)
+    questions = held_out_questions(config, tokenizer, model)
     mixture = Mixture({"sft": Source(windows, 1.0)}, config.training.batch_size, config.rng_seed)
     held = held_out_answers(config)
     score = make_scorer(model, mesh, config.training.rows_at_once)
@@ -282,30 +291,26 @@ def train(
     def look(params: Params, step: int) -> tuple[bool, dict[str, float]]:
         return False, {f"held_out/{name}": value for name, value in scores(params).items()}
 
-    def start() -> Params:
-        if config.init is None:
-            return init_params(model, config.rng_seed, mesh)
-        return load_hf(config.init, mesh, dtype="float32").params
+    def first() -> Params:
+        return start.params(mesh) if start else init_params(model, config.rng_seed, mesh)
 
     params = train_lm(
-        config.training, model, mesh, batch=mixture.batch, start=start, folder=config.out, description="SFT",
+        config.training, model, mesh, batch=mixture.batch, start=first, folder=config.out, description="SFT",
         stop=look, rng_seed=config.rng_seed,
     )  # fmt: skip
-    if not (config.out / MODEL / "config.json").exists():
-        save_hf(Model(model, params), config.out / MODEL, tokenizer)
+    save_hf(Model(model, params), config.out / "model", config.out / CHECKPOINTS / SHAPE)
     return {
         "steps": config.training.loop.steps,
         "epochs": mixture.epochs(config.training.loop.steps)["sft"],
         "examples": counts(windows.manifest),
         "held_out": scores(params),
-        "answers": ask(config, model, mesh, params, load_tokenizer(tokenizer), questions)
-        if questions
-        else {},
+        "answers": ask(config, model, mesh, params, tokenizer, questions) if questions else {},
     }
 
 
 def held_out_answers(config: Finetuning) -> HeldOut | None:
-    """The first windows that are held out, and their share of the answers' bytes, by targets."""
+    """The first windows that are held out, and their share of the answers' bytes, by targets. UserError where there are
+    none, though some were to be."""
     if not config.held_out:
         return None
     stored = StoredWindows(config.out / "windows" / HELD_OUT)
@@ -340,10 +345,6 @@ def counts(manifest: Mapping[str, Any]) -> dict[str, int]:
     """Of the windows: examples by kind, tokens, targets, what is left out."""
     hidden = ("window", "text_bytes")
     return {name: value for name, value in manifest.items() if isinstance(value, int) and name not in hidden}
-
-
-def tell_counts(manifest: Mapping[str, Any]) -> None:
-    print(_listed((name, value) for name, value in counts(manifest).items() if value))
 
 
 def _listed(pairs: Iterable[tuple[str, int]]) -> str:
