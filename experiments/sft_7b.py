@@ -7,16 +7,16 @@
 Files of any form that dsm_jax/data/instructions.py reads are tokenised once, into windows/: loss on the answers only, tool
 outputs masked. A share of the questions is held out: their answers' perplexity is written as training goes on, and at
 the end the model answers held-out questions, which are graded. The same command goes on where a killed run was. The
-run's folder holds config.json, metrics.jsonl, tb/, windows/, checkpoints/, answers/, results.json and model/, the result
-in Hugging Face's format. Several processes (a pod's hosts) run the same command on a disk that all of them see, with
---questions 0. Left out so far: report.html, tools while it answers (questions whose solutions use them are not asked).
+run's folder holds config.json, metrics.jsonl, tb/, windows/, checkpoints/, answers/, results.json, report.html and model/, the
+result in Hugging Face's format. Several processes (a pod's hosts) run the same command on a disk that all of them see, with
+--questions 0. Left out so far: tools while it answers (questions whose solutions use them are not asked).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,8 +26,9 @@ import jax
 from jax.sharding import Mesh
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Printed
 from small_model import SYMBOLS
+from training_curves import write_training_report
 
 from dsm_jax.cli import run_script
 from dsm_jax.data.corpus import StoredWindows
@@ -40,14 +41,15 @@ from dsm_jax.data.tokenize import HELD_OUT, held_out_by_hash
 from dsm_jax.data.tokenize_sft import tokenize_sft
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.grader import is_boxed
-from dsm_jax.evaluate.harness import answer_problems, greedy_scores
+from dsm_jax.evaluate.harness import answer_problems, greedy_scores, read_answers
+from dsm_jax.evaluate.report import Section, Table
 from dsm_jax.mesh import parse_mesh
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import init_params
 from dsm_jax.processes import is_first_process, on_first_process
-from dsm_jax.run import open_run, write_json, write_text
+from dsm_jax.run import open_run, read_metrics, write_json, write_text
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, make_scorer
@@ -62,6 +64,8 @@ BASE_7B = "deepseek-ai/deepseek-math-7b-base"
 SMALL = {"tiny": TINY, "smoke": SMOKE}  # models of the presets without --init
 FAMILIES, LEVELS = ("chains", "calculations", "equations", "rates"), (1,)  # of the problems without --data
 TOKENIZER_RECORDS = 3_000  # for a model without a tokenizer
+ANSWERS = Path("answers/greedy.jsonl")
+SHOWN = 20  # answers in report.html
 REMEDY = (
     "give more devices, fewer --training.micro-batch-rows, --training.remat full, --training.optimizer.moments bfloat16, "
     "--training.lora.rank 16, a smaller --init, or try --preset tiny"
@@ -168,9 +172,10 @@ def main(config: Finetuning) -> None:
     results = train(config, start, model, mesh)
     if is_first_process():
         write_json(config.out / "results.json", results)
+        report(config, results)
         print_results(results)
         print(
-            f"{config.out}: results.json, metrics.jsonl, checkpoints/, answers/, model/ (Hugging Face's format)"
+            f"{config.out}: report.html, results.json, metrics.jsonl, checkpoints/, answers/, model/ (Hugging Face's format)"
         )
 
 
@@ -212,7 +217,7 @@ def prepare(config: Finetuning, start: Start | None, model: ModelConfig) -> None
         data, tokenizer, config.training.window, config.out / "windows",
         held_out=config.held_out, workers=config.workers, only_correct=config.only_correct,
     )  # fmt: skip
-    print(_listed((name, value) for name, value in counts(windows.manifest).items() if value))
+    print(", ".join(f"{name} {value:,}" for name, value in counts(windows.manifest).items() if value))
     held_out_answers(config)
     keep_shape(model, tokenizer, config.out)
 
@@ -289,7 +294,7 @@ def train(config: Finetuning, start: Start | None, model: ModelConfig, mesh: Mes
         return score(params, held) if held else {}
 
     def look(params: Params, step: int) -> tuple[bool, dict[str, float]]:
-        return False, {f"held_out/{name}": value for name, value in scores(params).items()}
+        return False, {f"held_out/answers/{name}": value for name, value in scores(params).items()}
 
     def first() -> Params:
         return start.params(mesh) if start else init_params(model, config.rng_seed, mesh)
@@ -335,7 +340,7 @@ def ask(
     sampler = Sampler(model, tokenizer, mesh)
     sampler.load(params)
     rows = answer_problems(
-        sampler, questions, config.out / "answers" / "greedy.jsonl", prompt=prompt_text,
+        sampler, questions, config.out / ANSWERS, prompt=prompt_text,
         max_new_tokens=config.max_new_tokens, description="answer held-out questions",
     )  # fmt: skip
     return {name: asdict(value) for name, value in greedy_scores(rows).items()}
@@ -347,21 +352,53 @@ def counts(manifest: Mapping[str, Any]) -> dict[str, int]:
     return {name: value for name, value in manifest.items() if isinstance(value, int) and name not in hidden}
 
 
-def _listed(pairs: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in pairs)
+HEADER = ("held-out questions", "", "95% interval")
 
 
-def print_results(results: dict[str, Any]) -> None:
-    table = Table(box=SIMPLE_HEAD, title=f"after {results['steps']} updates, {results['epochs']:.2g} epochs")
-    for header in ("held-out questions", "", "95% interval"):
-        table.add_column(header, justify="left" if header == "held-out questions" else "right")
-    for name, value in results["held_out"].items():
-        table.add_row(f"{name.replace('_', ' ')} of answers", f"{value:.3f}", "")
+def scores_table(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """A row for each score."""
+    rows = [
+        (f"{name.replace('_', ' ')} of answers", f"{value:.3f}", "")
+        for name, value in results["held_out"].items()
+    ]
     said = {"greedy": "answered right", "boxed": "stopped, with a box", "greedy_boxed": "right, of those"}
     for name, found in results["answers"].items():
         interval = f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
-        table.add_row(f"{said[name]} (of {found['n']})", f"{100 * found['value']:.1f}%", interval)
+        rows.append((f"{said[name]} (of {found['n']})", f"{100 * found['value']:.1f}%", interval))
+    return rows
+
+
+def print_results(results: dict[str, Any]) -> None:
+    table = Printed(
+        box=SIMPLE_HEAD, title=f"after {results['steps']} updates, {results['epochs']:.2g} epochs"
+    )
+    for header in HEADER:
+        table.add_column(header, justify="left" if header == HEADER[0] else "right")
+    for row in scores_table(results):
+        table.add_row(*row)
     Console().print(table)
+
+
+def report(config: Finetuning, results: dict[str, Any]) -> None:
+    """report.html: scores, examples, some answers, then every curve."""
+    lead = (
+        f"{results['examples']['examples']:,} examples, {results['epochs']:.2g} epochs in {results['steps']:,} updates, "
+        f"from {config.init or 'random numbers'}"
+    )
+    examples = tuple((name.replace("_", " "), f"{n:,}") for name, n in results["examples"].items())
+    sections = [
+        Section("Held-out questions", (Table(HEADER, tuple(scores_table(results))),)),
+        Section("Examples", (Table(("of the windows", "count"), examples),)),
+    ]
+    if results["answers"]:
+        rows = read_answers(config.out / ANSWERS)[:SHOWN]
+        shown = tuple(
+            (row.question, row.responses[0], "right" if row.correct[0] else "wrong") for row in rows
+        )
+        sections.append(Section("Answers", (Table(("question", "answer", "verdict"), shown),)))
+    write_training_report(
+        config.out, "Finetuning", lead, sections, read_metrics(config.out / "metrics.jsonl")
+    )
 
 
 if __name__ == "__main__":

@@ -77,10 +77,14 @@ def test_a_run_and_its_results(own):
     results = read_json(out / "results.json")
     assert results["examples"]["examples"] == results["examples"]["cot"] > 1_900
     assert results["answers"]["boxed"]["n"] == 16 and results["answers"]["boxed"]["value"] > 0.5
-    rows = [row for row in read_metrics(out / "metrics.jsonl") if "held_out/perplexity" in row]
+    rows = [row for row in read_metrics(out / "metrics.jsonl") if "held_out/answers/perplexity" in row]
     assert [row["step"] for row in rows] == [30, 60]
-    assert rows[-1]["held_out/perplexity"] == pytest.approx(results["held_out"]["perplexity"], rel=1e-5)
+    assert rows[-1]["held_out/answers/perplexity"] == pytest.approx(
+        results["held_out"]["perplexity"], rel=1e-5
+    )
     assert 1 < results["held_out"]["perplexity"] < 4
+    page = (out / "report.html").read_text()
+    assert "stopped, with a box (of 16)" in page and "Held-out text: perplexity a token" in page
     answers = [json.loads(line) for line in (out / "answers/greedy.jsonl").read_text().splitlines()]
     trained = (out / "sources/problems.jsonl").read_text()
     assert len(answers) == 16 and not any(json.dumps(one["question"]) in trained for one in answers)
