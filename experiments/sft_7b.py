@@ -84,6 +84,7 @@ class Finetuning:
         Path, ...
     ] = ()  # files and folders of examples; none: worked problems of the generator (tiny, smoke)
     only_correct: bool = False  # of ToRA's results, only those with the true answer
+    chat_template: bool = False  # the model's own template, not DeepSeekMath's "User: .. Assistant: .."
     training: LMTraining = DEEPSEEK_MATH_7B
     problems: int = 20_000  # of the generator, where there is no --data
     held_out: int = 20  # questions of 10,000 that are not trained on; 0: none
@@ -187,6 +188,10 @@ def check_data(config: Finetuning) -> None:
         )
     if config.data:
         find_sft_parts(config.data)
+    if config.chat_template and (config.questions or config.init is None):
+        raise UserError(
+            "--chat-template: needs --init, and --questions 0 (they are asked in DeepSeekMath's template)"
+        )
     if config.questions and jax.process_count() > 1:
         raise UserError(f"--questions {config.questions}: one process answers, and there are several; give 0")
 
@@ -216,6 +221,7 @@ def prepare(config: Finetuning, start: Start | None, model: ModelConfig) -> None
     windows = tokenize_sft(
         data, tokenizer, config.training.window, config.out / "windows",
         held_out=config.held_out, workers=config.workers, only_correct=config.only_correct,
+        chat_template=config.chat_template,
     )  # fmt: skip
     print(", ".join(f"{name} {value:,}" for name, value in counts(windows.manifest).items() if value))
     held_out_answers(config)

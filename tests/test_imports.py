@@ -24,7 +24,7 @@ ALLOWED = {
     "chat": {"errors", "run", "tokenizer"},
     "mine": {"errors", "run", "tfds_folder"},
     # Training text may come in a crawl's files, which mining reads.
-    "data": {"errors", "run", "tfds_folder", "tokenizer", "mine"},
+    "data": {"errors", "run", "tfds_folder", "tokenizer", "chat", "mine"},
     "model": {"errors", "run", "processes", "mesh", "memory", "tokenizer", "tokenizer_json"},
     "train": {"errors", "run", "place", "processes", "mesh", "memory", "tokenizer", "model", "data"},
     "sample": {"errors", "run", "processes", "mesh", "tokenizer", "model", "data"},

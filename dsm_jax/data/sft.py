@@ -14,7 +14,7 @@ makes, and no token is half a target, whatever the tokenizer merges. (One that p
 it before each piece, in training and sampling alike.)
 Several examples share a window without seeing each other (DeepSeekMath, section 3, concatenates up to 4K and
 does not say whether its examples attend to each other; ours do not).
-Left out on purpose: files (instructions.py, tokenize_sft.py) and templates of other models.
+Left out on purpose: files (instructions.py, tokenize_sft.py).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dsm_jax.chat import ChatTemplate
 from dsm_jax.data.prompts import TOOL_STOP, turns_text
 from dsm_jax.data.windows import Example, Packed, pack_examples
 from dsm_jax.errors import UserError
@@ -107,17 +108,22 @@ def _tool_outputs(answer: str) -> list[tuple[int, int | None]]:
     return found if opened is None else [*found, (opened, None)]
 
 
-def encode_record(record: Record, tokenizer: Tokenizer) -> Example:
-    """`bos User: {q}\\n\\nAssistant: {a} eos User: ..`, of which " {a}" less its tool outputs, and eos, are targets."""
-    ids, is_target = [tokenizer.bos_id], [False]
+def encode_record(record: Record, tokenizer: Tokenizer, template: ChatTemplate | None = None) -> Example:
+    """`bos User: {q}\n\nAssistant: {a} eos User: ..`, of which " {a}" less its tool outputs, and eos, are targets.
+
+    template: the model's own instead; its ids up to each answer, then the answer's pieces and eos. Raises UserError where
+    what it writes before an answer does not begin with all that came before: no sampler would see such a text.
+    """
+    if template is not None:
+        return _encode_with(record, tokenizer, template)
+    ids = [tokenizer.bos_id]
+    is_target = [False]
     for context, answer in _exchanges(record.turns):
-        pieces = [Piece(context, False), *answer_pieces(answer)]
-        for i, piece in enumerate(pieces):
-            encoded = tokenizer.encode(f" {piece.text}" if i == 1 else piece.text)
-            ids += encoded
-            is_target += [piece.is_target] * len(encoded)
-        ids.append(tokenizer.eos_id)
-        is_target.append(True)
+        context_ids = tokenizer.encode(context)
+        ids += context_ids
+        is_target += [False] * len(context_ids)
+        first, *others = answer_pieces(answer)
+        _add_answer([Piece(f" {first.text}", first.is_target), *others], tokenizer, ids, is_target)
     return Example(ids, is_target)
 
 
@@ -138,6 +144,40 @@ def sft_windows(pairs: Iterable[tuple[str, str]], tokenizer: Tokenizer, length: 
             "or a longer window"
         )
     return packed
+
+
+def _encode_with(record: Record, tokenizer: Tokenizer, template: ChatTemplate) -> Example:
+    ids: list[int] = []
+    is_target: list[bool] = []
+    messages = [turn._asdict() for turn in record.turns]
+    for i, message in enumerate(messages):
+        message["content"] = message.pop("text")
+        if message["role"] != "assistant":
+            continue
+        before = template.ids(messages[:i])
+        written = template.ids(messages[: i + 1], add_generation_prompt=False)
+        if before[: len(ids)] != ids or written[: len(before)] != before:
+            raise UserError(
+                f"{template.folder}: its chat template rewrites earlier turns (the conversation that begins with "
+                f"{record.question!r:.60}): finetune in the template of DeepSeekMath, or on single answers"
+            )
+        if tokenizer.eos_id not in written[len(before) :]:
+            raise UserError(
+                f"{template.folder}: its chat template does not end an answer with the tokenizer's end of sequence"
+            )
+        is_target += [False] * (len(before) - len(ids))
+        ids = before
+        _add_answer(answer_pieces(message["content"]), tokenizer, ids, is_target)
+    return Example(ids, is_target)
+
+
+def _add_answer(pieces: Sequence[Piece], tokenizer: Tokenizer, ids: list[int], is_target: list[bool]) -> None:
+    for piece in pieces:
+        encoded = tokenizer.encode(piece.text)
+        ids += encoded
+        is_target += [piece.is_target] * len(encoded)
+    ids.append(tokenizer.eos_id)
+    is_target.append(True)
 
 
 def _exchanges(turns: Sequence[Turn]) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from dsm_jax.chat import ChatTemplate
 from dsm_jax.data.corpus import StoredWindows
 from dsm_jax.data.instructions import find_sft_parts, read_sft_part
 from dsm_jax.data.sft import KINDS, Record, encode_record
@@ -31,26 +32,43 @@ def tokenize_sft(
     held_out: int = 0,
     workers: int = 0,
     only_correct: bool = False,
+    chat_template: bool = False,
 ) -> StoredWindows:
     """The windows of SFT files, in the folder `out`; those held out in out / HELD_OUT.
 
     held_out: of 10,000 questions. The manifest counts examples by kind (sft.KINDS), targets (tokens), text_bytes (of the
-    answers), too_long (than a window) and what the readers skipped. Resumes, and takes workers, as tokenize_source does.
+    answers), too_long (than a window) and what the readers skipped. chat_template: the one in the tokenizer's folder, not
+    DeepSeekMath's. Resumes, and takes workers, as tokenize_source does.
     """
     name = f"sft 1{' only correct' if only_correct else ''}"
+    if chat_template:
+        name += f" {ChatTemplate(tokenizer).fingerprint}"
     counts = ("examples", *KINDS, "targets", "text_bytes", TOO_LONG)
-    form = Form(name, find_sft_parts, partial(_windows, only_correct), counts, "no example that fits")
+    form = Form(
+        name, find_sft_parts, partial(_windows, only_correct, chat_template), counts, "no example that fits"
+    )
     return tokenize_source(paths, tokenizer, window, out, held_out=held_out, workers=workers, form=form)
 
 
 def _windows(
-    only_correct: bool, job: Job, split: str, tokenizer: Tokenizer, counts: Counter[str]
+    only_correct: bool,
+    chat_template: bool,
+    job: Job,
+    split: str,
+    tokenizer: Tokenizer,
+    counts: Counter[str],
 ) -> Iterator[Window]:
-    return pack_fitting(_examples(only_correct, job, split, tokenizer, counts), job.window)
+    template = ChatTemplate(job.tokenizer) if chat_template else None
+    return pack_fitting(_examples(only_correct, template, job, split, tokenizer, counts), job.window)
 
 
 def _examples(
-    only_correct: bool, job: Job, split: str, tokenizer: Tokenizer, counts: Counter[str]
+    only_correct: bool,
+    template: ChatTemplate | None,
+    job: Job,
+    split: str,
+    tokenizer: Tokenizer,
+    counts: Counter[str],
 ) -> Iterator[Example]:
     for record in read_sft_part(job.part, only_correct=only_correct):
         if not isinstance(record, Record):
@@ -59,7 +77,7 @@ def _examples(
             continue
         if (split == HELD_OUT) != held_out_by_hash(record.question.encode("utf-8", "replace"), job.held_out):
             continue
-        example = encode_record(record, tokenizer)
+        example = encode_record(record, tokenizer, template)
         if len(example.ids) > job.window:
             counts[TOO_LONG] += 1
             continue

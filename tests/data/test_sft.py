@@ -10,6 +10,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsm_jax.chat import ChatTemplate
 from dsm_jax.data.prompts import TOOL_STOP, problem_batch, prompt_ids, prompt_text, tool_text
 from dsm_jax.data.sft import (
     Turn,
@@ -215,3 +216,55 @@ def test_masks_of_real_transcripts(transcripts, tmp_path, kind):
         assert example.ids[at:] == [tokenizer.eos_id] and is_target[-1]
         blocks += len(cut) // 2
     assert (len(transcripts), blocks) == (1_319, 1_318)
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+FORGETFUL = CHATML.replace("{{ m.content }}", "{{ m.content if loop.last or m.role == 'user' else '..' }}")
+
+
+def chat_folder(folder, template):
+    model = tokenizers.Tokenizer(tokenizers.models.BPE())
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        special_tokens=["<|im_start|>", "<|im_end|>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    model.train_from_iterator(["assistant\n", "user\n"] * 5, trainer)
+    model.save(str(folder / "tokenizer.json"))
+    config = {"chat_template": template, "eos_token": "<|im_end|>", "bos_token": "<|im_start|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return load_tokenizer(folder), ChatTemplate(folder)
+
+
+CHAT = make_record(
+    [Turn("user", "2?"), Turn("assistant", f"```python\n2\n```\n{TOOL_STOP}{tool_text('2')}2."), Turn("user", "3?"),
+     Turn("assistant", "3.")]
+)  # fmt: skip
+
+
+def test_a_models_own_template(tmp_path):
+    tokenizer, template = chat_folder(tmp_path, CHATML)
+    example = encode_record(CHAT, tokenizer, template)
+    messages = [{"role": turn.role, "content": turn.text} for turn in CHAT.turns]
+    # The line break behind the last end of turn is never sampled, and not in the example.
+    assert example.ids == template.ids(messages, add_generation_prompt=False)[:-1]
+    flags = np.array(example.is_target)
+    assert tokenizer.decode(np.array(example.ids)[flags]) == f"```python\n2\n```\n{TOOL_STOP}2.3."
+    ends = np.array(example.ids) == tokenizer.eos_id
+    assert flags[ends].tolist() == [False, True, False, True]  # of user and answer in turn
+
+
+def test_templates_that_cannot_be_trained_are_refused(tmp_path):
+    tokenizer, template = chat_folder(tmp_path, FORGETFUL)
+    with pytest.raises(
+        UserError, match=r"its chat template rewrites earlier turns \(the conversation that begins with '2\?'"
+    ):
+        encode_record(CHAT, tokenizer, template)
+    tokenizer, template = chat_folder(tmp_path, CHATML.replace("<|im_end|>", ""))
+    with pytest.raises(UserError, match="does not end an answer with the tokenizer's end of sequence"):
+        encode_record(qa_record("2?", "2."), tokenizer, template)

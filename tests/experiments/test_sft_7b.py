@@ -169,6 +169,7 @@ def test_mistakes_are_found_before_any_work(script, tmp_path, capsys):
         ([*smoke, "--max-new-tokens", "513"], "--max-new-tokens 513 is longer than the model's 512 tokens"),
         ([*smoke, "--training.micro-batch-rows", "4"], "do not divide over 8 devices"),
         ([*smoke, "--held-out", "10000"], "--held-out is 10000; it must be from 0 to 9,999"),
+        ([*smoke, "--chat-template"], "--chat-template: needs --init, and --questions 0"),
         ([*smoke, "--questions", "-1"], "--questions is -1; it must be at least 0"),
         (["--preset", "paper", "--init", "None", "--data", __file__], "test_sft_7b.py: not of a kind"),
     ):
