@@ -48,6 +48,7 @@ from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import init_params
+from dsm_jax.place import Place, open_place
 from dsm_jax.processes import is_first_process, on_first_process
 from dsm_jax.run import open_run, read_metrics, write_json, write_text
 from dsm_jax.sample.sampler import Sampler
@@ -77,12 +78,10 @@ class Finetuning:
     """Options of a finetuning run."""
 
     preset: str
-    init: str | None = (
-        BASE_7B  # a Hugging Face folder, a hub id, or a run of ours; None: the preset's model from random numbers
-    )
-    data: tuple[
-        Path, ...
-    ] = ()  # files and folders of examples; none: worked problems of the generator (tiny, smoke)
+    # a Hugging Face folder, a hub id, or a run of ours; None: the preset's model from random numbers
+    init: str | None = BASE_7B
+    # files and folders of examples; none: worked problems of the generator (tiny, smoke)
+    data: tuple[Path, ...] = ()
     only_correct: bool = False  # of ToRA's results, only those with the true answer
     chat_template: bool = False  # the model's own template, not DeepSeekMath's "User: .. Assistant: .."
     training: LMTraining = DEEPSEEK_MATH_7B
@@ -92,10 +91,9 @@ class Finetuning:
     questions: int = 200  # held-out questions that the model answers at the end; 0: none
     max_new_tokens: int = 1_024  # of an answer
     workers: int = os.cpu_count() or 1  # processes that tokenise
-    mesh: tuple[
-        str, ...
-    ] = ()  # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); left out: every device on fsdp
-    out: Path = Path("runs/sft_7b")  # the run's folder
+    # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); left out: every device on fsdp
+    mesh: tuple[str, ...] = ()
+    out: str = "runs/sft_7b"  # the run's folder, or a URL: gs://, s3://, or what else fsspec knows
     rng_seed: int = 0  # of the order of windows, and of random parameters
 
     def __post_init__(self) -> None:
@@ -103,12 +101,8 @@ class Finetuning:
             raise UserError(
                 f"--held-out is {self.held_out}; it must be from 0 to 9,999 (questions of 10,000)"
             )
-        for name, least in {
-            "problems": 1,
-            "held_out_windows": 1,
-            "questions": 0,
-            "max_new_tokens": 1,
-        }.items():
+        at_least = {"problems": 1, "held_out_windows": 1, "questions": 0, "max_new_tokens": 1}
+        for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise UserError(
                     f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {least}"
@@ -140,7 +134,7 @@ TINY_RUN = Finetuning(
     held_out=100,
     held_out_windows=64,
     max_new_tokens=96,
-    out=Path("runs/sft_tiny"),
+    out="runs/sft_tiny",
 )
 SMOKE_RUN = replace(
     TINY_RUN,
@@ -154,7 +148,7 @@ SMOKE_RUN = replace(
     problems=1_000,
     questions=16,
     max_new_tokens=32,
-    out=Path("runs/sft_smoke"),
+    out="runs/sft_smoke",
 )
 PAPER_RUN = Finetuning(
     "paper", training=replace(DEEPSEEK_MATH_7B, loop=replace(DEEPSEEK_MATH_7B.loop, stop_every=100))
@@ -169,15 +163,16 @@ def main(config: Finetuning) -> None:
     model = model_shape(config, start, mesh)
     check_rows(config.training, mesh)
     require_memory(config.training, model, mesh, remedy=REMEDY)
-    on_first_process(lambda: prepare(config, start, model))
-    results = train(config, start, model, mesh)
-    if is_first_process():
-        write_json(config.out / "results.json", results)
-        report(config, results)
-        print_results(results)
-        print(
-            f"{config.out}: report.html, results.json, metrics.jsonl, checkpoints/, answers/, model/ (Hugging Face's format)"
-        )
+    with open_place(config.out, copies=is_first_process()) as place:
+        on_first_process(lambda: prepare(config, place.folder, start, model))
+        results = train(config, place, start, model, mesh)
+        if is_first_process():
+            write_json(place.folder / "results.json", results)
+            report(config, place.folder, results)
+            print_results(results)
+            print(
+                f"{config.out}: report.html, results.json, metrics.jsonl, answers/; for transformers: model/"
+            )
 
 
 def check_data(config: Finetuning) -> None:
@@ -212,25 +207,25 @@ def model_shape(config: Finetuning, start: Start | None, mesh: Mesh) -> ModelCon
     return model
 
 
-def prepare(config: Finetuning, start: Start | None, model: ModelConfig) -> None:
+def prepare(config: Finetuning, out: Path, start: Start | None, model: ModelConfig) -> None:
     """The run's folder, its tokenizer and its windows: one process's work."""
     # What decides the results: another folder, another mesh or more workers do not.
-    open_run(config.out, replace(config, out=Path(), mesh=(), workers=0))
-    data = config.data or own_data(config)
-    tokenizer = tokenizer_file(config, data, start, model)
+    open_run(out, replace(config, out="", mesh=(), workers=0))
+    data = config.data or own_data(config, out)
+    tokenizer = tokenizer_file(out, data, start, model)
     windows = tokenize_sft(
-        data, tokenizer, config.training.window, config.out / "windows",
+        data, tokenizer, config.training.window, out / "windows",
         held_out=config.held_out, workers=config.workers, only_correct=config.only_correct,
         chat_template=config.chat_template,
     )  # fmt: skip
     print(", ".join(f"{name} {value:,}" for name, value in counts(windows.manifest).items() if value))
-    held_out_answers(config)
-    keep_shape(model, tokenizer, config.out)
+    held_out_answers(config, out)
+    keep_shape(model, tokenizer, out)
 
 
-def own_data(config: Finetuning) -> tuple[Path, ...]:
+def own_data(config: Finetuning, out: Path) -> tuple[Path, ...]:
     """Worked problems of the generator, as a file of examples."""
-    file = config.out / "sources" / "problems.jsonl"
+    file = out / "sources" / "problems.jsonl"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         problems = ProblemSet("train", FAMILIES, LEVELS, seed=config.rng_seed)
@@ -248,11 +243,11 @@ def worked_answers(problem: Problem) -> list[str]:
     return [problem.solution]
 
 
-def tokenizer_file(config: Finetuning, data: Sequence[Path], start: Start | None, model: ModelConfig) -> Path:
+def tokenizer_file(out: Path, data: Sequence[Path], start: Start | None, model: ModelConfig) -> Path:
     """The model's own tokenizer, or one trained on the first examples."""
     if start is not None:
         return start.tokenizer()
-    path = config.out / "tokenizer" / "tokenizer.model"
+    path = out / "tokenizer" / "tokenizer.model"
     if not path.exists():
         records = islice(read_sft(data), TOKENIZER_RECORDS)
         texts = [f"{prompt_text(record.question)} {record.turns[-1].text}" for record in records]
@@ -287,13 +282,16 @@ def _is_asked(record: Record, held_out: int) -> bool:
     return is_held_out and record.kind == "cot" and is_boxed(record.turns[-1].text)
 
 
-def train(config: Finetuning, start: Start | None, model: ModelConfig, mesh: Mesh) -> dict[str, Any]:
+def train(
+    config: Finetuning, place: Place, start: Start | None, model: ModelConfig, mesh: Mesh
+) -> dict[str, Any]:
     """Trains to the end, exports, scores and asks; the content of results.json."""
-    windows = StoredWindows(config.out / "windows")
-    tokenizer = load_tokenizer(config.out / CHECKPOINTS / SHAPE)
+    out = place.folder
+    windows = StoredWindows(out / "windows")
+    tokenizer = load_tokenizer(out / CHECKPOINTS / SHAPE)
     questions = held_out_questions(config, tokenizer, model)
     mixture = Mixture({"sft": Source(windows, 1.0)}, config.training.batch_size, config.rng_seed)
-    held = held_out_answers(config)
+    held = held_out_answers(config, out)
     score = make_scorer(model, mesh, config.training.rows_at_once)
 
     def scores(params: Params) -> dict[str, float]:
@@ -306,25 +304,25 @@ def train(config: Finetuning, start: Start | None, model: ModelConfig, mesh: Mes
         return start.params(mesh) if start else init_params(model, config.rng_seed, mesh)
 
     params = train_lm(
-        config.training, model, mesh, batch=mixture.batch, start=first, folder=config.out, description="SFT",
-        stop=look, rng_seed=config.rng_seed,
+        config.training, model, mesh, batch=mixture.batch, start=first, folder=out, description="SFT",
+        stop=look, rng_seed=config.rng_seed, checkpoints_in=place.checkpoints,
     )  # fmt: skip
-    save_hf(Model(model, params), config.out / "model", config.out / CHECKPOINTS / SHAPE)
+    save_hf(Model(model, params), out / "model", out / CHECKPOINTS / SHAPE)
     return {
         "steps": config.training.loop.steps,
         "epochs": mixture.epochs(config.training.loop.steps)["sft"],
         "examples": counts(windows.manifest),
         "held_out": scores(params),
-        "answers": ask(config, model, mesh, params, tokenizer, questions) if questions else {},
+        "answers": ask(config, out, model, mesh, params, tokenizer, questions) if questions else {},
     }
 
 
-def held_out_answers(config: Finetuning) -> HeldOut | None:
+def held_out_answers(config: Finetuning, out: Path) -> HeldOut | None:
     """The first windows that are held out, and their share of the answers' bytes, by targets. UserError where there are
     none, though some were to be."""
     if not config.held_out:
         return None
-    stored = StoredWindows(config.out / "windows" / HELD_OUT)
+    stored = StoredWindows(out / "windows" / HELD_OUT)
     if not len(stored):
         raise UserError(
             f"--held-out {config.held_out} of 10,000 questions: none of these; give more, or 0 to score none"
@@ -336,6 +334,7 @@ def held_out_answers(config: Finetuning) -> HeldOut | None:
 
 def ask(
     config: Finetuning,
+    out: Path,
     model: ModelConfig,
     mesh: Mesh,
     params: Params,
@@ -346,7 +345,7 @@ def ask(
     sampler = Sampler(model, tokenizer, mesh)
     sampler.load(params)
     rows = answer_problems(
-        sampler, questions, config.out / ANSWERS, prompt=prompt_text,
+        sampler, questions, out / ANSWERS, prompt=prompt_text,
         max_new_tokens=config.max_new_tokens, description="answer held-out questions",
     )  # fmt: skip
     return {name: asdict(value) for name, value in greedy_scores(rows).items()}
@@ -385,7 +384,7 @@ def print_results(results: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def report(config: Finetuning, results: dict[str, Any]) -> None:
+def report(config: Finetuning, out: Path, results: dict[str, Any]) -> None:
     """report.html: scores, examples, some answers, then every curve."""
     lead = (
         f"{results['examples']['examples']:,} examples, {results['epochs']:.2g} epochs in {results['steps']:,} updates, "
@@ -397,14 +396,12 @@ def report(config: Finetuning, results: dict[str, Any]) -> None:
         Section("Examples", (Table(("of the windows", "count"), examples),)),
     ]
     if results["answers"]:
-        rows = read_answers(config.out / ANSWERS)[:SHOWN]
+        rows = read_answers(out / ANSWERS)[:SHOWN]
         shown = tuple(
             (row.question, row.responses[0], "right" if row.correct[0] else "wrong") for row in rows
         )
         sections.append(Section("Answers", (Table(("question", "answer", "verdict"), shown),)))
-    write_training_report(
-        config.out, "Finetuning", lead, sections, read_metrics(config.out / "metrics.jsonl")
-    )
+    write_training_report(out, "Finetuning", lead, sections, read_metrics(out / "metrics.jsonl"))
 
 
 if __name__ == "__main__":
