@@ -72,6 +72,10 @@ def _has_lines(file: Path) -> bool:
     with _opened(file) as lines:
         for _, line in _numbered(lines, file):
             if line.strip():
+                if line.lstrip().startswith(
+                    b"["
+                ):  # a list, perhaps on one line of gigabytes: parsed once only
+                    return False
                 try:
                     return isinstance(json.loads(line), dict)
                 except (ValueError, RecursionError):

@@ -268,3 +268,22 @@ def test_templates_that_cannot_be_trained_are_refused(tmp_path):
     tokenizer, template = chat_folder(tmp_path, CHATML.replace("<|im_end|>", ""))
     with pytest.raises(UserError, match="does not end an answer with the tokenizer's end of sequence"):
         encode_record(qa_record("2?", "2."), tokenizer, template)
+
+
+# The chat template of deepseek-math-7b-rl's tokenizer_config.json.
+RELEASED = (
+    "{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}{{ bos_token }}"
+    "{% for message in messages %}{% if message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\n\n' }}"
+    "{% elif message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token }}"
+    "{% elif message['role'] == 'system' %}{{ message['content'] + '\n\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+
+
+def test_conversations_are_written_as_the_released_template_writes_them(tmp_path):
+    _, template = chat_folder(tmp_path, RELEASED)
+    record = make_record([Turn("system", "Be brief."), *CHAT.turns])
+    messages = [{"role": turn.role, "content": turn.text} for turn in record.turns]
+    text = template.text(messages, add_generation_prompt=False)
+    ids = encode_record(record, Characters()).ids
+    assert "".join({1: "<|im_start|>", 2: "<|im_end|>"}.get(i, chr(i)) for i in ids) == text
