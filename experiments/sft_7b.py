@@ -9,7 +9,7 @@ outputs masked. A share of the questions is held out: their answers' perplexity 
 the end the model answers held-out questions, which are graded. The same command goes on where a killed run was. The
 run's folder holds config.json, metrics.jsonl, tb/, windows/, checkpoints/, answers/, results.json, report.html and model/, the
 result in Hugging Face's format. Several processes (a pod's hosts) run the same command on a disk that all of them see, with
---questions 0. Left out so far: tools while it answers (questions whose solutions use them are not asked).
+--questions 0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from jax.sharding import Mesh
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Printed
+from sft_questions import ANSWERS, FAMILIES, LEVELS, ask, held_out_questions
 from small_model import SYMBOLS
 from training_curves import write_training_report
 
@@ -36,12 +37,10 @@ from dsm_jax.data.instructions import find_sft_parts, read_sft
 from dsm_jax.data.mixture import Mixture, Source
 from dsm_jax.data.problems import Problem, ProblemSet
 from dsm_jax.data.prompts import prompt_text
-from dsm_jax.data.sft import Record
-from dsm_jax.data.tokenize import HELD_OUT, held_out_by_hash
+from dsm_jax.data.tokenize import HELD_OUT
 from dsm_jax.data.tokenize_sft import tokenize_sft
 from dsm_jax.errors import UserError
-from dsm_jax.evaluate.grader import is_boxed
-from dsm_jax.evaluate.harness import answer_problems, greedy_scores, read_answers
+from dsm_jax.evaluate.harness import read_answers
 from dsm_jax.evaluate.report import Section, Table
 from dsm_jax.mesh import parse_mesh
 from dsm_jax.model import Model, save_hf
@@ -51,8 +50,7 @@ from dsm_jax.model.params import init_params
 from dsm_jax.place import Place, open_place
 from dsm_jax.processes import is_first_process, on_first_process
 from dsm_jax.run import open_run, read_metrics, write_json, write_text
-from dsm_jax.sample.sampler import Sampler
-from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
+from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, make_scorer
 from dsm_jax.train.lm import LMTraining, check_rows, train_lm
 from dsm_jax.train.loop import LoopConfig
@@ -63,9 +61,7 @@ from dsm_jax.train.start import CHECKPOINTS, SHAPE, Start, compute_dtype, find_s
 
 BASE_7B = "deepseek-ai/deepseek-math-7b-base"
 SMALL = {"tiny": TINY, "smoke": SMOKE}  # models of the presets without --init
-FAMILIES, LEVELS = ("chains", "calculations", "equations", "rates"), (1,)  # of the problems without --data
 TOKENIZER_RECORDS = 3_000  # for a model without a tokenizer
-ANSWERS = Path("answers/greedy.jsonl")
 SHOWN = 20  # answers in report.html
 REMEDY = (
     "give more devices, fewer --training.micro-batch-rows, --training.remat full, --training.optimizer.moments bfloat16, "
@@ -107,17 +103,6 @@ class Finetuning:
                 raise UserError(
                     f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {least}"
                 )
-
-
-@dataclass(frozen=True)
-class Question:
-    """A held-out question and its reference answer, as evaluate/harness.py reads them."""
-
-    id: str
-    family: str
-    level: int
-    question: str
-    answer: str
 
 
 TINY_RUN = Finetuning(
@@ -255,33 +240,6 @@ def tokenizer_file(out: Path, data: Sequence[Path], start: Start | None, model: 
     return path
 
 
-def held_out_questions(
-    config: Finetuning, tokenizer: Tokenizer, model: ModelConfig
-) -> Sequence[Question | Problem]:
-    """What the model is asked at the end: problems of the generator's test split, or held-out questions of the data
-    whose answer in words is boxed, and which leave room for an answer."""
-    if not config.questions:
-        return []
-    if not config.data:
-        return ProblemSet("test", FAMILIES, LEVELS).distinct(config.questions)
-    room = model.max_seq_len - config.max_new_tokens
-    found: dict[str, Question] = {}
-    for record in read_sft(config.data):
-        if len(found) == config.questions:
-            break
-        question, answer = record.question, record.turns[-1].text
-        if question in found or not _is_asked(record, config.held_out):
-            continue
-        if 1 + len(tokenizer.encode(prompt_text(question))) <= room:
-            found[question] = Question(f"held-out-{len(found)}", record.kind, 0, question, answer)
-    return list(found.values())
-
-
-def _is_asked(record: Record, held_out: int) -> bool:
-    is_held_out = held_out_by_hash(record.question.encode("utf-8", "replace"), held_out)
-    return is_held_out and record.kind == "cot" and is_boxed(record.turns[-1].text)
-
-
 def train(
     config: Finetuning, place: Place, start: Start | None, model: ModelConfig, mesh: Mesh
 ) -> dict[str, Any]:
@@ -289,7 +247,9 @@ def train(
     out = place.folder
     windows = StoredWindows(out / "windows")
     tokenizer = load_tokenizer(out / CHECKPOINTS / SHAPE)
-    questions = held_out_questions(config, tokenizer, model)
+    questions = held_out_questions(
+        config.data, config.held_out, config.questions, tokenizer, model.max_seq_len - config.max_new_tokens
+    )
     mixture = Mixture({"sft": Source(windows, 1.0)}, config.training.batch_size, config.rng_seed)
     held = held_out_answers(config, out)
     score = make_scorer(model, mesh, config.training.rows_at_once)
@@ -313,7 +273,7 @@ def train(
         "epochs": mixture.epochs(config.training.loop.steps)["sft"],
         "examples": counts(windows.manifest),
         "held_out": scores(params),
-        "answers": ask(config, out, model, mesh, params, tokenizer, questions) if questions else {},
+        "answers": ask(model, params, tokenizer, mesh, questions, out, config.max_new_tokens),
     }
 
 
@@ -330,25 +290,6 @@ def held_out_answers(config: Finetuning, out: Path) -> HeldOut | None:
     windows = [stored[i] for i in range(min(len(stored), config.held_out_windows))]
     share = sum(float(window["loss_mask"].sum()) for window in windows) / stored.manifest["targets"]
     return HeldOut(windows, round(share * stored.manifest["text_bytes"]))
-
-
-def ask(
-    config: Finetuning,
-    out: Path,
-    model: ModelConfig,
-    mesh: Mesh,
-    params: Params,
-    tokenizer: Tokenizer,
-    questions: Sequence[Question | Problem],
-) -> dict[str, Any]:
-    """Greedy answers to held-out questions: the share that is right, and that ends by itself in a box."""
-    sampler = Sampler(model, tokenizer, mesh)
-    sampler.load(params)
-    rows = answer_problems(
-        sampler, questions, out / ANSWERS, prompt=prompt_text,
-        max_new_tokens=config.max_new_tokens, description="answer held-out questions",
-    )  # fmt: skip
-    return {name: asdict(value) for name, value in greedy_scores(rows).items()}
 
 
 def counts(manifest: Mapping[str, Any]) -> dict[str, int]:

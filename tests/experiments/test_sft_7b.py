@@ -156,6 +156,22 @@ def test_files_of_several_forms_from_a_run(own, script, tmp_path):
     assert tokenizers[0] == tokenizers[1]
 
 
+def test_data_without_a_question_to_ask(own, script, tmp_path, capsys):
+    rows = [
+        {"messages": [{"role": "user", "content": str(n)}, {"role": "assistant", "content": "Yes."}]}
+        for n in range(40)
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    argv = ["--preset", "smoke", "--init", str(own[0]), "--out", str(tmp_path / "run"), *SHORT]
+    run(script, *argv, "--data", str(tmp_path / "rows.json"), "--workers", "0", "--held-out", "0")
+    assert (
+        "no question is asked: none of those held out is answered in words, in a box"
+        in capsys.readouterr().err
+    )
+    results = read_json(tmp_path / "run/results.json")
+    assert results["answers"] == results["held_out"] == {} and results["examples"]["examples"] == 40
+
+
 def test_mistakes_are_found_before_any_work(script, tmp_path, capsys):
     out = tmp_path / "run"
     smoke = ["--preset", "smoke", "--out", str(out)]
