@@ -49,6 +49,9 @@ drill: $(VENV)/installed
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/pretrain.json \
 	  --compare results.json model/model.safetensors --writes checkpoints windows \
 	  -- python experiments/pretrain_7b.py --preset smoke --out {out}
+	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/sft.json \
+	  --compare results.json model/model.safetensors answers/greedy.jsonl --writes checkpoints windows answers \
+	  -- python experiments/sft_7b.py --preset smoke --out {out}
 
 check-extras: $(VENV)/installed
 	@for extra in gpu tpu beam torch dev; do \

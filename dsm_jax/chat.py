@@ -7,6 +7,7 @@ cutting or changing them) is refused that message. Left out on purpose: tools an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -47,7 +48,9 @@ class ChatTemplate:
         self._special = SpecialTokens(self._model)
         config = read_tokenizer_config(self.folder / "tokenizer_config.json")
         self._names = token_names(config, ROLES)
-        self._template = self._compile(_source(self.folder, config))
+        source = _source(self.folder, config)
+        self.fingerprint = hashlib.sha256(source.encode("utf-8", "replace")).hexdigest()
+        self._template = self._compile(source)
 
     def ids(
         self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True, **variables: Any

@@ -34,7 +34,7 @@ class StoredWindows:
         files = [str(folder / name) for name in self.manifest.get("files", [RECORDS])]
         damaged = UserError(f"{folder}: its windows are damaged: delete it and start again")
         try:
-            self._records = ArrayRecordDataSource(files)
+            self._records = ArrayRecordDataSource(files) if files else ()
         except (OSError, RuntimeError) as error:  # the reader's, for a missing or a cut file
             raise damaged from error
         if len(self._records) != self.manifest["windows"]:

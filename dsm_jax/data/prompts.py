@@ -1,8 +1,11 @@
 """How a question is put to the model, in SFT, GRPO and evaluation alike; and which problems an RL step takes.
 
-Left out on purpose: few-shot prompts of base models, system prompts (the paper has none) and several turns.
+A conversation is the same template again behind the end of sequence (the repository deepseek-ai/DeepSeek-Math, README).
+An answer may call a tool: the model writes a program and TOOL_STOP, the sandbox's answer is inserted, the model goes on.
+Left out on purpose: few-shot prompts of base models.
 """
 
+from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from dsm_jax.tokenizer import Tokenizer
@@ -12,6 +15,11 @@ COT_INSTRUCTION = {
     "en": "\nPlease reason step by step, and put your final answer within \\boxed{}.",
     "zh": "\n请通过逐步推理来解答问题，并把最终答案放置于\\boxed{}中。",
 }
+
+# What the model writes to have its program run, and where sampling stops; the released evaluation stops there too.
+TOOL_STOP = "```output"
+# How a turn is written, by role; a system prompt as in the released tokenizer's chat template.
+TURNS = {"system": "{text}\n\n", "user": "User: {text}\n\n"}
 
 Item_co = TypeVar("Item_co", covariant=True)
 
@@ -24,7 +32,17 @@ class RandomAccess(Protocol[Item_co]):
 
 def prompt_text(question: str) -> str:
     """The template of DeepSeekMath's README up to the answer, which begins with a space."""
-    return f"User: {question}\n\nAssistant:"
+    return turns_text([("user", question)])
+
+
+def turns_text(turns: Iterable[tuple[str, str]]) -> str:
+    """(role, text) turns of user and system up to an answer."""
+    return "".join(TURNS[role].format(text=text) for role, text in turns) + "Assistant:"
+
+
+def tool_text(output: str) -> str:
+    """What is inserted behind TOOL_STOP: the rest of the fenced block that holds the program's output."""
+    return f"\n{output}\n```\n"
 
 
 def prompt_ids(question: str, tokenizer: Tokenizer) -> list[int]:

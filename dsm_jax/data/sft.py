@@ -1,26 +1,135 @@
-"""Supervised finetuning data: question and answer in the template, loss on the answer and eos only, packed.
+"""Supervised finetuning records, and their tokens: the template, loss on the answers only, tool outputs masked.
 
+A record is a conversation; one question and its answer is the shortest. Targets are the assistant's turns and the end of
+sequence behind each. Within an answer, a fenced block of tool output,
+
+    ```output
+    18
+    ```
+
+is the model's up to and with its opening words (prompts.TOOL_STOP: writing them is how it asks for the tool); the rest,
+from the line break behind them to the line break behind the closing fence, is the sandbox's, in the context and not
+a target (prompts.tool_text). Every piece is encoded apart, prompts included: training sees the ids that sampling
+makes, and no token is half a target, whatever the tokenizer merges. (One that puts a space before every text puts
+it before each piece, in training and sampling alike.)
 Several examples share a window without seeing each other (DeepSeekMath, section 3, concatenates up to 4K and
 does not say whether its examples attend to each other; ours do not).
-Left out on purpose: tool transcripts and several turns.
+Left out on purpose: files (instructions.py, tokenize_sft.py).
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
 
-from dsm_jax.data.prompts import prompt_ids
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dsm_jax.chat import ChatTemplate
+from dsm_jax.data.prompts import TOOL_STOP, turns_text
 from dsm_jax.data.windows import Example, Packed, pack_examples
 from dsm_jax.errors import UserError
 from dsm_jax.tokenizer import Tokenizer
 
+ROLES = ("system", "user", "assistant")
+KINDS = ("cot", "pot", "tool", "chat")  # words, a program, programs with their outputs, a conversation
+# A line that opens a block of tool output (its words only), or one that closes any block.
+FENCE = re.compile(rf"^(?:({TOOL_STOP})|```)(?=[^\S\n]*$)", re.MULTILINE)
+PROGRAM = re.compile(
+    r"^(?:```python\s*$|import [\w.]+(?: as \w+)?\s*$|from [\w.]+ import |def \w+\(.*:\s*$|print\(.*\)\s*$)",
+    re.MULTILINE,
+)
+
+
+class Turn(NamedTuple):
+    """What one side says; role is one of ROLES."""
+
+    role: str
+    text: str
+
+
+class Piece(NamedTuple):
+    """A part of an answer; is_target: the model writes it."""
+
+    text: str
+    is_target: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """A conversation that ends with an answer, and its kind, one of KINDS."""
+
+    kind: str
+    turns: tuple[Turn, ...]
+
+    @property
+    def question(self) -> str:
+        """What the user says first: records with the same one are solutions of one problem."""
+        return next((turn.text for turn in self.turns if turn.role == "user"), "")
+
+
+def make_record(turns: Sequence[Turn]) -> Record:
+    """A record of the kind that its turns show."""
+    return Record(_kind(turns), tuple(turns))
+
+
+def qa_record(question: str, answer: str) -> Record:
+    """A record of one question and its answer."""
+    return make_record([Turn("user", question), Turn("assistant", answer)])
+
+
+def answer_pieces(answer: str) -> list[Piece]:
+    """The answer in pieces, which joined are the answer: the model's, and between them what a tool inserted."""
+    pieces, at = [], 0
+    for start, end in _tool_outputs(answer):
+        end = len(answer) if end is None else end
+        pieces += [Piece(answer[at:start], True), Piece(answer[start:end], False)]
+        at = end
+    if at < len(answer) or not pieces:
+        pieces.append(Piece(answer[at:], True))
+    return pieces
+
+
+def is_open(answer: str) -> bool:
+    """Whether a block of tool output never closes: where it ends cannot be known."""
+    return any(end is None for _, end in _tool_outputs(answer))
+
+
+def _tool_outputs(answer: str) -> list[tuple[int, int | None]]:
+    """(start, end) of each stretch that a tool inserted; end None where it never closes."""
+    found: list[tuple[int, int | None]] = []
+    opened: int | None = None
+    for fence in FENCE.finditer(answer):
+        if opened is None and fence[1]:
+            opened = fence.end()
+        elif opened is not None and not fence[1]:
+            line_end = answer.find("\n", fence.end())
+            found.append((opened, len(answer) if line_end < 0 else line_end + 1))
+            opened = None
+    return found if opened is None else [*found, (opened, None)]
+
+
+def encode_record(record: Record, tokenizer: Tokenizer, template: ChatTemplate | None = None) -> Example:
+    """`bos User: {q}\n\nAssistant: {a} eos User: ..`, of which " {a}" less its tool outputs, and eos, are targets.
+
+    template: the model's own instead; its ids up to each answer, then the answer's pieces and eos. Raises UserError where
+    what it writes before an answer does not begin with all that came before: no sampler would see such a text.
+    """
+    if template is not None:
+        return _encode_with(record, tokenizer, template)
+    ids = [tokenizer.bos_id]
+    is_target = [False]
+    for context, answer in _exchanges(record.turns):
+        context_ids = tokenizer.encode(context)
+        ids += context_ids
+        is_target += [False] * len(context_ids)
+        first, *others = answer_pieces(answer)
+        _add_answer([Piece(f" {first.text}", first.is_target), *others], tokenizer, ids, is_target)
+    return Example(ids, is_target)
+
 
 def encode_example(question: str, answer: str, tokenizer: Tokenizer) -> Example:
-    """`bos User: {question}\\n\\nAssistant: {answer} eos`, of which " {answer}" and eos are targets.
-
-    Prompt and answer are encoded apart, so that the prompt's ids are those that the sampler starts from.
-    """
-    prompt = prompt_ids(question, tokenizer)
-    answer_ids = [*tokenizer.encode(f" {answer}"), tokenizer.eos_id]
-    return Example(prompt + answer_ids, [False] * len(prompt) + [True] * len(answer_ids))
+    """A question and its answer; see encode_record."""
+    return encode_record(qa_record(question, answer), tokenizer)
 
 
 def sft_windows(pairs: Iterable[tuple[str, str]], tokenizer: Tokenizer, length: int) -> Packed:
@@ -35,3 +144,57 @@ def sft_windows(pairs: Iterable[tuple[str, str]], tokenizer: Tokenizer, length: 
             "or a longer window"
         )
     return packed
+
+
+def _encode_with(record: Record, tokenizer: Tokenizer, template: ChatTemplate) -> Example:
+    ids: list[int] = []
+    is_target: list[bool] = []
+    messages = [turn._asdict() for turn in record.turns]
+    for i, message in enumerate(messages):
+        message["content"] = message.pop("text")
+        if message["role"] != "assistant":
+            continue
+        before = template.ids(messages[:i])
+        written = template.ids(messages[: i + 1], add_generation_prompt=False)
+        if before[: len(ids)] != ids or written[: len(before)] != before:
+            raise UserError(
+                f"{template.folder}: its chat template rewrites earlier turns (the conversation that begins with "
+                f"{record.question!r:.60}): finetune in the template of DeepSeekMath, or on single answers"
+            )
+        if tokenizer.eos_id not in written[len(before) :]:
+            raise UserError(
+                f"{template.folder}: its chat template does not end an answer with the tokenizer's end of sequence"
+            )
+        is_target += [False] * (len(before) - len(ids))
+        ids = before
+        _add_answer(answer_pieces(message["content"]), tokenizer, ids, is_target)
+    return Example(ids, is_target)
+
+
+def _add_answer(pieces: Sequence[Piece], tokenizer: Tokenizer, ids: list[int], is_target: list[bool]) -> None:
+    for piece in pieces:
+        encoded = tokenizer.encode(piece.text)
+        ids += encoded
+        is_target += [piece.is_target] * len(encoded)
+    ids.append(tokenizer.eos_id)
+    is_target.append(True)
+
+
+def _exchanges(turns: Sequence[Turn]) -> Iterator[tuple[str, str]]:
+    """(the template's text up to an answer, the answer) of every answer."""
+    before: list[Turn] = []
+    for turn in turns:
+        if turn.role == "assistant":
+            yield turns_text(before), turn.text
+            before = []
+        else:
+            before.append(turn)
+
+
+def _kind(turns: Sequence[Turn]) -> str:
+    if [turn.role for turn in turns] != ["user", "assistant"]:
+        return "chat"
+    answer = turns[-1].text
+    if _tool_outputs(answer):
+        return "tool"
+    return "pot" if PROGRAM.search(answer) else "cot"

@@ -14,29 +14,24 @@ Left out on purpose: deduplication and filters, which belong to mining; archives
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
 from dsm_jax.data.latex import latex_text
+from dsm_jax.data.rows import PARQUET, ROWS, parquet_columns, read_parquet, read_rows
 from dsm_jax.errors import UserError
+from dsm_jax.tfds_folder import INFO
 
 TEXT_NAMES = ("text", "content", "contents", "raw_content")  # of a row's text, the first that is there
-ROWS = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
 PLAIN = (".txt", ".md", ".rst")
 CODE = (
     ".py", ".pyi", ".ipynb", ".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".java", ".js", ".ts", ".go", ".rs",
     ".jl", ".m", ".r", ".R", ".hs", ".ml", ".mli", ".lean", ".v", ".thy", ".f", ".f90", ".for", ".sage",
     ".gap", ".wl", ".scala", ".kt", ".rb", ".pl", ".php", ".cs", ".swift", ".sh", ".sql", ".lua",
 )  # fmt: skip
-MINED = "dataset_info.json"  # what makes a folder a mined corpus
 LARGEST_FILE = 5 << 20  # bytes of a code or text file; larger ones are data
 
 
@@ -79,7 +74,7 @@ def _parts(path: Path) -> Iterator[Part]:
                 f"{path}: not of a kind that can be read (JSONL, parquet, WARC, WET, LaTeX, text, code)"
             )
         yield Part(path, kind)
-    elif (path / MINED).is_file():
+    elif (path / INFO).is_file():
         yield Part(path, "mined")
     else:
         for file in sorted(path.rglob("*")):
@@ -94,7 +89,7 @@ def _kind(file: Path) -> str | None:
         "wet": (".wet", ".wet.gz"),
         "warc": (".warc", ".warc.gz"),
         "rows": ROWS,
-        "parquet": (".parquet",),
+        "parquet": PARQUET,
         "latex": (".tex",),
         "file": (*CODE, *PLAIN),
     }
@@ -110,36 +105,8 @@ def _read_mined(folder: Path) -> Iterator[str]:
 
 
 def _read_rows(file: Path) -> Iterator[str]:
-    with _opened(file) as lines:
-        for number, line in _numbered(lines, file):
-            if line.strip():
-                yield _text_of(_row(line, f"{file}:{number}"), f"{file}:{number}")
-
-
-def _numbered(lines: io.BufferedIOBase, file: Path) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    try:
-        for number, line in enumerate(lines, start=1):
-            yield number, line
-    except (EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise UserError(f"{file}:{number + 1}: damaged ({error}); fetch it again") from error
-
-
-def _row(line: bytes, place: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: not a row of JSON ({error}); mend or remove it") from error
-
-
-def _opened(file: Path) -> io.BufferedIOBase:
-    """The file's bytes, unpacked."""
-    if file.suffix == ".gz":
-        return gzip.open(file)
-    if file.suffix == ".zst":
-        packed = zstandard.ZstdDecompressor().stream_reader(file.open("rb"), read_across_frames=True)
-        return io.BufferedReader(packed)
-    return file.open("rb")
+    for place, row in read_rows(file):
+        yield _text_of(row, place)
 
 
 def _text_of(row: Any, place: str) -> str:
@@ -153,27 +120,13 @@ def _text_of(row: Any, place: str) -> str:
 
 
 def _read_parquet(file: Path) -> Iterator[str]:
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    try:
-        table = pyarrow.parquet.ParquetFile(file)
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{file}: not a parquet file, or damaged; fetch it again") from error
-    column = next((name for name in TEXT_NAMES if name in table.schema_arrow.names), None)
+    names = parquet_columns(file)
+    column = next((name for name in TEXT_NAMES if name in names), None)
     if column is None:
-        raise UserError(
-            f"{file}: no column of texts ({', '.join(TEXT_NAMES)}); it has {', '.join(table.schema_arrow.names)}"
-        )
-    row = 0
-    try:
-        for batch in table.iter_batches(batch_size=256, columns=[column]):
-            for value in batch.column(0).to_pylist():
-                row += 1
-                if value is not None:
-                    yield _text_of({"text": value}, f"{file}, row {row}")
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{file}, row {row + 1}: damaged ({error}); fetch it again") from error
+        raise UserError(f"{file}: no column of texts ({', '.join(TEXT_NAMES)}); it has {', '.join(names)}")
+    for place, row in read_parquet(file, [column]):
+        if row[column] is not None:
+            yield _text_of({"text": row[column]}, place)
 
 
 def _read_warc(file: Path) -> Iterator[str]:

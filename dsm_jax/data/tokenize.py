@@ -17,7 +17,8 @@ import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,16 +29,31 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from dsm_jax.data.corpus import MANIFEST, StoredWindows, pack_window
-from dsm_jax.data.texts import MINED, Part, find_parts, read_part
-from dsm_jax.data.windows import pack_documents
+from dsm_jax.data.texts import Part, find_parts, read_part
+from dsm_jax.data.windows import Window, pack_documents
 from dsm_jax.errors import UserError
 from dsm_jax.run import atomic, progress, read_json, write_json
+from dsm_jax.tfds_folder import INFO
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer
 
 WRITER = "group_size:1,zstd:1"  # random access; twice as fast to write as at the usual level, 4% larger
-COUNTS = ("documents", "text_bytes", "tokens", "windows")
 HELD_OUT = "held_out"  # folder within the source's
 DIE_WITH_PARENT = 1  # of prctl: a worker of a killed run must not go on writing beside the next one's
+
+
+# (job, split, tokenizer, counts) -> windows; adds to the counts, of which "tokens" and "windows" are not its own.
+WindowsOf = Callable[["Job", str, Tokenizer, Counter[str]], Iterator[Window]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What kind of data a source holds, in functions at the top of a module, which workers import."""
+
+    name: str  # and all options that the windows depend on
+    find_parts: Callable[[Sequence[Path]], list[Part]]
+    windows: WindowsOf
+    counts: tuple[str, ...]  # those in every manifest
+    empty: str  # what is missing where there is no window
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,7 @@ class Job:
     """One part's work."""
 
     part: Part
+    form: Form
     inputs: str  # digest of all that the result depends on
     tokenizer: Path
     window: int
@@ -62,18 +79,26 @@ class Job:
 
 
 def tokenize_source(
-    paths: Sequence[Path], tokenizer: Path, window: int, out: Path, *, held_out: int = 0, workers: int = 0
+    paths: Sequence[Path],
+    tokenizer: Path,
+    window: int,
+    out: Path,
+    *,
+    held_out: int = 0,
+    workers: int = 0,
+    form: Form | None = None,
 ) -> StoredWindows:
     """The windows of a source, in the folder `out`; documents are bos + text + eos.
 
     held_out: of 10,000 documents, how many go to out / HELD_OUT, which StoredWindows opens too. workers: processes; 0
-    works in this one. Raises UserError for what cannot be read, and where there is no text.
+    works in this one. form: TEXTS unless given. Raises UserError for what cannot be read, and where there is no text.
     """
+    form = form or TEXTS
     fingerprint = load_tokenizer(tokenizer).fingerprint
-    how = f"{fingerprint} {window} {held_out}"
+    how = f"{form.name} {fingerprint} {window} {held_out}"
     jobs = [
-        Job(part, _digest(part, how), tokenizer, window, held_out, out, number)
-        for number, part in enumerate(find_parts(paths))
+        Job(part, form, _digest(part, how), tokenizer, window, held_out, out, number)
+        for number, part in enumerate(form.find_parts(paths))
     ]
     (out / HELD_OUT).mkdir(parents=True, exist_ok=True)
     waiting = [job for job in jobs if not _is_done(job)]
@@ -82,7 +107,11 @@ def tokenize_source(
         _run(waiting, len(jobs), workers, out.name)
     made = [read_json(job.manifest) for job in jobs]
     if not sum(one[""]["windows"] for one in made):
-        raise UserError(f"{', '.join(map(str, paths))}: no text in {len(jobs)} files; give others")
+        found = _totals(form, "", made) | {"windows": 0}
+        told = ", ".join(f"{count:,} {name}" for name, count in found.items() if count)
+        raise UserError(
+            f"{', '.join(map(str, paths))}: {form.empty} in {len(jobs)} files{f' ({told})' if told else ''}; give others"
+        )
     kept = {file for job in jobs for file in (job.file(""), job.file(HELD_OUT), job.manifest)}
     for stale in {*out.glob("part-*"), *out.glob(f"{HELD_OUT}/part-*")} - kept:
         stale.unlink()
@@ -90,9 +119,22 @@ def tokenize_source(
     about = {"inputs": inputs, "window": window, "tokenizer": fingerprint}
     for split in (HELD_OUT, ""):
         files = [job.file(split).name for job, one in zip(jobs, made, strict=True) if one[split]["windows"]]
-        totals = {name: sum(one[split][name] for one in made) for name in COUNTS}
-        write_json(out / split / MANIFEST, about | {"files": files} | totals)
+        write_json(out / split / MANIFEST, about | {"files": files} | _totals(form, split, made))
     return StoredWindows(out)
+
+
+def held_out_by_hash(data: bytes, of_10_000: int) -> bool:
+    """Whether a document, by a hash of what stands for it, is among `of_10_000` in 10,000."""
+    if not of_10_000:
+        return False
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) % 10_000 < of_10_000
+
+
+def _totals(form: Form, split: str, made: Sequence[dict[str, Any]]) -> dict[str, int]:
+    totals = Counter(dict.fromkeys((*form.counts, "tokens", "windows"), 0))
+    for one in made:
+        totals.update(one[split])
+    return dict(totals)
 
 
 def _run(jobs: list[Job], total: int, workers: int, name: str) -> None:
@@ -128,39 +170,36 @@ def _tokenize(job: Job) -> dict[str, Any]:
     """Writes a part's windows, and its manifest, which it returns: counts by split."""
     made: dict[str, Any] = {"inputs": job.inputs}
     for split in ("", HELD_OUT):
-        made[split] = dict.fromkeys(COUNTS, 0)
-        if split and not job.held_out:
-            continue
-        with atomic(job.file(split)) as tmp:
-            _write_windows(job, split, tmp, made[split])
+        counts = Counter(dict.fromkeys((*job.form.counts, "tokens", "windows"), 0))
+        if not split or job.held_out:
+            with atomic(job.file(split)) as tmp:
+                _write_windows(job, split, tmp, counts)
+        made[split] = dict(counts)
     write_json(job.manifest, made)
     return made
 
 
-def _write_windows(job: Job, split: str, file: Path, counts: dict[str, int]) -> None:
-    tokenizer = _load(job.tokenizer)
+def _write_windows(job: Job, split: str, file: Path, counts: Counter[str]) -> None:
     writer = ArrayRecordWriter(str(file), WRITER)
-    for window in pack_documents(_documents(job, split, tokenizer, counts), job.window):
+    for window in job.form.windows(job, split, _load(job.tokenizer), counts):
         writer.write(pack_window(window))
         counts["windows"] += 1
         counts["tokens"] += int(np.count_nonzero(window["segment_ids"]))
     writer.close()
 
 
-def _documents(job: Job, split: str, tokenizer: Tokenizer, counts: dict[str, int]) -> Iterator[list[int]]:
+def _text_windows(job: Job, split: str, tokenizer: Tokenizer, counts: Counter[str]) -> Iterator[Window]:
+    return pack_documents(_documents(job, split, tokenizer, counts), job.window)
+
+
+def _documents(job: Job, split: str, tokenizer: Tokenizer, counts: Counter[str]) -> Iterator[list[int]]:
     for text in read_part(job.part):
         data = text.encode("utf-8", "replace")
-        if (split == HELD_OUT) != _is_held_out(data, job.held_out):
+        if (split == HELD_OUT) != held_out_by_hash(data, job.held_out):
             continue
         counts["documents"] += 1
         counts["text_bytes"] += len(data)
         yield [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
-
-
-def _is_held_out(data: bytes, of_10_000: int) -> bool:
-    if not of_10_000:
-        return False
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) % 10_000 < of_10_000
 
 
 @lru_cache(maxsize=1)
@@ -180,6 +219,13 @@ def _is_done(job: Job) -> bool:
 
 def _digest(part: Part, how: str) -> str:
     """Of a file its name, size and time of change: its text is too much to read for that."""
-    stat = (part.path / MINED if part.kind == "mined" else part.path).stat()
-    seen = f"tokenize 1 {part.kind} {part.path.resolve()} {stat.st_size} {stat.st_mtime_ns} {how}"
+    files = [part.path] if part.path.is_file() else sorted(f for f in part.path.iterdir() if f.is_file())
+    if (part.path / INFO).is_file():
+        files = [part.path / INFO]
+    seen = f"tokenize 2 {part.kind} {part.path.resolve()} {how}"
+    for stat in (file.stat() for file in files):
+        seen += f" {stat.st_size} {stat.st_mtime_ns}"
     return hashlib.sha256(seen.encode()).hexdigest()
+
+
+TEXTS = Form("texts", find_parts, _text_windows, ("documents", "text_bytes"), "no text")

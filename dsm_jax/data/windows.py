@@ -9,6 +9,7 @@ Attention stays inside a segment and positions restart with it: a packed documen
 Left out on purpose: positions (the model derives them), storage (corpus.py), mixing (mixture.py).
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -55,26 +56,42 @@ def pack_documents(documents: Iterable[Sequence[int]], length: int) -> Iterator[
 
 
 def pack_examples(examples: Iterable[Example], length: int) -> Packed:
+    """The windows of `pack_fitting`; an example longer than `length` is dropped and counted."""
+    dropped = 0
+
+    def fitting() -> Iterator[Example]:
+        nonlocal dropped
+        for example in examples:
+            if len(example.ids) <= length:
+                yield example
+            else:
+                dropped += 1
+
+    windows = list(pack_fitting(fitting(), length))
+    return Packed(windows, dropped)
+
+
+def pack_fitting(examples: Iterable[Example], length: int) -> Iterator[Window]:
     """Puts each example, in order, into the first open window with room for it (first-fit over 64 windows).
 
-    An example longer than `length` is dropped and counted. Windows stand in the order in which they opened.
+    No example may be longer than `length`. Windows come in the order in which they opened, as soon as they close.
     """
-    windows: list[list[Example]] = []
-    room: list[int] = []
-    dropped = 0
+    windows: deque[list[Example]] = deque()
+    room: deque[int] = deque()
     for example in examples:
         size = len(example.ids)
-        if size > length:
-            dropped += 1
-            continue
-        first_open = max(0, len(windows) - OPEN_WINDOWS)
-        at = next((i for i in range(first_open, len(windows)) if room[i] >= size), len(windows))
+        at = next((i for i, free in enumerate(room) if free >= size), len(windows))
         if at == len(windows):
+            if len(windows) == OPEN_WINDOWS:
+                room.popleft()
+                yield _window(windows.popleft(), length)
+                at -= 1
             windows.append([])
             room.append(length)
         windows[at].append(example)
         room[at] -= size
-    return Packed([_window(segments, length) for segments in windows], dropped)
+    for window in windows:
+        yield _window(window, length)
 
 
 def _window(segments: Sequence[Example], length: int) -> Window:

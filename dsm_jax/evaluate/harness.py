@@ -88,6 +88,11 @@ def answer_problems(
             )
         rows = [_graded(problem, row) for problem, row in zip(problems, completions, strict=True)]
         _write(path, sidecar, rows, source)
+    return read_answers(path)
+
+
+def read_answers(path: Path) -> list[Answers]:
+    """The rows that answer_problems wrote."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # splitlines() would also split inside answers
     return [Answers(**json.loads(line)) for line in lines]
 

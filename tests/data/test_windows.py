@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsm_jax.data.windows import Example, pack_documents, pack_examples
+from dsm_jax.data.windows import Example, pack_documents, pack_examples, pack_fitting
 
 documents_of = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=30), max_size=12)
 
@@ -61,3 +61,30 @@ def test_examples_go_into_the_first_window_with_room():
     packed = pack_examples(examples, 8)
     assert [w["tokens"].tolist() for w in packed.windows] == [[5] * 5 + [3] * 3, [4] * 4 + [2] * 2 + [1, 0]]
     assert packed.dropped == 1
+
+
+def test_windows_come_as_they_close_and_as_a_list_would_hold_them():
+    """First-fit over the last 64 windows, written with a list of all."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 21, 2_000).tolist()
+    expected: list[list[int]] = []
+    for number, size in enumerate(sizes):
+        open_ones = range(max(0, len(expected) - 64), len(expected))
+        at = next((i for i in open_ones if sum(sizes[n] for n in expected[i]) + size <= 20), None)
+        if at is None:
+            expected.append([number])
+        else:
+            expected[at].append(number)
+    taken = 0
+
+    def examples():
+        nonlocal taken
+        for number, size in enumerate(sizes):
+            taken = number
+            yield Example([number] * size, True)
+
+    windows = pack_fitting(examples(), 20)
+    first = next(windows)
+    assert 64 < taken < 200  # of the 2,000 no more are read than it takes to close the first
+    found = [list(dict.fromkeys(window["tokens"][window["segment_ids"] > 0])) for window in [first, *windows]]
+    assert found == expected

@@ -1,0 +1,127 @@
+"""A TFDS dataset of ArrayRecord shards, written and read back by index without TensorFlow.
+
+The folder is what `tfds.builder_from_directory(folder).as_data_source(split)` opens. Importing this file does not import
+TFDS, which takes seconds. Left out on purpose: features other than text and numbers, and downloads (whoever has the
+rows writes them).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsm_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+SHARD_RECORDS = 50_000
+INFO = "dataset_info.json"  # what makes a folder a dataset
+
+
+class Dataset:
+    """Random access to one split's records, texts as str, numbers as Python's. Raises UserError where there is none."""
+
+    def __init__(self, folder: Path, split: str = "train"):
+        if not (Path(folder) / INFO).is_file():
+            raise UserError(f"{folder}: no dataset there (no {INFO})")
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(str(folder))
+        if split not in builder.info.splits:
+            raise UserError(f"{folder}: no split {split}; it has {', '.join(builder.info.splits)}")
+        self._source = builder.as_data_source(split)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        position = range(len(self))[index]  # negative from the end; IndexError beyond it ends a for loop
+        return {name: _plain(value) for name, value in self._source[position].items()}
+
+
+def write_dataset(
+    splits: Mapping[str, Iterable[Mapping[str, Any]]],
+    folder: Path,
+    *,
+    name: str,
+    features: tfds.features.FeaturesDict,
+    description: str,
+) -> dict[str, int]:
+    """Writes each split's records to `folder`, which appears whole by rename; returns how many there are of each.
+
+    Raises UserError for a split without any.
+    """
+    import tensorflow_datasets as tfds
+
+    folder = Path(folder)
+    tmp = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(tmp, ignore_errors=True)
+    tmp.mkdir(parents=True)
+    infos = [_write_split(split, iter(rows), tmp, name, features) for split, rows in splits.items()]
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(tmp),
+        features=features,
+        split_infos=infos,
+        version="1.0.0",
+        check_data=False,  # its check reads through TensorFlow
+        description=description,
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    tmp.rename(folder)
+    return {info.name: sum(info.shard_lengths) for info in infos}
+
+
+def _write_split(
+    split: str,
+    records: Iterator[Mapping[str, Any]],
+    folder: Path,
+    name: str,
+    features: tfds.features.FeaturesDict,
+) -> tfds.core.SplitInfo:
+    import tensorflow_datasets as tfds
+
+    lengths, total_bytes = _write_parts(records, folder, split, features)
+    if not lengths:
+        raise UserError(f"{folder.with_suffix('')}: no record for the split {split}")
+    names = tfds.core.ShardedFileTemplate(
+        data_dir=str(folder), dataset_name=name, split=split, filetype_suffix="array_record"
+    )
+    for i in range(len(lengths)):
+        _part(folder, split, i).rename(names.sharded_filepath(shard_index=i, num_shards=len(lengths)))
+    return tfds.core.SplitInfo(
+        name=split, shard_lengths=lengths, num_bytes=total_bytes, filename_template=names
+    )
+
+
+def _write_parts(
+    records: Iterator[Mapping[str, Any]], folder: Path, split: str, features: tfds.features.FeaturesDict
+) -> tuple[list[int], int]:
+    from array_record.python.array_record_module import ArrayRecordWriter
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+    serializer = ExampleSerializer(features.get_serialized_info())
+    lengths: list[int] = []
+    total_bytes = 0
+    while shard := list(islice(records, SHARD_RECORDS)):
+        writer = ArrayRecordWriter(str(_part(folder, split, len(lengths))), "group_size:1")
+        for record in shard:
+            example = serializer.get_tf_example(features.encode_example(dict(record)))
+            # By default protobuf orders a map anew in every process.
+            serialized = example.SerializeToString(deterministic=True)
+            writer.write(serialized)
+            total_bytes += len(serialized)
+        writer.close()
+        lengths.append(len(shard))
+    return lengths, total_bytes
+
+
+def _part(folder: Path, split: str, index: int) -> Path:
+    return folder / f"part-{split}-{index:05d}"
+
+
+def _plain(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value.item() if hasattr(value, "item") else value

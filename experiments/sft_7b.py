@@ -1,0 +1,349 @@
+"""Supervised finetuning of DeepSeekMath-Base 7B with the paper's numbers (section 3), or of any Llama-shaped model.
+
+    python experiments/sft_7b.py --mesh --data GSM8K.jsonl MATH/train MathInstruct.json LILA.json TRANSCRIPTS.jsonl
+    python experiments/sft_7b.py --mesh --init DIR_OR_HUB_ID_OR_RUN --data CHATS.jsonl.zst
+    python experiments/sft_7b.py --mesh --preset tiny    1M parameters, worked problems of the generator
+
+Files of any form that dsm_jax/data/instructions.py reads are tokenised once, into windows/: loss on the answers only, tool
+outputs masked. A share of the questions is held out: their answers' perplexity is written as training goes on, and at
+the end the model answers held-out questions, which are graded. The same command goes on where a killed run was. The
+run's folder holds config.json, metrics.jsonl, tb/, windows/, checkpoints/, answers/, results.json, report.html and model/, the
+result in Hugging Face's format. Several processes (a pod's hosts) run the same command on a disk that all of them see, with
+--questions 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as Printed
+from sft_questions import ANSWERS, FAMILIES, LEVELS, ask, held_out_questions
+from small_model import SYMBOLS
+from training_curves import write_training_report
+
+from dsm_jax.cli import run_script
+from dsm_jax.data.corpus import StoredWindows
+from dsm_jax.data.instructions import find_sft_parts, read_sft
+from dsm_jax.data.mixture import Mixture, Source
+from dsm_jax.data.problems import Problem, ProblemSet
+from dsm_jax.data.prompts import prompt_text
+from dsm_jax.data.tokenize import HELD_OUT
+from dsm_jax.data.tokenize_sft import tokenize_sft
+from dsm_jax.errors import UserError
+from dsm_jax.evaluate.harness import read_answers
+from dsm_jax.evaluate.report import Section, Table
+from dsm_jax.mesh import parse_mesh
+from dsm_jax.model import Model, save_hf
+from dsm_jax.model.config import SMOKE, TINY, ModelConfig
+from dsm_jax.model.decoder import Params
+from dsm_jax.model.params import init_params
+from dsm_jax.place import Place, open_place
+from dsm_jax.processes import is_first_process, on_first_process
+from dsm_jax.run import open_run, read_metrics, write_json, write_text
+from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
+from dsm_jax.train.held_out import HeldOut, make_scorer
+from dsm_jax.train.lm import LMTraining, check_rows, train_lm
+from dsm_jax.train.loop import LoopConfig
+from dsm_jax.train.memory import require_memory
+from dsm_jax.train.optimizer import OptimizerConfig
+from dsm_jax.train.sft import DEEPSEEK_MATH_7B
+from dsm_jax.train.start import CHECKPOINTS, SHAPE, Start, compute_dtype, find_start, keep_shape
+
+BASE_7B = "deepseek-ai/deepseek-math-7b-base"
+SMALL = {"tiny": TINY, "smoke": SMOKE}  # models of the presets without --init
+TOKENIZER_RECORDS = 3_000  # for a model without a tokenizer
+SHOWN = 20  # answers in report.html
+REMEDY = (
+    "give more devices, fewer --training.micro-batch-rows, --training.remat full, --training.optimizer.moments bfloat16, "
+    "--training.lora.rank 16, a smaller --init, or try --preset tiny"
+)
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """Options of a finetuning run."""
+
+    preset: str
+    # a Hugging Face folder, a hub id, or a run of ours; None: the preset's model from random numbers
+    init: str | None = BASE_7B
+    # files and folders of examples; none: worked problems of the generator (tiny, smoke)
+    data: tuple[Path, ...] = ()
+    only_correct: bool = False  # of ToRA's results, only those with the true answer
+    chat_template: bool = False  # the model's own template, not DeepSeekMath's "User: .. Assistant: .."
+    training: LMTraining = DEEPSEEK_MATH_7B
+    problems: int = 20_000  # of the generator, where there is no --data
+    held_out: int = 20  # questions of 10,000 that are not trained on; 0: none
+    held_out_windows: int = 256  # that are scored
+    questions: int = 200  # held-out questions that the model answers at the end; 0: none
+    max_new_tokens: int = 1_024  # of an answer
+    workers: int = os.cpu_count() or 1  # processes that tokenise
+    # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); left out: every device on fsdp
+    mesh: tuple[str, ...] = ()
+    out: str = "runs/sft_7b"  # the run's folder, or a URL: gs://, s3://, or what else fsspec knows
+    rng_seed: int = 0  # of the order of windows, and of random parameters
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out < 10_000:
+            raise UserError(
+                f"--held-out is {self.held_out}; it must be from 0 to 9,999 (questions of 10,000)"
+            )
+        at_least = {"problems": 1, "held_out_windows": 1, "questions": 0, "max_new_tokens": 1}
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {least}"
+                )
+
+
+TINY_RUN = Finetuning(
+    preset="tiny",
+    init=None,
+    training=LMTraining(
+        loop=LoopConfig(steps=300, log_every=20, checkpoint_every=100, stop_every=100),
+        optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=20, schedule="cosine"),
+        batch_size=16,
+        window=256,
+        micro_batch_rows=8,  # few activations, which stay in a core's cache; 8 devices divide it
+        remat="dots",
+    ),
+    held_out=100,
+    held_out_windows=64,
+    max_new_tokens=96,
+    out="runs/sft_tiny",
+)
+SMOKE_RUN = replace(
+    TINY_RUN,
+    preset="smoke",
+    training=replace(
+        TINY_RUN.training,
+        loop=LoopConfig(steps=20, log_every=5, checkpoint_every=5, stop_every=10),
+        optimizer=OptimizerConfig(peak_lr=3e-3, warmup_steps=5),
+        window=128,
+    ),
+    problems=1_000,
+    questions=16,
+    max_new_tokens=32,
+    out="runs/sft_smoke",
+)
+PAPER_RUN = Finetuning(
+    "paper", training=replace(DEEPSEEK_MATH_7B, loop=replace(DEEPSEEK_MATH_7B.loop, stop_every=100))
+)
+PRESETS = {config.preset: config for config in (PAPER_RUN, TINY_RUN, SMOKE_RUN)}
+
+
+def main(config: Finetuning) -> None:
+    mesh = parse_mesh(config.mesh)
+    check_data(config)
+    start = find_start(config.init, mesh) if config.init else None
+    model = model_shape(config, start, mesh)
+    check_rows(config.training, mesh)
+    require_memory(config.training, model, mesh, remedy=REMEDY)
+    with open_place(config.out, copies=is_first_process()) as place:
+        on_first_process(lambda: prepare(config, place.folder, start, model))
+        results = train(config, place, start, model, mesh)
+        if is_first_process():
+            write_json(place.folder / "results.json", results)
+            report(config, place.folder, results)
+            print_results(results)
+            print(
+                f"{config.out}: report.html, results.json, metrics.jsonl, answers/; for transformers: model/"
+            )
+
+
+def check_data(config: Finetuning) -> None:
+    """UserError where there is nothing to train on, or nobody to ask."""
+    if not config.data and config.preset not in SMALL:
+        raise UserError(
+            "no examples: give --data FILES (rows of GSM8K, MATH, MathInstruct, ToRA, Lila, messages, or any pairs)"
+        )
+    if config.data:
+        find_sft_parts(config.data)
+    if config.chat_template and (config.questions or config.init is None):
+        raise UserError(
+            "--chat-template: needs --init, and --questions 0 (they are asked in DeepSeekMath's template)"
+        )
+    if config.questions and jax.process_count() > 1:
+        raise UserError(f"--questions {config.questions}: one process answers, and there are several; give 0")
+
+
+def model_shape(config: Finetuning, start: Start | None, mesh: Mesh) -> ModelConfig:
+    """The shape of the model to train."""
+    if start is None and config.preset not in SMALL:
+        raise UserError(
+            f"--init: --preset {config.preset} has no model of its own; give a folder or a hub id"
+        )
+    model = compute_dtype(SMALL[config.preset], mesh) if start is None else start.config
+    for name, length in (
+        ("training.window", config.training.window),
+        ("max-new-tokens", config.max_new_tokens),
+    ):
+        if length > model.max_seq_len:
+            raise UserError(f"--{name} {length} is longer than the model's {model.max_seq_len} tokens")
+    return model
+
+
+def prepare(config: Finetuning, out: Path, start: Start | None, model: ModelConfig) -> None:
+    """The run's folder, its tokenizer and its windows: one process's work."""
+    # What decides the results: another folder, another mesh or more workers do not.
+    open_run(out, replace(config, out="", mesh=(), workers=0))
+    data = config.data or own_data(config, out)
+    tokenizer = tokenizer_file(out, data, start, model)
+    windows = tokenize_sft(
+        data, tokenizer, config.training.window, out / "windows",
+        held_out=config.held_out, workers=config.workers, only_correct=config.only_correct,
+        chat_template=config.chat_template,
+    )  # fmt: skip
+    print(", ".join(f"{name} {value:,}" for name, value in counts(windows.manifest).items() if value))
+    held_out_answers(config, out)
+    keep_shape(model, tokenizer, out)
+
+
+def own_data(config: Finetuning, out: Path) -> tuple[Path, ...]:
+    """Worked problems of the generator, as a file of examples."""
+    file = out / "sources" / "problems.jsonl"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        problems = ProblemSet("train", FAMILIES, LEVELS, seed=config.rng_seed)
+        rows = (
+            {"question": problem.question, "answer": answer}
+            for problem in map(problems.__getitem__, range(config.problems))
+            for answer in worked_answers(problem)
+        )
+        write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return (file,)
+
+
+def worked_answers(problem: Problem) -> list[str]:
+    """A problem's solutions that are trained on."""
+    return [problem.solution]
+
+
+def tokenizer_file(out: Path, data: Sequence[Path], start: Start | None, model: ModelConfig) -> Path:
+    """The model's own tokenizer, or one trained on the first examples."""
+    if start is not None:
+        return start.tokenizer()
+    path = out / "tokenizer" / "tokenizer.model"
+    if not path.exists():
+        records = islice(read_sft(data), TOKENIZER_RECORDS)
+        texts = [f"{prompt_text(record.question)} {record.turns[-1].text}" for record in records]
+        train_sentencepiece(texts, path, vocab_size=model.vocab_size, symbols=SYMBOLS)
+    return path
+
+
+def train(
+    config: Finetuning, place: Place, start: Start | None, model: ModelConfig, mesh: Mesh
+) -> dict[str, Any]:
+    """Trains to the end, exports, scores and asks; the content of results.json."""
+    out = place.folder
+    windows = StoredWindows(out / "windows")
+    tokenizer = load_tokenizer(out / CHECKPOINTS / SHAPE)
+    questions = held_out_questions(
+        config.data, config.held_out, config.questions, tokenizer, model.max_seq_len - config.max_new_tokens
+    )
+    mixture = Mixture({"sft": Source(windows, 1.0)}, config.training.batch_size, config.rng_seed)
+    held = held_out_answers(config, out)
+    score = make_scorer(model, mesh, config.training.rows_at_once)
+
+    def scores(params: Params) -> dict[str, float]:
+        return score(params, held) if held else {}
+
+    def look(params: Params, step: int) -> tuple[bool, dict[str, float]]:
+        return False, {f"held_out/answers/{name}": value for name, value in scores(params).items()}
+
+    def first() -> Params:
+        return start.params(mesh) if start else init_params(model, config.rng_seed, mesh)
+
+    params = train_lm(
+        config.training, model, mesh, batch=mixture.batch, start=first, folder=out, description="SFT",
+        stop=look, rng_seed=config.rng_seed, checkpoints_in=place.checkpoints,
+    )  # fmt: skip
+    save_hf(Model(model, params), out / "model", out / CHECKPOINTS / SHAPE)
+    return {
+        "steps": config.training.loop.steps,
+        "epochs": mixture.epochs(config.training.loop.steps)["sft"],
+        "examples": counts(windows.manifest),
+        "held_out": scores(params),
+        "answers": ask(model, params, tokenizer, mesh, questions, out, config.max_new_tokens),
+    }
+
+
+def held_out_answers(config: Finetuning, out: Path) -> HeldOut | None:
+    """The first windows that are held out, and their share of the answers' bytes, by targets. UserError where there are
+    none, though some were to be."""
+    if not config.held_out:
+        return None
+    stored = StoredWindows(out / "windows" / HELD_OUT)
+    if not len(stored):
+        raise UserError(
+            f"--held-out {config.held_out} of 10,000 questions: none of these; give more, or 0 to score none"
+        )
+    windows = [stored[i] for i in range(min(len(stored), config.held_out_windows))]
+    share = sum(float(window["loss_mask"].sum()) for window in windows) / stored.manifest["targets"]
+    return HeldOut(windows, round(share * stored.manifest["text_bytes"]))
+
+
+def counts(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Of the windows: examples by kind, tokens, targets, what is left out."""
+    hidden = ("window", "text_bytes")
+    return {name: value for name, value in manifest.items() if isinstance(value, int) and name not in hidden}
+
+
+HEADER = ("held-out questions", "", "95% interval")
+
+
+def scores_table(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """A row for each score."""
+    rows = [
+        (f"{name.replace('_', ' ')} of answers", f"{value:.3f}", "")
+        for name, value in results["held_out"].items()
+    ]
+    said = {"greedy": "answered right", "boxed": "stopped, with a box", "greedy_boxed": "right, of those"}
+    for name, found in results["answers"].items():
+        interval = f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
+        rows.append((f"{said[name]} (of {found['n']})", f"{100 * found['value']:.1f}%", interval))
+    return rows
+
+
+def print_results(results: dict[str, Any]) -> None:
+    table = Printed(
+        box=SIMPLE_HEAD, title=f"after {results['steps']} updates, {results['epochs']:.2g} epochs"
+    )
+    for header in HEADER:
+        table.add_column(header, justify="left" if header == HEADER[0] else "right")
+    for row in scores_table(results):
+        table.add_row(*row)
+    Console().print(table)
+
+
+def report(config: Finetuning, out: Path, results: dict[str, Any]) -> None:
+    """report.html: scores, examples, some answers, then every curve."""
+    lead = (
+        f"{results['examples']['examples']:,} examples, {results['epochs']:.2g} epochs in {results['steps']:,} updates, "
+        f"from {config.init or 'random numbers'}"
+    )
+    examples = tuple((name.replace("_", " "), f"{n:,}") for name, n in results["examples"].items())
+    sections = [
+        Section("Held-out questions", (Table(HEADER, tuple(scores_table(results))),)),
+        Section("Examples", (Table(("of the windows", "count"), examples),)),
+    ]
+    if results["answers"]:
+        rows = read_answers(out / ANSWERS)[:SHOWN]
+        shown = tuple(
+            (row.question, row.responses[0], "right" if row.correct[0] else "wrong") for row in rows
+        )
+        sections.append(Section("Answers", (Table(("question", "answer", "verdict"), shown),)))
+    write_training_report(out, "Finetuning", lead, sections, read_metrics(out / "metrics.jsonl"))
+
+
+if __name__ == "__main__":
+    run_script(main, PRESETS)
