@@ -54,6 +54,16 @@ def require_writable(path: Path, option: str) -> None:
         raise UserError(f"{option} {path}: cannot be written; give a file in a folder that is there")
 
 
+def require_writable_folder(folder: Path, option: str) -> None:
+    """Makes the folder; UserError where that or writing in it is not possible."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option} {folder}: cannot be made ({error.strerror}); give another") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{option} {folder}: cannot be written; give another")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text; readers see the old file or the whole new one."""
     with atomic(path) as tmp:

@@ -38,12 +38,11 @@ from dsm_jax.errors import UserError
 from dsm_jax.evaluate.report import Section, Table
 from dsm_jax.mesh import parse_mesh
 from dsm_jax.model import Model, save_hf
-from dsm_jax.model.config import SMOKE, TINY, ModelConfig
+from dsm_jax.model.config import SMOKE, TINY
 from dsm_jax.model.decoder import Params
-from dsm_jax.model.params import init_params
 from dsm_jax.place import Place, open_place
 from dsm_jax.processes import is_first_process, on_first_process
-from dsm_jax.run import open_run, read_metrics, require_writable, write_json, write_text
+from dsm_jax.run import open_run, read_metrics, require_writable_folder, write_json, write_text
 from dsm_jax.tokenizer import train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, make_scorer, unigram
 from dsm_jax.train.lm import LMTraining, check_rows, train_lm
@@ -51,7 +50,7 @@ from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.memory import require_memory
 from dsm_jax.train.optimizer import OptimizerConfig
 from dsm_jax.train.pretrain import DEEPSEEK_MATH_7B, MIXTURE
-from dsm_jax.train.start import CHECKPOINTS, SHAPE, Start, compute_dtype, find_start, keep_shape
+from dsm_jax.train.start import CHECKPOINTS, SHAPE, Start, find_start, keep_shape
 
 CODER_7B = "deepseek-ai/deepseek-coder-7b-base-v1.5"
 OWN_CODE = ("sympy/core", "sympy/functions", "sympy/solvers", "sympy/ntheory")  # packages that tiny reads
@@ -159,16 +158,16 @@ def main(config: Pretraining) -> None:
         raise UserError("no source: give at least one of --sources.math-corpus, --sources.github-code, ..")
     for paths in sources.values():
         find_parts(paths)
-    start = find_start(config.init, mesh) if config.init else None
-    model = model_shape(config, start, mesh)
+    start = find_start(config.init, mesh, own=SMALL.get(config.preset))
+    start.require_length("--training.window", config.training.window)
     check_rows(config.training, mesh)
     if config.stage == "all":
-        require_memory(config.training, model, mesh, remedy=REMEDY)
+        require_memory(config.training, start.config, mesh, remedy=REMEDY)
     with open_place(config.out, copies=is_first_process()) as place:
-        on_first_process(lambda: prepare(config, place, sources, start, model))
+        on_first_process(lambda: prepare(config, place, sources, start))
         if config.stage == "tokenize":
             return
-        results = train(config, place, start, model, mesh, list(sources) or list(OWN_SOURCES))
+        results = train(config, place, start, mesh, list(sources) or list(OWN_SOURCES))
         if is_first_process():
             write_json(place.folder / "results.json", results)
             report(config, place.folder, results)
@@ -178,41 +177,25 @@ def main(config: Pretraining) -> None:
             )
 
 
-def model_shape(config: Pretraining, start: Start | None, mesh: Mesh) -> ModelConfig:
-    """The shape of the model to train."""
-    if start is None and config.preset not in SMALL:
-        raise UserError(
-            f"--init: --preset {config.preset} has no model of its own; give a folder or a hub id"
-        )
-    model = compute_dtype(SMALL[config.preset], mesh) if start is None else start.config
-    if config.training.window > model.max_seq_len:
-        raise UserError(
-            f"--training.window {config.training.window} is longer than the model's {model.max_seq_len} tokens"
-        )
-    return model
-
-
 def prepare(
     config: Pretraining,
     place: Place,
     sources: Mapping[str, tuple[Path, ...]],
-    start: Start | None,
-    model: ModelConfig,
+    start: Start,
 ) -> None:
     """The run's folder, its tokenizer, and the windows of every source: one process's work."""
     if config.export:
-        config.export.mkdir(parents=True, exist_ok=True)
-        require_writable(config.export / "config.json", "--export")
+        require_writable_folder(config.export, "--export")
     # What decides the results: another folder, another mesh or more workers do not.
     elsewhere = {"out": "", "windows": None, "export": None}
     open_run(place.folder, replace(config, **elsewhere, mesh=(), workers=0, stage="all"))
     sources = sources or own_sources(place.folder / "sources")
-    tokenizer = tokenizer_file(place.folder, sources, start, model)
+    tokenizer = tokenizer_file(place.folder, sources, start)
     for name, paths in sources.items():
         tokenize_source(
             paths, tokenizer, config.training.window, windows_of(config, place, name), held_out=config.held_out, workers=config.workers
         )  # fmt: skip
-    keep_shape(model, tokenizer, place.folder)
+    keep_shape(start.config, tokenizer, place.folder)
 
 
 def own_sources(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -232,16 +215,14 @@ def own_sources(folder: Path) -> dict[str, tuple[Path, ...]]:
     return dict(zip(OWN_SOURCES, own, strict=True))
 
 
-def tokenizer_file(
-    out: Path, sources: Mapping[str, tuple[Path, ...]], start: Start | None, model: ModelConfig
-) -> Path:
+def tokenizer_file(out: Path, sources: Mapping[str, tuple[Path, ...]], start: Start) -> Path:
     """The model's own tokenizer, or one trained on the beginning of each source."""
-    if start is not None:
-        return start.tokenizer()
+    if (own := start.tokenizer()) is not None:
+        return own
     path = out / "tokenizer" / "tokenizer.model"
     if not path.exists():
         texts = [text for paths in sources.values() for text in islice(_texts(paths), TOKENIZER_TEXTS)]
-        train_sentencepiece(texts, path, vocab_size=model.vocab_size)
+        train_sentencepiece(texts, path, vocab_size=start.config.vocab_size)
     return path
 
 
@@ -257,10 +238,9 @@ def export_folder(config: Pretraining, place: Place) -> Path:
     return config.export or place.folder / "model"
 
 
-def train(
-    config: Pretraining, place: Place, start: Start | None, model: ModelConfig, mesh: Mesh, names: list[str]
-) -> dict[str, Any]:
+def train(config: Pretraining, place: Place, start: Start, mesh: Mesh, names: list[str]) -> dict[str, Any]:
     """Trains to the end, exports, and scores; the content of results.json."""
+    model = start.config
     stored = {name: StoredWindows(windows_of(config, place, name)) for name in names}
     weights = asdict(config.weights)
     mixture = Mixture(
@@ -283,12 +263,9 @@ def train(
             f"held_out/{name}/{key}": value for name in found for key, value in found[name].items()
         }
 
-    def first() -> Params:
-        return start.params(mesh) if start else init_params(model, config.rng_seed, mesh)
-
     params = train_lm(
-        config.training, model, mesh, batch=mixture.batch, start=first, folder=place.folder, description="pretrain",
-        stop=look, rng_seed=config.rng_seed, checkpoints_in=place.checkpoints,
+        config.training, model, mesh, batch=mixture.batch, start=lambda: start.params(mesh, config.rng_seed),
+        folder=place.folder, checkpoints_in=place.checkpoints, description="pretrain", stop=look, rng_seed=config.rng_seed,
     )  # fmt: skip
     save_hf(Model(model, params), export_folder(config, place), place.folder / CHECKPOINTS / SHAPE)
     counted = {name: list(islice(iter(_each(one)), UNIGRAM_WINDOWS)) for name, one in stored.items()}

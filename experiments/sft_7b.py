@@ -44,12 +44,11 @@ from dsm_jax.evaluate.harness import read_answers
 from dsm_jax.evaluate.report import Section, Table
 from dsm_jax.mesh import parse_mesh
 from dsm_jax.model import Model, save_hf
-from dsm_jax.model.config import SMOKE, TINY, ModelConfig
+from dsm_jax.model.config import SMOKE, TINY
 from dsm_jax.model.decoder import Params
-from dsm_jax.model.params import init_params
 from dsm_jax.place import Place, open_place
 from dsm_jax.processes import is_first_process, on_first_process
-from dsm_jax.run import open_run, read_metrics, write_json, write_text
+from dsm_jax.run import open_run, read_metrics, require_writable_folder, write_json, write_text
 from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, make_scorer
 from dsm_jax.train.lm import LMTraining, check_rows, train_lm
@@ -57,7 +56,7 @@ from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.memory import require_memory
 from dsm_jax.train.optimizer import OptimizerConfig
 from dsm_jax.train.sft import DEEPSEEK_MATH_7B
-from dsm_jax.train.start import CHECKPOINTS, SHAPE, Start, compute_dtype, find_start, keep_shape
+from dsm_jax.train.start import CHECKPOINTS, SHAPE, Start, find_start, keep_shape
 
 BASE_7B = "deepseek-ai/deepseek-math-7b-base"
 SMALL = {"tiny": TINY, "smoke": SMOKE}  # models of the presets without --init
@@ -87,6 +86,8 @@ class Finetuning:
     questions: int = 200  # held-out questions that the model answers at the end; 0: none
     max_new_tokens: int = 1_024  # of an answer
     workers: int = os.cpu_count() or 1  # processes that tokenise
+    windows: Path | None = None  # folder of the tokenised examples, for several runs; None: windows/ in --out
+    export: Path | None = None  # folder of the result in Hugging Face's format; None: model/ in --out
     # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); left out: every device on fsdp
     mesh: tuple[str, ...] = ()
     out: str = "runs/sft_7b"  # the run's folder, or a URL: gs://, s3://, or what else fsspec knows
@@ -144,19 +145,21 @@ PRESETS = {config.preset: config for config in (PAPER_RUN, TINY_RUN, SMOKE_RUN)}
 def main(config: Finetuning) -> None:
     mesh = parse_mesh(config.mesh)
     check_data(config)
-    start = find_start(config.init, mesh) if config.init else None
-    model = model_shape(config, start, mesh)
+    start = find_start(config.init, mesh, own=SMALL.get(config.preset))
+    start.require_length("--training.window", config.training.window)
+    start.require_length("--max-new-tokens", config.max_new_tokens)
     check_rows(config.training, mesh)
-    require_memory(config.training, model, mesh, remedy=REMEDY)
+    require_memory(config.training, start.config, mesh, remedy=REMEDY)
     with open_place(config.out, copies=is_first_process()) as place:
-        on_first_process(lambda: prepare(config, place.folder, start, model))
-        results = train(config, place, start, model, mesh)
+        on_first_process(lambda: prepare(config, place.folder, start))
+        results = train(config, place, start, mesh)
         if is_first_process():
             write_json(place.folder / "results.json", results)
             report(config, place.folder, results)
             print_results(results)
+            exported = config.export or place.folder / "model"
             print(
-                f"{config.out}: report.html, results.json, metrics.jsonl, answers/; for transformers: model/"
+                f"{config.out}: report.html, results.json, metrics.jsonl, answers/; for transformers: {exported}"
             )
 
 
@@ -176,36 +179,26 @@ def check_data(config: Finetuning) -> None:
         raise UserError(f"--questions {config.questions}: one process answers, and there are several; give 0")
 
 
-def model_shape(config: Finetuning, start: Start | None, mesh: Mesh) -> ModelConfig:
-    """The shape of the model to train."""
-    if start is None and config.preset not in SMALL:
-        raise UserError(
-            f"--init: --preset {config.preset} has no model of its own; give a folder or a hub id"
-        )
-    model = compute_dtype(SMALL[config.preset], mesh) if start is None else start.config
-    for name, length in (
-        ("training.window", config.training.window),
-        ("max-new-tokens", config.max_new_tokens),
-    ):
-        if length > model.max_seq_len:
-            raise UserError(f"--{name} {length} is longer than the model's {model.max_seq_len} tokens")
-    return model
-
-
-def prepare(config: Finetuning, out: Path, start: Start | None, model: ModelConfig) -> None:
+def prepare(config: Finetuning, out: Path, start: Start) -> None:
     """The run's folder, its tokenizer and its windows: one process's work."""
+    if config.export:
+        require_writable_folder(config.export, "--export")
     # What decides the results: another folder, another mesh or more workers do not.
-    open_run(out, replace(config, out="", mesh=(), workers=0))
+    open_run(out, replace(config, out="", windows=None, export=None, mesh=(), workers=0))
     data = config.data or own_data(config, out)
-    tokenizer = tokenizer_file(out, data, start, model)
+    tokenizer = tokenizer_file(out, data, start)
     windows = tokenize_sft(
-        data, tokenizer, config.training.window, out / "windows",
+        data, tokenizer, config.training.window, windows_of(config, out),
         held_out=config.held_out, workers=config.workers, only_correct=config.only_correct,
         chat_template=config.chat_template,
     )  # fmt: skip
     print(", ".join(f"{name} {value:,}" for name, value in counts(windows.manifest).items() if value))
     held_out_answers(config, out)
-    keep_shape(model, tokenizer, out)
+    keep_shape(start.config, tokenizer, out)
+
+
+def windows_of(config: Finetuning, out: Path) -> Path:
+    return config.windows or out / "windows"
 
 
 def own_data(config: Finetuning, out: Path) -> tuple[Path, ...]:
@@ -228,27 +221,28 @@ def worked_answers(problem: Problem) -> list[str]:
     return [problem.solution]
 
 
-def tokenizer_file(out: Path, data: Sequence[Path], start: Start | None, model: ModelConfig) -> Path:
+def tokenizer_file(out: Path, data: Sequence[Path], start: Start) -> Path:
     """The model's own tokenizer, or one trained on the first examples."""
-    if start is not None:
-        return start.tokenizer()
+    if (own := start.tokenizer()) is not None:
+        return own
     path = out / "tokenizer" / "tokenizer.model"
     if not path.exists():
         records = islice(read_sft(data), TOKENIZER_RECORDS)
         texts = [f"{prompt_text(record.question)} {record.turns[-1].text}" for record in records]
-        train_sentencepiece(texts, path, vocab_size=model.vocab_size, symbols=SYMBOLS)
+        train_sentencepiece(texts, path, vocab_size=start.config.vocab_size, symbols=SYMBOLS)
     return path
 
 
-def train(
-    config: Finetuning, place: Place, start: Start | None, model: ModelConfig, mesh: Mesh
-) -> dict[str, Any]:
+def train(config: Finetuning, place: Place, start: Start, mesh: Mesh) -> dict[str, Any]:
     """Trains to the end, exports, scores and asks; the content of results.json."""
-    out = place.folder
-    windows = StoredWindows(out / "windows")
-    tokenizer = load_tokenizer(out / CHECKPOINTS / SHAPE)
-    questions = held_out_questions(
-        config.data, config.held_out, config.questions, tokenizer, model.max_seq_len - config.max_new_tokens
+    model, out, shape = start.config, place.folder, place.folder / CHECKPOINTS / SHAPE
+    windows = StoredWindows(windows_of(config, out))
+    tokenizer = load_tokenizer(shape) if config.questions else None  # one process's, which has the folder
+    room = model.max_seq_len - config.max_new_tokens
+    asked = (
+        held_out_questions(config.data, config.held_out, config.questions, tokenizer, room)
+        if tokenizer
+        else []
     )
     mixture = Mixture({"sft": Source(windows, 1.0)}, config.training.batch_size, config.rng_seed)
     held = held_out_answers(config, out)
@@ -260,20 +254,19 @@ def train(
     def look(params: Params, step: int) -> tuple[bool, dict[str, float]]:
         return False, {f"held_out/answers/{name}": value for name, value in scores(params).items()}
 
-    def first() -> Params:
-        return start.params(mesh) if start else init_params(model, config.rng_seed, mesh)
-
     params = train_lm(
-        config.training, model, mesh, batch=mixture.batch, start=first, folder=out, description="SFT",
-        stop=look, rng_seed=config.rng_seed, checkpoints_in=place.checkpoints,
+        config.training, model, mesh, batch=mixture.batch, start=lambda: start.params(mesh, config.rng_seed),
+        folder=out, checkpoints_in=place.checkpoints, description="SFT", stop=look, rng_seed=config.rng_seed,
     )  # fmt: skip
-    save_hf(Model(model, params), out / "model", out / CHECKPOINTS / SHAPE)
+    save_hf(Model(model, params), config.export or out / "model", shape)
     return {
         "steps": config.training.loop.steps,
         "epochs": mixture.epochs(config.training.loop.steps)["sft"],
         "examples": counts(windows.manifest),
         "held_out": scores(params),
-        "answers": ask(model, params, tokenizer, mesh, questions, out, config.max_new_tokens),
+        "answers": ask(model, params, tokenizer, mesh, asked, out, config.max_new_tokens)
+        if tokenizer
+        else {},
     }
 
 
@@ -282,7 +275,7 @@ def held_out_answers(config: Finetuning, out: Path) -> HeldOut | None:
     none, though some were to be."""
     if not config.held_out:
         return None
-    stored = StoredWindows(out / "windows" / HELD_OUT)
+    stored = StoredWindows(windows_of(config, out) / HELD_OUT)
     if not len(stored):
         raise UserError(
             f"--held-out {config.held_out} of 10,000 questions: none of these; give more, or 0 to score none"

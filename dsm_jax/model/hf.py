@@ -230,8 +230,7 @@ def _entries(config: ModelConfig, tokenizer: str | Path | None, dtype: str) -> d
 
 def _save(model: Model, folder: Path, tokenizer: Path | None) -> None:
     model = Model(plain(model.config), merged(model.config, model.params, model.params, model.mesh))
-    _entries(model.config, tokenizer, "float32")  # what cannot be told is refused before anything is touched
-    on_first_process(lambda: (folder / "config.json").unlink(missing_ok=True))
+    on_first_process(partial(_begin, model.config, folder, tokenizer))
     shards = _shards(model)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
@@ -240,6 +239,12 @@ def _save(model: Model, folder: Path, tokenizer: Path | None) -> None:
         on_first_process(partial(_write_tensors, tensors, folder / file))
         weight_map |= dict.fromkeys(shard, file)
     on_first_process(partial(_complete, model, folder, tokenizer, weight_map))
+
+
+def _begin(config: ModelConfig, folder: Path, tokenizer: Path | None) -> None:
+    """What cannot be told is refused before anything is touched; then the folder counts as incomplete."""
+    _entries(config, tokenizer, "float32")
+    (folder / "config.json").unlink(missing_ok=True)
 
 
 def _write_tensors(tensors: dict[str, np.ndarray], file: Path) -> None:

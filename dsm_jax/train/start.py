@@ -1,4 +1,4 @@
-"""What training starts from: a Hugging Face folder, a hub id, or a run of ours; shape, tokenizer and parameters.
+"""What training starts from: a Hugging Face folder, a hub id, a run of ours, or random numbers; shape, tokenizer, parameters.
 
 A run keeps what its checkpoints leave out, the model's shape and its tokenizer, in checkpoints/model/ (keep_shape): with
 that, --init RUN takes the newest checkpoint, and RUN/checkpoints/STEP that one. RUN may be a URL.
@@ -17,7 +17,7 @@ from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.hf import load_hf, save_shape
 from dsm_jax.model.hf_folder import find_config, find_folder, read_config
-from dsm_jax.model.params import abstract_params, check_mesh
+from dsm_jax.model.params import abstract_params, check_mesh, init_params
 from dsm_jax.place import find_place
 from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.train.checkpoint import Checkpoints
@@ -27,20 +27,29 @@ CHECKPOINTS, SHAPE = "checkpoints", "model"  # folders of a run
 
 @dataclass(frozen=True)
 class Start:
-    """A model to start from; `config` computes in bf16 but on CPUs."""
+    """A model to start from; `config` computes in bf16 but on CPUs. init None: random numbers."""
 
-    init: str
+    init: str | None
     config: ModelConfig
 
-    def tokenizer(self) -> Path:
-        """Its folder, downloaded where it is not here. Raises UserError where the tokenizer is not the model's."""
+    def require_length(self, option: str, tokens: int) -> None:
+        """UserError, naming the option, where the model takes fewer tokens."""
+        if tokens > self.config.max_seq_len:
+            raise UserError(f"{option} {tokens} is longer than the model's {self.config.max_seq_len} tokens")
+
+    def tokenizer(self) -> Path | None:
+        """Its folder, downloaded where it is not here; None of random numbers. UserError where it is not the model's."""
+        if self.init is None:
+            return None
         run = _find_run(self.init)
         folder = run.shape if run else find_folder(self.init)
         load_tokenizer(folder, rows=self.config.vocab_size)
         return folder
 
-    def params(self, mesh: Mesh) -> Params:
-        """The parameters in fp32 on the mesh."""
+    def params(self, mesh: Mesh, rng_seed: int) -> Params:
+        """The parameters in fp32 on the mesh. rng_seed: of random numbers."""
+        if self.init is None:
+            return init_params(self.config, rng_seed, mesh)
         run = _find_run(self.init)
         if run is None:
             return load_hf(self.init, mesh, dtype="float32").params
@@ -49,8 +58,12 @@ class Start:
             return checkpoints.restore_part(target, run.step)["params"]
 
 
-def find_start(init: str, mesh: Mesh) -> Start:
-    """Nothing but the shape is read or downloaded."""
+def find_start(init: str | None, mesh: Mesh, *, own: ModelConfig | None) -> Start:
+    """Nothing but the shape is read or downloaded. own: the model where `init` is None; UserError where there is neither."""
+    if init is None:
+        if own is None:
+            raise UserError("--init: this preset has no model of its own; give a folder, a hub id or a run")
+        return Start(None, compute_dtype(own, mesh))
     run = _find_run(init)
     config = read_config(run.shape) if run else find_config(init)
     return Start(init, compute_dtype(config, mesh))

@@ -112,7 +112,7 @@ def test_mistakes_are_found_before_any_work(script, source, tmp_path, capsys):
         ([*smoke, "--training.optimizer.warmup-steps", "19"], "19 warmup_steps do not end before"),
         (
             ["--preset", "paper", "--init", "None", "--sources.arxiv", str(source)],
-            "--preset paper has no model of its own",
+            "--init: this preset has no model of its own",
         ),
     ):
         assert said in error_line(script, capsys, *argv)
@@ -154,11 +154,11 @@ def test_a_run_starts_from_another_run_and_exports(script, source, tmp_path, cap
     assert not (tmp_path / "first/model").exists() and not (tmp_path / "first/windows").exists()
     expected = load_hf(tmp_path / "exported").params
     for init, equal in (("first", True), ("first/checkpoints/20", True), ("first/checkpoints/10", False)):
-        start = script.find_start(str(tmp_path / init), script.parse_mesh("fsdp=4,tensor=2"))
+        start = script.find_start(str(tmp_path / init), script.parse_mesh("fsdp=4,tensor=2"), own=None)
         assert (
             load_tokenizer(start.tokenizer()).fingerprint == load_tokenizer(tmp_path / "exported").fingerprint
         )
-        found = start.params(script.parse_mesh("fsdp=4,tensor=2"))
+        found = start.params(script.parse_mesh("fsdp=4,tensor=2"), 0)
         same = [np.array_equal(found[name], expected[name]) for name in ("embed", "head")]
         assert same == [equal, equal]
     again = [*smoke, "--out", str(tmp_path / "second"), "--init", str(tmp_path / "first")]
@@ -199,6 +199,6 @@ def test_a_run_in_another_place(script, source, tmp_path, monkeypatch):
     }
     assert (bucket / "model/model.safetensors").is_file() and (bucket / "checkpoints/20").is_dir()
     shutil.rmtree(tmp_path / "cache")
-    start = script.find_start(url, script.parse_mesh("fsdp=8"))
-    params = start.params(script.parse_mesh("fsdp=8"))
+    start = script.find_start(url, script.parse_mesh("fsdp=8"), own=None)
+    params = start.params(script.parse_mesh("fsdp=8"), 0)
     np.testing.assert_array_equal(params["embed"], load_hf(bucket / "model").params["embed"])
