@@ -92,5 +92,7 @@ def print_table(table: Table) -> None:
     Console().print(shown)
 
 
+PRESETS = {"default": Comparison()}
+
 if __name__ == "__main__":
-    run_script(main, {"default": Comparison()})
+    run_script(main, PRESETS)

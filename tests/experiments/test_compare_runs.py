@@ -7,19 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dsm_jax import cli
 from dsm_jax.run import CONFIG, MetricsWriter, write_json
-
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+from tests.experiments.scripts import error_line, load_script, run
 
 
 @pytest.fixture(scope="module")
 def script():
-    sys.path.insert(0, str(EXPERIMENTS))
-    import compare_runs
-
-    yield compare_runs
-    sys.path.remove(str(EXPERIMENTS))
+    return load_script("compare_runs")
 
 
 def make_run(folder: Path, peak_lr: float, better: float) -> Path:
@@ -33,10 +27,6 @@ def make_run(folder: Path, peak_lr: float, better: float) -> Path:
             if step % 100 == 0:
                 metrics.write(step, {"held_out/code/bits_per_byte": 2.0 - step / 1000 - better})
     return folder
-
-
-def run(script, *argv: str | Path) -> None:
-    cli.run_script(script.main, {"default": script.Comparison()}, [str(word) for word in argv])
 
 
 def test_two_runs_side_by_side(script, tmp_path, capsys):
@@ -73,6 +63,4 @@ def test_curves_over_tokens_and_seconds(script, tmp_path):
 def test_mistakes_are_one_line(script, tmp_path, monkeypatch, capsys, argv, said):
     make_run(tmp_path / "run", 1e-3, 0.0)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as end:
-        run(script, *argv)
-    assert end.value.code == 2 and said in capsys.readouterr().err
+    assert said in error_line(script, capsys, *argv)

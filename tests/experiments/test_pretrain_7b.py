@@ -4,42 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dsm_jax import cli
 from dsm_jax.errors import Preempted
 from dsm_jax.model import load_hf
 from dsm_jax.model.config import DEEPSEEK_MATH_7B
 from dsm_jax.model.hf_config import config_to_hf
 from dsm_jax.run import read_json, read_metrics, write_json
 from dsm_jax.tokenizer import load_tokenizer
-
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+from tests.experiments.scripts import error_line, load_script, run
 
 
 @pytest.fixture(scope="module")
 def script():
-    sys.path.insert(0, str(EXPERIMENTS))
-    import pretrain_7b
-
-    yield pretrain_7b
-    sys.path.remove(str(EXPERIMENTS))
-
-
-def run(script, *argv: str) -> None:
-    cli.run_script(script.main, script.PRESETS, argv)
-
-
-def error_line(script, capsys, *argv: str) -> str:
-    with pytest.raises(SystemExit) as end:
-        run(script, *argv)
-    err = capsys.readouterr().err.splitlines()
-    assert end.value.code == 2 and err[-1].startswith("error: ")
-    return err[-1]
+    return load_script("pretrain_7b")
 
 
 @pytest.fixture(scope="module")

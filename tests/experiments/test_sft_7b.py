@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dsm_jax import cli
 from dsm_jax.data.prompts import prompt_ids
 from dsm_jax.model import load_hf
 from dsm_jax.model.config import DEEPSEEK_MATH_7B
 from dsm_jax.model.hf_config import config_to_hf
 from dsm_jax.run import read_json, read_metrics, write_json
 from dsm_jax.tokenizer import load_tokenizer
+from tests.experiments.scripts import error_line, load_script, run
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SHORT = [
     "--training.loop.steps",
     "4",
@@ -30,23 +27,7 @@ SHORT = [
 
 @pytest.fixture(scope="module")
 def script():
-    sys.path.insert(0, str(EXPERIMENTS))
-    import sft_7b
-
-    yield sft_7b
-    sys.path.remove(str(EXPERIMENTS))
-
-
-def run(script, *argv: str) -> None:
-    cli.run_script(script.main, script.PRESETS, argv)
-
-
-def error_line(script, capsys, *argv: str) -> str:
-    with pytest.raises(SystemExit) as end:
-        run(script, *argv)
-    err = capsys.readouterr().err.splitlines()
-    assert end.value.code == 2 and err[-1].startswith("error: ")
-    return err[-1]
+    return load_script("sft_7b")
 
 
 @pytest.fixture(scope="module")
