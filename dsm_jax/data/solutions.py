@@ -20,10 +20,11 @@ SOLVED = {
     "equation": "equation",
     "system": "system",
     "larger_root": "roots",
+    "positive_root": "roots",
     "smaller_root": "roots",
     "largest": "larger",
 }
-AND = {"en": " and ", "zh": "和"}
+AND = {"en": " and ", "zh": "以及"}
 COMMA = {"en": ", ", "zh": "、"}
 
 
@@ -95,7 +96,7 @@ def _lead(
     labels: Sequence[str], several: Sequence[str], one: Sequence[str], language: str, choice: int
 ) -> str:
     """The sentence that says what a block finds: its last quantity, and at most two on the way."""
-    shown = [f"the {label}" for label in labels] if language == "en" else list(labels)
+    shown = list(labels) if language == "zh" else [_with_article(label) for label in labels]
     if several is one or len(shown) == 1:
         return _pick(one, choice).format(_join(shown[-3:], language))
     return _pick(several, choice).format(_join(shown[:-1][:3], language), shown[-1])
@@ -103,6 +104,12 @@ def _lead(
 
 def _join(items: Sequence[str], language: str) -> str:
     return AND[language].join(filter(None, (COMMA[language].join(items[:-1]), items[-1])))
+
+
+def _with_article(label: str) -> str:
+    return (
+        label if label.startswith(("twice", "four times", "a hundred", "that ", "all ")) else f"the {label}"
+    )
 
 
 def _capital(text: str) -> str:
@@ -134,7 +141,7 @@ def _block(
 
 
 def _operation(draft: Draft, line: Line, names: Mapping[str, str]) -> str:
-    a, b = (names[key] if key in names else _literal(_value(draft, key)) for key in (line.left, line.right))
+    a, b = (names.get(str(key)) or _literal(_value(draft, key)) for key in (line.left, line.right))
     if line.op == "/":
         if draft.values[line.key].denominator == 1:
             return f"{a} // {b}"
@@ -173,7 +180,7 @@ def _sympy(draft: Draft) -> str:
     if draft.kind == "system":
         solved = f"solution = solve([{_spaced(draft.sympy)}], [x, y])\nprint(solution[x])"
         return f'from sympy import Eq, solve, symbols\n\nx, y = symbols("x y")\n{solved}'
-    best = "max" if draft.kind == "larger_root" else "min"
+    best = "min" if draft.kind == "smaller_root" else "max"
     equation = _spaced(draft.sympy).replace("^", "**")
     return (
         'from sympy import solve, symbols\n\nx = symbols("x")\n'

@@ -8,7 +8,7 @@ A line is right when every line before it is, and
   that adding where the story takes away is wrong though the sum is right;
 - a line that states the answer states the right one.
 Left out on purpose: other routes to the answer than the worked one count as wrong once they leave it. Text
-is read, never executed: numbers, x, + - * / mod sqrt ( ) = < >; a line beyond MAX_TOKENS or a number beyond
+is read, never executed: numbers, x, + - * / mod sqrt gcd(,) ( ) = < >; a line beyond MAX_TOKENS or a number beyond
 MAX_DIGITS is wrong.
 """
 
@@ -22,8 +22,8 @@ from dsm_jax.data.problems import Problem
 MAX_TOKENS = 200
 MAX_DIGITS = 30
 
-_TOKEN = re.compile(r"\d+(?:\.\d+)?(?:/\d+)?|(?<![A-Za-z])(?:x|mod|sqrt)(?![A-Za-z])|[-+*/()=<>]")
-_BEFORE_SIGN = ("(", "=", "<", ">", "+", "-", "*", "/", "mod")
+_TOKEN = re.compile(r"\d+(?:\.\d+)?(?:/\d+)?|(?<![A-Za-z])(?:x|mod|gcd|sqrt)(?![A-Za-z])|[-+*/()=<>]")
+_BEFORE_SIGN = ("(", "=", "<", ">", "+", "-", "*", "/", "mod", "gcd")
 _ANSWER = re.compile(r"answer is|答案是|\\boxed")
 _SAME = str.maketrans({"×": "*", "÷": "/", "−": "-", "＝": "=", "$": " "})
 
@@ -36,11 +36,17 @@ def step_truths(problem: Problem, response: str) -> tuple[bool, ...]:
     """For each non-empty line of the response: whether it and all lines before it are right."""
     known = _question_numbers(problem.question)
     known |= _constants(problem, known)
-    way = {step.value for step in problem.steps}
+    way = {Fraction(step.value) for step in problem.steps}
     truths: list[bool] = []
     for line in filter(str.strip, response.splitlines()):
         truths.append((not truths or truths[-1]) and _is_right(line, Fraction(problem.answer), known, way))
     return tuple(truths)
+
+
+def _plain(line: str) -> str:
+    """The line with one sign for each operation, gcd(a, b) written between its numbers."""
+    line = line.replace("\\times", "*").translate(_SAME)
+    return re.sub(r"gcd\((\d+), (\d+)\)", r"(\1 gcd \2)", line)
 
 
 def _question_numbers(question: str) -> set[Fraction]:
@@ -56,7 +62,7 @@ def _constants(problem: Problem, known: set[Fraction]) -> set[Fraction]:
     """The numbers that the worked steps use and neither have from the question nor arrived at before."""
     met, constants = set(known), set[Fraction]()
     for step in problem.steps:
-        for token in _TOKEN.findall(re.split("[=<>]", step.text)[0]):
+        for token in _TOKEN.findall(re.split("[=<>]", _plain(step.text))[0]):
             if not _is_known(token, met):
                 constants.add(_number(token))
         met.add(Fraction(step.value))
@@ -65,7 +71,7 @@ def _constants(problem: Problem, known: set[Fraction]) -> set[Fraction]:
 
 def _is_right(line: str, answer: Fraction, known: set[Fraction], way: set[Fraction]) -> bool:
     """Whether the line is right by itself; adds what it arrives at to `known`."""
-    line = line.replace("\\times", "*").translate(_SAME)
+    line = _plain(line)
     try:
         values = [_check_run(run, answer, known, way) for run in _runs(line)]
     except (_Malformed, ZeroDivisionError):
@@ -176,7 +182,7 @@ class _Reader:
 
     def _product(self) -> Fraction:
         value = self._atom()
-        while self.tokens and self.tokens[-1] in ("*", "/", "mod"):
+        while self.tokens and self.tokens[-1] in ("*", "/", "mod", "gcd"):
             value = self._apply(self.tokens.pop(), value, self._atom())
         return value
 

@@ -17,7 +17,7 @@ TURNS = {
         r"gives away (\d+)|(\d+) (?:people )?get off|sells (\d+)|loses (\d+)|[Tt]ake away (\d+)|Customers buy (\d+) of"
         r"|Subtract (\d+) from": "-",
         r"(?:has|makes it|Make it) (\d+) times as|[Mm]ultiply by (\d+)": "*",
-        r"keeps one of (\d+) equal|makes (\d+) equal parts and keeps one|Split into (\d+) equal parts, only one"
+        r"keeps one of (\d+) equal|makes (\d+) equal parts and keeps one|into (\d+) equal piles and keeps one pile"
         r"|[Dd]ivide by (\d+)|Split it into (\d+) equal parts and take one": "/",
     },
     "zh": {
@@ -133,16 +133,16 @@ def percentages(q, n, language):
         assert has(q, r"off|discount|优惠|减去") and has(q, "tax|税"), q
         return amounts[0] * amounts[1] * (1 - percents[0]) * (1 + percents[1])
     (a,) = amounts
-    if has(q, "come by bus|bus brings|savings|校车|存款"):
+    if has(q, "come by bus|bus brings|some coins|saved coins|coins that|校车|存款"):
         return a / percents[0]
     if has(q, "girls|rent|女生|房租"):
         return a * (1 - percents[0]) * percents[1]
     if len(percents) == 2:
         assert has(q, "(goes up|rises|raises).*(goes down|falls|cut)|(涨|提高).*(降)"), q
         return a * (1 + percents[0]) * (1 - percents[1])
-    if has(q, r"less|Lower|off|goes down|falls|left|still have|remain|减少|降|剩|还有"):
+    if has(q, r"decreased|Lower|off|goes down|falls|left|still have|remain|减少|降|剩|还有"):
         return a * (1 - percents[0])
-    if has(q, r"plus|Raise|goes up|rises|grows|grown|more|higher|增加|涨|比去年多"):
+    if has(q, r"increased|Raise|goes up|rises|grows|grown|more|higher|增加|涨|比去年多"):
         return a * (1 + percents[0])
     return a * percents[0]
 
@@ -176,7 +176,7 @@ def systems(q, n, language):
 
 
 def asks_for_larger(q: str, language: str) -> bool:
-    *story, ask = [one for one in re.split(r"[.?？。] ?", q) if one]
+    *_, ask = [one for one in re.split(r"[.?？。] ?", q) if one]
     if has(q, "numbers|个数|两数"):
         return has(ask, "larger|大")
     name = r"([A-Z][a-z]+)" if language == "en" else r"(小.)"
@@ -302,7 +302,7 @@ def quadratics(q, n, language):
         (f,) = equations(q)
         roots = [x for x in range(-60, 61) if f(x) == 0]
         assert len(roots) == 2, q
-        return max(roots) if has(q, "larger|大") else min(roots)
+        return max(roots) if has(q, "larger|positive|大|正数") else min(roots)
     if has(q, "rooms|房"):
         return least(lambda side: side * side + n[1] * n[2] == n[0])
     if has(q, "square garden|is a square|正方形"):

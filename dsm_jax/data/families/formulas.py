@@ -221,7 +221,7 @@ def _square(level: int, rng: random.Random) -> Draft:
     a, x = rng.randint(2, OPERAND[level]), rng.randint(2, OPERAND[level])
     slots: dict[str, Number] = {"a": a, "b": x * x + a}
     plan = parse_plan("p=b-a t=p.root.2")
-    return work_plan("larger_root", slots, plan, f"x^2+{a}={x * x + a}", f"x^2+{a}-{x * x + a}")
+    return work_plan("positive_root", slots, plan, f"x^2+{a}={x * x + a}", f"x^2+{a}-{x * x + a}")
 
 
 def _quadratic(level: int, rng: random.Random) -> Draft | None:

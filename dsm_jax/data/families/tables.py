@@ -8,7 +8,7 @@ value, t tens, h hundreds, p percent, v a speed, m marks of 40 to 90; or written
 
 import random
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from dsm_jax.data.families.worked import (
@@ -87,7 +87,7 @@ DIVISIBILITY = {
     "left_over": Kind("a:w b:s", "t=a.mod.b", "1"),
     "full_boxes": Kind("a:w b:s", "r=a.mod.b s=a-r t=s/b", "12"),
     "boxes_needed": Kind("a:w b:s", "r=a.mod.b s=a-r q=s/b t=q+1", "23"),
-    "gcd": Kind("G:2-12 M:2-12 N:2-12 M!N a=G*M b=G*N", "t=a.gcd.b", "123"),
+    "gcd": Kind("G:s M:s N:s M!N a=G*M b=G*N", "t=a.gcd.b", "123"),
     "gcd_bags": Kind("G:s M:s N:s M!N a=G*M b=G*N", "t=a.gcd.b", "23"),
     "lcm": Kind("a:4-24 b:4-24 A=a.mod.b B=b.mod.a", "t=a.lcm.b", "123"),
     "lcm_buses": Kind("a:4-24 b:4-24 A=a.mod.b B=b.mod.a", "t=a.lcm.b", "23"),
@@ -141,12 +141,22 @@ AVERAGES = {
 }
 
 RATIOS = {
-    "given_part": Kind("a:s b:s a!b U:l c=U*a", "u=c/a t=u*b", "12"),
-    "share_two": Kind("b:s c:s b!c S=b+c U:l a=S*U", "s=b+c u=a/s t=u*b", "12"),
-    "share_three": Kind("b:s c:s d:s b!c c!d b!d S=b+c R=S+d U:l a=R*U", "s=b+c r=s+d u=a/r t=u*b", "34"),
-    "share_more": Kind("b:s c:s c<b S=b+c U:l a=S*U", "s=b+c u=a/s p=b-c t=u*p", "34"),
-    "whole_from_more": Kind("a:s b:s a<b U:l D=b-a c=U*D", "p=b-a u=c/p s=a+b t=u*s", "45"),
-    "mixture": Kind("a:s b:s c:s a!b b!c U:l d=U*a e:s", "u=d/a p=u*b q=u*c r=d+p s=r+q t=s*e", "5"),
+    "given_part": Kind("a:s b:s a!b G=a.gcd.b G<2 U:l c=U*a", "u=c/a t=u*b", "12"),
+    "share_two": Kind("b:s c:s G=b.gcd.c G<2 S=b+c U:l a=S*U", "s=b+c u=a/s t=u*b", "12"),
+    "share_three": Kind(
+        "b:s c:s d:s b!c c!d b!d G=b.gcd.c H=G.gcd.d H<2 S=b+c R=S+d U:l a=R*U",
+        "s=b+c r=s+d u=a/r t=u*b",
+        "34",
+    ),
+    "share_more": Kind(
+        "b:s c:s c<b D=b-c 1<D G=b.gcd.c G<2 S=b+c U:l a=S*U", "s=b+c u=a/s p=b-c t=u*p", "34"
+    ),
+    "whole_from_more": Kind("a:s b:s a<b G=a.gcd.b G<2 U:l D=b-a 1<D c=U*D", "p=b-a u=c/p s=a+b t=u*s", "45"),
+    "mixture": Kind(
+        "a:s b:s c:s a!b b!c G=a.gcd.b H=G.gcd.c H<2 U:l d=U*a e:s",
+        "u=d/a p=u*b q=u*c r=d+p s=r+q t=s*e",
+        "5",
+    ),
 }
 
 PROBABILITY = {
@@ -162,12 +172,14 @@ PROBABILITY = {
 
 QUADRATICS = {
     "square_fence": Kind("T:l a=T*T", "s=a.root.2 t=s*4", "123"),
-    "square_left": Kind("b:s c:s b!c T:s A=T*T B=b*c a=A+B", "p=b*c q=a-p t=q.root.2", "23"),
+    "square_left": Kind("b:s c:s b!c T:3-15 A=T*T B=b*c a=A+B", "p=b*c q=a-p t=q.root.2", "23"),
     "neighbours": Kind("T:l U=T+1 a=T*U", "p=a*4 q=p+1 r=q.root.2 s=r-1 t=s/2", "4"),
     "longer_side": Kind("a:l T:l S=T+a b=T*S", "p=a*a q=b*4 r=p+q s=r.root.2 u=s-a t=u/2", "45"),
     "longer_length": Kind("a:l T:l S=T+a b=T*S", "p=a*a q=b*4 r=p+q s=r.root.2 u=s-a v=u/2 t=v+a", "5"),
 }
 
+_TENTHS = (10, 20, 30, 40, 50, 60, 70, 80, 90)
+_PERCENTS = {1: _TENTHS, 2: _TENTHS, **dict.fromkeys((3, 4, 5), (*_TENTHS, 5, 15, 25, 75))}
 RANGES: Mapping[str, Callable[[int, random.Random], Number]] = {
     "s": lambda level, rng: rng.randint(2, FACTOR),
     "l": lambda level, rng: rng.randint(2, OPERAND[level]),
@@ -178,8 +190,6 @@ RANGES: Mapping[str, Callable[[int, random.Random], Number]] = {
     "v": lambda level, rng: 5 * rng.randint(3, 20),
     "m": lambda level, rng: rng.randint(40, 90),
 }
-_TENTHS = (10, 20, 30, 40, 50, 60, 70, 80, 90)
-_PERCENTS = {1: _TENTHS, 2: _TENTHS, **dict.fromkeys((3, 4, 5), (*_TENTHS, 5, 15, 25, 75))}
 
 
 class Draw(NamedTuple):
@@ -191,7 +201,7 @@ class Draw(NamedTuple):
     right: str | int
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parse_draw(text: str) -> tuple[Draw, ...]:
     parts = []
     for part in text.split():
@@ -202,7 +212,7 @@ def _parse_draw(text: str) -> tuple[Draw, ...]:
             low, _, high = source.partition("-")
             parts.append(Draw(key, ":", int(low), int(high)) if high else Draw(key, ":", source, ""))
         else:
-            parts.append(Draw("", part[1], part[0], part[2]))
+            parts.append(Draw("", part[1], *(int(one) if one.isdigit() else one for one in part[::2])))
     return tuple(parts)
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from math import isqrt, lcm
 from typing import NamedTuple
 
@@ -70,7 +70,7 @@ class Draft:
         return self.given or show(nest(self.plan, self.slots))
 
 
-@lru_cache(maxsize=None)
+@cache
 def parse_plan(text: str) -> tuple[Line, ...]:
     """ "p=a*b t=p.mod.3" as lines."""
     lines = []
@@ -120,7 +120,7 @@ def work_expression(kind: str, expression: Expression) -> Draft:
 
 def nest(plan: tuple[Line, ...], slots: Mapping[str, Number]) -> Expression:
     """The plan as one expression."""
-    trees: dict[str | int, Expression] = dict(slots)
+    trees: dict[str, Expression] = {**slots}
     for key, op, left, right in plan:
         a, b = (trees[one] if isinstance(one, str) else one for one in (left, right))
         trees[key] = ("/", ("*", a, b), 100) if op == "pct" else (op, a, b)
@@ -162,8 +162,9 @@ def operate(op: str, a: Number, b: Number) -> Number:
         return max(a, b)
     if op == "pct":
         return whole(Fraction(a * b, 100))
-    if not isinstance(a, int) or not isinstance(b, int):
+    if a.denominator > 1 or b.denominator > 1:
         raise ValueError(f"{op} of fractions")
+    a, b = int(a), int(b)
     if op == "mod":
         return a % b
     if op == "root":
@@ -188,7 +189,7 @@ def work(op: str, a: Number, b: Number, value: Number) -> list[Step]:
     if op == "*" and b.denominator > 1:
         shared = a.denominator == 1 and a % b.denominator == 0 and b.numerator > 1
         return _share(a, b, value) if shared else _times(a, b, value)
-    if op == "/" and value.denominator == b:
+    if op == "/" and value.denominator == b > 1:
         return [Step(f"{a}/{b}", value)]
     if op == "max":
         return _compare(a, b, value)
@@ -201,7 +202,8 @@ def work(op: str, a: Number, b: Number, value: Number) -> list[Step]:
         return [Step(f"{a**i}*{a}={a ** (i + 1)}", a ** (i + 1)) for i in range(1, b)]
     if op in ("gcd", "lcm"):
         assert isinstance(a, int) and isinstance(b, int) and isinstance(value, int)
-        return _euclid(a, b) + (_multiple(a, b, value) if op == "lcm" else [])
+        last = _multiple(a, b, value) if op == "lcm" else [Step(f"gcd({a}, {b})={value}", value)]
+        return _euclid(a, b) + last
     sign = " mod " if op == "mod" else op
     return [Step(f"{a}{sign}{signed(b)}={value}", value)]
 

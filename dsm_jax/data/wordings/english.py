@@ -11,7 +11,7 @@ UNITS = ("",) * len(ITEMS)
 CLOSING = "The answer is \\boxed{{{answer}}}."
 FIRST = ("First find {}, then {}.", "We need {}, then {}.", "Let us compute {} and then {} in Python.")
 ONLY = ("Find {} in Python.", "We need {}.", "A short program finds {}.")
-THEN = ("Now find {}.", "With this, find {}.", "Next comes {}.")
+THEN = ("Now find {}.", "With this, find {}.", "The next step gives {}.")
 UNNAMED = {
     "story": (
         "Let us follow the changes one by one in Python.",
@@ -34,7 +34,7 @@ TEXT = """
 {name} has {a} {item}. | At first {name} has {a} {item}. | {name} starts the week with {a} {item}.
 + {name} buys {b} more. | {name} gets {b} more. | Then {name} finds {b} more.
 - {name} gives away {b}. | {name} sells {b}. | Then {name} loses {b}.
-* Then {name} has {b} times as many. | After that {name} has {b} times as many. | A gift makes it {b} times as many.
+* Then {name} has {b} times as many. | After that {name} has {b} times as many. | With a gift {name} then has {b} times as many.
 How many {item} does {name} have now? | How many {item} are there now? | What is the number of {item} in the end?
 = people
 A bus has {a} people. | There are {a} people on a bus. | A bus leaves the station with {a} people.
@@ -45,9 +45,9 @@ How many people are on the bus? | How many people are there now? | How many peop
 A shop has {a} {item}. | At first a shop has {a} {item}. | On Monday a shop has {a} {item}.
 + It gets {b} more. | Then it gets {b} more. | A truck brings it {b} more.
 - It sells {b}. | Then it sells {b}. | Customers buy {b} of them.
-* Then it has {b} times as many. | After that it has {b} times as many. | A large order makes it {b} times as many.
-/ It keeps one of {b} equal parts. | It makes {b} equal parts and keeps one. | Split into {b} equal parts, only one part stays.
-How many {item} are left? | How many {item} does it have now? | How many {item} are in the shop in the end?
+* Then it has {b} times as many. | After that it has {b} times as many. | With a large delivery it then has {b} times as many.
+/ It keeps one of {b} equal parts. | It makes {b} equal parts and keeps one. | Then it puts them into {b} equal piles and keeps one pile.
+How many {item} does it have? | How many {item} does it have now? | How many {item} are in the shop in the end?
 = number
 Start with {a}. | The first number is {a}. | Take the number {a}.
 + Add {b}. | Then add {b}. | Increase it by {b}.
@@ -65,6 +65,9 @@ Solve {form} for x. | If {form}, what is x? | Find x: {form}.
 [system]
 =
 Solve {form} for x. | If {form}, what is x? | Find x: {form}. | Two equations hold: {form}. What is x?
+[positive_root]
+= addend, result; square of x, x
+Which positive number x solves {form}? | Find the positive x with {form}. | Solve {form} for a positive x.
 [larger_root]
 = sum of the roots, product of the roots; square of the sum, four times the product, difference of these, square root, twice the root, root
 What is the larger root of {form}? | Solve {form} and give the larger solution. | Find the larger x with {form}.
@@ -90,18 +93,18 @@ How many are red? | How many red {item} are there? | Find the number of red {ite
 {name} spends {f} of them. | Of these, {f} are spent. | {name} spends {f} of this money on a gift.
 How many coins are spent? | How many coins does {name} spend? | How many coins is that?
 [spend_twice]
-= coins, first part, second part; coins spent first, coins left after that, coins spent next, coins left in the end
+= coins, part for the book, part for the game; coins for the book, coins left after the book, coins for the game, coins left
 {name} has {a} coins. | {name} has saved {a} coins. | In the box of {name} there are {a} coins.
 A book costs {f} of them, | {name} spends {f} of them on a book, | For a book {name} pays {f} of this money,
 and a game costs {g} of the rest. | and {g} of the rest goes on a game. | then {name} spends {g} of the rest on a game.
 How many coins are left? | How many coins does {name} still have? | How many coins remain in the end?
 = pages, first part, second part; pages read on Monday, pages left after Monday, pages read on Tuesday, pages left
 A book has {a} pages. | {name} is reading a book of {a} pages. | There are {a} pages in a book.
-On Monday {name} reads {f} of the book, | {name} reads {f} of the book on Monday, | Monday's reading is {f} of the book for {name},
+On Monday {name} reads {f} of the book, | {name} reads {f} of the book on Monday, | First, on Monday, {name} reads {f} of it,
 and on Tuesday {g} of the rest. | and on Tuesday {g} of the pages that are left. | and {g} of the rest on Tuesday.
 How many pages are left? | How many pages are still to be read? | How many pages remain after Tuesday?
 [spend_earn]
-= coins, first part, second part, coins earned; coins spent first, coins left after that, coins spent next, coins left then, coins in the end
+= coins, part for the book, part for the game, coins earned; coins for the book, coins left after the book, coins for the game, coins left, coins in the end
 {name} has {a} coins. | {name} has saved {a} coins. | In the box of {name} there are {a} coins.
 {name} spends {f} of them on a book | A book costs {f} of them, which {name} pays, | For a book {name} pays {f} of this money
 and {g} of the rest on a game. | and then spends {g} of the rest on a game. | and a game takes {g} of the rest.
@@ -184,7 +187,7 @@ and spends {b}%. | and spends {b}% of them. | and uses {b}% of this money.
 How many coins are spent? | How many coins does {name} spend? | How many coins is that?
 [less]
 = number, percent; part, result
-What is {a} less {b}%? | Lower {a} by {b}%. What is the result?
+What is {a} decreased by {b}%? | Lower {a} by {b}%. What is the result?
 = old price, percent; discount, new price
 A bag costs {a} coins. | The price of a bag is {a} coins. | A shop sells a bag for {a} coins.
 It is {b}% off. | The price goes down by {b}%. | In a sale the price falls by {b}%.
@@ -195,7 +198,7 @@ and spends {b}%. | and spends {b}% of them. | and uses {b}% of this money.
 How many coins are left? | How many coins does {name} still have? | How many coins remain?
 [more]
 = number, percent; part, result
-What is {a} plus {b}% of it? | Raise {a} by {b}%. What is the result?
+What is {a} increased by {b}%? | Raise {a} by {b}%. What is the result?
 = old price, percent; rise, new price
 A bag costs {a} coins. | The price of a bag is {a} coins. | A shop sells a bag for {a} coins.
 The price goes up by {b}%. | The price rises by {b}%. | In winter the price grows by {b}%.
@@ -205,14 +208,14 @@ A school had {a} pupils last year. | Last year there were {a} pupils in a school
 This year it has {b}% more. | This year their number is {b}% higher. | Since then the number has grown by {b}%.
 How many pupils does it have now? | How many pupils are there this year? | Find the number of pupils this year.
 [whole]
-= percent, number; hundred times the number, whole
+= percent, number; a hundred times the pupils, all pupils
 In a school {a}% of the pupils come by bus. | Of all the pupils of a school {a}% come by bus. | The bus brings {a}% of the pupils of a school.
-That is {b} pupils. | These are {b} pupils. | This makes {b} pupils.
+That is {b} pupils. | That makes {b} pupils. | They are {b} in number.
 How many pupils does the school have? | How many pupils are there in all? | Find the number of all its pupils.
-= percent, coins spent; hundred times the coins, coins at first
-{name} spends {a}% of the savings, | On a trip {name} uses {a}% of the savings, | A bicycle takes {a}% of the savings of {name},
+= percent, coins spent; a hundred times the coins, coins at first
+{name} has saved some coins and spends {a}% of them, | On a trip {name} spends {a}% of the saved coins, | A bicycle takes {a}% of the coins that {name} saved,
 which is {b} coins. | and that is {b} coins. | exactly {b} coins.
-How many coins were saved at first? | How many coins were there before? | How large were the savings, in coins?
+How many coins were saved at first? | How many coins were there before? | Find the number of coins saved at first.
 [of_rest]
 = pupils, percent boys, percent of the girls; number of boys, number of girls, number of girls in the choir
 A school has {a} pupils, | There are {a} pupils in a school, | In a school {a} pupils are counted,
@@ -253,25 +256,25 @@ How many more {item} has {name}? | How many more {item} does {name} have than {o
 = first days, first pages, more days, more pages, days of the other, pages of the other, later days, later pages; pages of {name} at first, pages of {name} later, all pages of {name}, pages of {other} at first, pages of {other} later, all pages of {other}, difference
 For {a} days {name} reads {b} pages a day, | {name} reads for {a} days, {b} pages each day, | On each of {a} days {name} reads {b} pages,
 then for {c} days {d} pages a day. | and after that for {c} days {d} pages each day. | and on each of the next {c} days {d} pages.
-{other} reads {e} days, {f} pages a day, | For {e} days {other} reads {f} pages a day, | On each of {e} days {other} reads {f} pages,
+{other} reads for {e} days, {f} pages a day, | For {e} days {other} reads {f} pages a day, | On each of {e} days {other} reads {f} pages,
 then {g} days, {h} pages a day. | and after that for {g} days {h} pages each day. | and on each of the next {g} days {h} pages.
 How many more pages has {name} read than {other}? | By how many pages is {name} ahead of {other}? | How many pages more are there for {name} than for {other}?
 
 [number_plus]
 = factor, addend, result; product, number
-{name} thinks of a number, | {name} takes a number, | A number is on the card of {name}, who
+{name} thinks of a number, | {name} takes a number, | {name} writes a number on a card,
 multiplies it by {a} and adds {b}. | multiplies it by {a}, then adds {b}. | first multiplies it by {a} and then adds {b}.
 The result is {c}. | That gives {c}. | In the end it is {c}.
 What is the number? | What number was it at first? | Find the number.
 [number_minus]
 = factor, number taken away, result; product, number
-{name} thinks of a number, | {name} takes a number, | A number is on the card of {name}, who
+{name} thinks of a number, | {name} takes a number, | {name} writes a number on a card,
 multiplies it by {a} and takes away {b}. | multiplies it by {a}, then takes away {b}. | first multiplies it by {a} and then subtracts {b}.
 The result is {c}. | That gives {c}. | In the end it is {c}.
 What is the number? | What number was it at first? | Find the number.
 [number_back]
-= addend, factor, number taken away, divisor, result; number before the division, product, sum, number
-{name} thinks of a number, adds {a} | {name} takes a number, adds {a} to it | A number is on the card of {name}, who adds {a} to it
+= addend, factor, number taken away, divisor, result; number before the division, product, increased number, number
+{name} thinks of a number, adds {a} | {name} takes a number, adds {a} to it | {name} writes a number on a card, adds {a} to it
 and multiplies the sum by {b}. | and then multiplies by {b}. | and makes the sum {b} times as large.
 Then {name} takes away {c} | After that {name} subtracts {c} | From this {name} takes away {c}
 and divides what is left by {d}. The result is {e}. | and divides by {d}, which gives {e}. | and divides what is left by {d}. In the end it is {e}.
@@ -288,7 +291,7 @@ The sum of two numbers is {a}. | Two numbers add up to {a}. | Together two numbe
 Their difference is {b}. | One is {b} larger than the other. | They differ by {b}.
 What is the larger number? | Find the larger one. | How large is the larger number?
 = total, difference; twice the number of {name}, number of {item} of {name}
-{name} and {other} have {a} {item} together. | Together {name} and {other} have {a} {item}. | {name} and {other} share {a} {item}.
+{name} and {other} have {a} {item} together. | Together {name} and {other} have {a} {item}. | In all {name} and {other} have {a} {item}.
 {name} has {b} more than {other}. | There are {b} more for {name} than for {other}. | {other} has {b} fewer than {name}.
 How many {item} does {name} have? | How many {item} has {name}? | Find the number of {item} of {name}.
 [sum_smaller]
@@ -297,7 +300,7 @@ The sum of two numbers is {a}. | Two numbers add up to {a}. | Together two numbe
 Their difference is {b}. | One is {b} larger than the other. | They differ by {b}.
 What is the smaller number? | Find the smaller one. | How large is the smaller number?
 = total, difference; twice the number of {other}, number of {item} of {other}
-{name} and {other} have {a} {item} together. | Together {name} and {other} have {a} {item}. | {name} and {other} share {a} {item}.
+{name} and {other} have {a} {item} together. | Together {name} and {other} have {a} {item}. | In all {name} and {other} have {a} {item}.
 {name} has {b} more than {other}. | There are {b} more for {name} than for {other}. | {other} has {b} fewer than {name}.
 How many {item} does {other} have? | How many {item} has {other}? | Find the number of {item} of {other}.
 [heads_legs]
@@ -339,7 +342,7 @@ What is the greatest common divisor of {a} and {b}? | Find the greatest common d
 = first number, second number; least common multiple
 What is the least common multiple of {a} and {b}? | Find the least common multiple of {a} and {b}. | Which is the smallest positive number that both {a} and {b} divide?
 [mod_value]
-= first factor, second factor, addend, divisor; product, sum, remainder
+= first factor, second factor, addend, divisor; product, total, remainder
 What is the remainder of {a}*{b}+{c} when it is divided by {d}? | Find the remainder when {a}*{b}+{c} is divided by {d}. | Divide {a}*{b}+{c} by {d}. What is the remainder?
 [gcd_bags]
 = pens, cups; largest number of bags
@@ -382,7 +385,7 @@ How many seats has the last row? | How many seats are in the last row? | Find th
 = coins on the first day, more coins per day, days; days after the first, added coins, coins on the last day
 On the first day {name} saves {a} coins. | {name} saves {a} coins on the first day. | The first day {name} puts {a} coins into a box.
 Each day it is {b} coins more than on the day before. | Every day after that {name} saves {b} coins more than the day before. | From day to day it is {b} coins more.
-{name} does this for {c} days. | This goes on for {c} days in all. | In all {name} saves on {c} days.
+{name} does this for {c} days. | This goes on for {c} days in all. | {name} saves on {c} days in all.
 How many coins does {name} save on the last day? | How many coins are saved on the last day? | Find the number of coins saved on the last day.
 [all_rows]
 = seats in the first row, more seats per row, rows; rows after the first, added seats, seats in the last row, first and last row together, twice all seats, all seats
@@ -393,7 +396,7 @@ How many seats are there in the hall? | How many seats do all the rows have toge
 = coins on the first day, more coins per day, days; days after the first, added coins, coins on the last day, first and last day together, twice all coins, all coins
 On the first day {name} saves {a} coins. | {name} saves {a} coins on the first day. | The first day {name} puts {a} coins into a box.
 Each day it is {b} coins more than on the day before. | Every day after that {name} saves {b} coins more than the day before. | From day to day it is {b} coins more.
-{name} does this for {c} days. | This goes on for {c} days in all. | In all {name} saves on {c} days.
+{name} does this for {c} days. | This goes on for {c} days in all. | {name} saves on {c} days in all.
 How many coins does {name} save altogether? | How many coins are saved in all? | Find the total number of coins saved.
 [row_tickets]
 = seats in the first row, more seats per row, rows, ticket price; rows after the first, added seats, seats in the last row, first and last row together, twice all seats, all seats, money from all tickets
@@ -419,7 +422,7 @@ A garden is {a} m long and {b} m wide. | A rectangle has sides of {a} m and {b} 
 How many m is that? | How long is the way around, in m? | Find the length of the way around in m.
 [box]
 = length, width, height; base area, volume
-A box is {a} cm long, | A box has a length of {a} cm, | A block of wood is {a} cm long,
+A rectangular box is {a} cm long, | A rectangular box has a length of {a} cm, | A rectangular block of wood is {a} cm long,
 {b} cm wide and {c} cm high. | a width of {b} cm and a height of {c} cm. | {b} cm broad and {c} cm tall.
 What is its volume in cubic cm? | Find its volume in cubic cm. | How many cubic cm is its volume?
 [triangle]
@@ -464,15 +467,15 @@ What does the path cost, in coins? | How many coins does the whole path cost? | 
 [mean_three]
 = first score, second score, third score; first two together, sum of the scores, average
 {name} plays three games and gets {a}, {b} and {c} points. | In three games {name} gets {a}, {b} and {c} points. | The points of {name} in three games are {a}, {b} and {c}.
-What is the average? | What is the mean of the three? | Find the average number of points.
+What is the average? | What is the mean of the three results? | Find the average number of points.
 [mean_four]
 = first score, second score, third score, fourth score; first two together, first three together, sum of the scores, average
 {name} plays four games and gets {a}, {b}, {c} and {d} points. | In four games {name} gets {a}, {b}, {c} and {d} points. | The points of {name} in four games are {a}, {b}, {c} and {d}.
-What is the average? | What is the mean of the four? | Find the average number of points.
+What is the average? | What is the mean of the four results? | Find the average number of points.
 [new_mean]
 = games, average, new points; points so far, points with the new game, games with the new one, new average
 In {a} games {name} gets {b} points on average. | After {a} games {name} has an average of {b} points. | The average of {name} over {a} games is {b} points.
-In the next game it is {c} points. | The game after that brings {c} points. | Then {name} plays one more game and gets {c} points.
+In the next game {name} gets {c} points. | The game after that brings {c} points. | Then {name} plays one more game and gets {c} points.
 What is the average of all the games now? | What is the new average? | Find the average with this game.
 [mean_needed]
 = games, average, wanted average; points so far, games with the next one, points wanted, points needed
@@ -481,14 +484,14 @@ With the next game the average should become {c}. | After one more game it shoul
 How many points are needed in the next game? | How many points must the next game bring? | Find the points needed in that game.
 [two_groups]
 = first players, first average, second players, second average; points of the first team, points of the second team, all points, all players, average of all
-A team of {a} players has {b} points each on average, | In one team {a} players get {b} points on average, | The average of {a} players of one team is {b} points,
-a team of {c} players {d} points. | and in another {c} players get {d} points on average. | that of {c} players of another team is {d} points.
+A team of {a} players has {b} points each on average. | In one team {a} players get {b} points on average. | The average of the {a} players of one team is {b} points.
+A second team of {c} players has {d} points each on average. | In a second team {c} players get {d} points on average. | For the {c} players of a second team the average is {d} points.
 What is the average of all the players together? | How many points is the average of both teams together? | Find the average over all the players.
 [one_leaves]
 = first players, first average, second players, second average, points of the captain; points of the first team, points of the second team, all points, all players, points without the captain, players without the captain, average without the captain
-A team of {a} players has {b} points each on average, | In one team {a} players get {b} points on average, | The average of {a} players of one team is {b} points,
-a team of {c} players {d} points. | and in another {c} players get {d} points on average. | that of {c} players of another team is {d} points.
-The captain of the first team, counted in, has {e} points. | Among the players of the first team is its captain with {e} points. | The first team's average includes its captain, who has {e} points.
+A team of {a} players has {b} points each on average. | In one team {a} players get {b} points on average. | The average of the {a} players of one team is {b} points.
+A second team of {c} players has {d} points each on average. | In a second team {c} players get {d} points on average. | For the {c} players of a second team the average is {d} points.
+One player of the first team, its captain, has {e} points. | Among the players of the first team is its captain with {e} points. | The first team's average includes its captain, who has {e} points.
 What is the average of all the others in both teams? | Without the captain, what is the average of both teams together? | Find the average of all the players but the captain.
 
 [given_part]
@@ -499,7 +502,7 @@ How many g of sugar are needed? | How many g of sugar go with it? | Find the sug
 [share_two]
 = coins, parts of {name}, parts of {other}; all parts, coins in a part, coins of {name}
 {name} and {other} share {a} coins | Between {name} and {other} {a} coins are shared | {a} coins go to {name} and {other}
-in the ratio {b}:{c}, in this order. | in the ratio {b} to {c}, {name} first. | so that {name} gets {b} parts and {other} {c} equal parts.
+in the ratio {b}:{c}, in this order. | in the ratio {b} to {c}, {name} first. | so that {name} gets {b} equal parts and {other} gets {c}.
 How many coins does {name} get? | How many coins are for {name}? | Find the share of {name} in coins.
 [share_three]
 = grams, parts of nuts, parts of oats, parts of raisins; parts of nuts and oats, all parts, grams in a part, grams of nuts
@@ -509,7 +512,7 @@ How many g of nuts are in it? | How many g of nuts does it take? | Find the weig
 [share_more]
 = coins, parts of {name}, parts of {other}; all parts, coins in a part, parts more, coins more
 {name} and {other} share {a} coins | Between {name} and {other} {a} coins are shared | {a} coins go to {name} and {other}
-in the ratio {b}:{c}, in this order. | in the ratio {b} to {c}, {name} first. | so that {name} gets {b} parts and {other} {c} equal parts.
+in the ratio {b}:{c}, in this order. | in the ratio {b} to {c}, {name} first. | so that {name} gets {b} equal parts and {other} gets {c}.
 How many more coins does {name} get than {other}? | By how many coins is the share of {name} larger? | How many coins more are for {name} than for {other}?
 [whole_from_more]
 = parts of boys, parts of girls, girls more; parts more, children in a part, all parts, all children
@@ -520,7 +523,7 @@ How many children are there in all? | How many boys and girls are there together
 = parts of cement, parts of sand, parts of gravel, bags of cement, coins per bag; bags in a part, bags of sand, bags of gravel, bags of cement and sand, all bags, total cost
 Concrete is mixed from cement, sand and gravel in the ratio {a}:{b}:{c}. | For concrete, cement, sand and gravel are mixed {a} to {b} to {c}. | Concrete takes {a} parts of cement, {b} parts of sand and {c} parts of gravel.
 A builder uses {d} bags of cement. | For a wall {d} bags of cement are used. | {name} uses {d} bags of cement for a wall.
-A bag of each costs {e} coins. | Every bag, whatever is in it, costs {e} coins. | All bags are of one size and cost {e} coins each.
+A bag of any of them costs {e} coins. | Every bag, whatever is in it, costs {e} coins. | All bags are of one size and cost {e} coins each.
 How many coins do all the bags cost? | What do all the bags together cost, in coins? | Find the cost of all three together in coins.
 
 [draw_one]
@@ -561,7 +564,7 @@ How many handshakes are there? | How many handshakes is that in all? | Find the 
 [prizes]
 = runners; runners left for second, runners left for third, ways for the first two, ways for all three
 {a} runners are in a race. | In a race there are {a} runners. | A race is run by {a} runners.
-There is a first, a second and a third prize, and no two finish together. | The first three get different prizes, and no two finish together. | Gold, silver and bronze go to the first three, who never finish together.
+There is a first, a second and a third prize, and no two finish together. | The first three get different prizes, and no two finish together. | Gold, silver and bronze go to the first three, and no two finish together.
 In how many ways can the prizes go? | How many ways are there to give the prizes? | Find the number of ways in which the prizes can go.
 
 [square_fence]
