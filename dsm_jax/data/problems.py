@@ -12,7 +12,7 @@ import hashlib
 import random
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from dsm_jax.data import solutions
@@ -25,8 +25,8 @@ __all__ = ["FAMILIES", "LANGUAGES", "LEVELS", "Problem", "ProblemSet", "Step", "
 
 SPLITS = ("train", "rl", "test")  # each is held out from those before it
 HASHED = (2, 1, 0, 0, 0)  # index into SPLITS
-_COMMUTATIVE = re.compile(r"([\d/]+)([+*])([\d/]+)=(.*)")
 PATIENCE = 3000  # draws in a row without a new problem: then the space counts as exhausted
+_COMMUTATIVE = re.compile(r"([\d/]+)([+*])([\d/]+)=(.*)")
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Problem:
     steps: tuple[Step, ...]
     form: str
     surface: str
-    draft: Draft
-    told: Told
+    draft: Draft = field(compare=False, repr=False)
+    told: Told = field(compare=False, repr=False)
 
     @property
     def solution(self) -> str:

@@ -16,14 +16,8 @@ from dsm_jax.data.families.worked import Line, Number, work
 from dsm_jax.data.wordings import WORDS, Told
 
 LONG = 4  # lines of a plan from which on a tool-integrated solution may take two rounds
-SOLVED = {
-    "equation": "equation",
-    "system": "system",
-    "larger_root": "roots",
-    "positive_root": "roots",
-    "smaller_root": "roots",
-    "largest": "larger",
-}
+# Kinds whose quantities are not named, by the sentence that leads to their code.
+LEADS = {"largest": "larger", "positive_root": "roots", "larger_root": "roots", "smaller_root": "roots"}
 AND = {"en": " and ", "zh": "以及"}
 COMMA = {"en": ", ", "zh": "、"}
 
@@ -60,19 +54,20 @@ def program(draft: Draft, told: Told) -> str:
 def tool_solution(draft: Draft, told: Told, language: str, level: int, choice: int) -> str:
     """Reasoning, code, its output and the answer; `choice` is any number, it picks wording and rounds."""
     words, end = WORDS[language], closing(draft, language)
-    named = draft.kind in SOLVED or draft.kind in words.UNNAMED
-    two = level >= 4 and len(draft.plan) >= LONG and choice % 2 and not (named and draft.kind != "story")
-    if not two:
-        if named:
-            lead = _pick(words.UNNAMED[SOLVED.get(draft.kind, draft.kind)], choice)
-        else:
-            lead = _lead(told.labels, words.FIRST, words.ONLY, language, choice)
-        return f"{lead}\n{_round(program(draft, told), (draft.answer,))}{end}"
+    unnamed = words.UNNAMED.get(LEADS.get(draft.kind, draft.kind))
+    two = level >= 4 and len(draft.plan) >= LONG and (draft.kind == "story" or not unnamed)
+    if not (two and choice % 2):
+        one = (
+            _pick(unnamed, choice)
+            if unnamed
+            else _lead(told.labels, words.FIRST, words.ONLY, language, choice)
+        )
+        return f"{one}\n{_round(program(draft, told), (draft.answer,))}{end}"
     middle = len(draft.plan) // 2
     first, second = draft.plan[:middle], draft.plan[middle:]
     carried = _needed(first, second)
-    if draft.kind == "story":
-        leads = (_pick(words.UNNAMED["story"], choice), _pick(words.CARRY, choice))
+    if unnamed:
+        leads = (_pick(unnamed, choice), _pick(words.CARRY, choice))
     else:
         leads = (
             _lead(told.labels[:middle], words.FIRST, words.ONLY, language, choice),
@@ -95,7 +90,7 @@ def _pick(choices: Sequence[str], choice: int) -> str:
 def _lead(
     labels: Sequence[str], several: Sequence[str], one: Sequence[str], language: str, choice: int
 ) -> str:
-    """The sentence that says what a block finds: its last quantity, and at most two on the way."""
+    """The sentence that says what a block finds: its last quantity, and at most three on the way."""
     shown = list(labels) if language == "zh" else [_with_article(label) for label in labels]
     if several is one or len(shown) == 1:
         return _pick(one, choice).format(_join(shown[-3:], language))

@@ -95,8 +95,8 @@ How many coins are spent? | How many coins does {name} spend? | How many coins i
 [spend_twice]
 = coins, part for the book, part for the game; coins for the book, coins left after the book, coins for the game, coins left
 {name} has {a} coins. | {name} has saved {a} coins. | In the box of {name} there are {a} coins.
-A book costs {f} of them, | {name} spends {f} of them on a book, | For a book {name} pays {f} of this money,
-and a game costs {g} of the rest. | and {g} of the rest goes on a game. | then {name} spends {g} of the rest on a game.
+{name} spends {f} of them on a book. | {name} uses {f} of them for a book. | For a book {name} pays {f} of this money.
+Then {name} spends {g} of the rest on a game. | A game takes {g} of the rest. | Of the rest {name} spends {g} on a game.
 How many coins are left? | How many coins does {name} still have? | How many coins remain in the end?
 = pages, first part, second part; pages read on Monday, pages left after Monday, pages read on Tuesday, pages left
 A book has {a} pages. | {name} is reading a book of {a} pages. | There are {a} pages in a book.
@@ -106,8 +106,8 @@ How many pages are left? | How many pages are still to be read? | How many pages
 [spend_earn]
 = coins, part for the book, part for the game, coins earned; coins for the book, coins left after the book, coins for the game, coins left, coins in the end
 {name} has {a} coins. | {name} has saved {a} coins. | In the box of {name} there are {a} coins.
-{name} spends {f} of them on a book | A book costs {f} of them, which {name} pays, | For a book {name} pays {f} of this money
-and {g} of the rest on a game. | and then spends {g} of the rest on a game. | and a game takes {g} of the rest.
+{name} spends {f} of them on a book. | {name} uses {f} of them for a book. | For a book {name} pays {f} of this money.
+Then {name} spends {g} of the rest on a game. | A game takes {g} of the rest. | Of the rest {name} spends {g} on a game.
 Then {name} earns {h} coins. | After that {name} earns {h} coins. | Later {name} gets {h} coins for some work.
 How many coins does {name} have now? | How many coins are there in the end? | How many coins has {name} at last?
 
