@@ -246,6 +246,8 @@ def geometry(q, n, language):
 
 
 def averages(q, n, language):
+    if has(q, "pages|页"):
+        return sum(n) / len(n)
     if has(q, "captain|队长"):
         scores = [n[1]] * int(n[0]) + [n[3]] * int(n[2])
         return (sum(scores) - n[4]) / (len(scores) - 1)

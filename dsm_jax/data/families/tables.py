@@ -134,7 +134,7 @@ AVERAGES = {
     "mean_needed": Kind("a:s b:m J:2-5 c=b+J", "p=a*b r=a+1 q=r*c t=q-p", "34"),
     "two_groups": Kind("a:3-15 c:3-15 a!c T:m b=T+c d=T-a", "p=a*b q=c*d r=p+q s=a+c t=r/s", "4"),
     "one_leaves": Kind(
-        "a:3-15 c:3-15 a!c T:m b=T+c d=T-a S=a+c V=S-1 e=T+V",
+        "a:3-8 c:3-8 a!c T:m b=T+c d=T-a S=a+c V=S-1 J:1-3 Z=J*V e=T+Z",
         "p=a*b q=c*d r=p+q s=a+c u=r-e v=s-1 t=u/v",
         "5",
     ),

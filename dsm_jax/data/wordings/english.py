@@ -468,10 +468,18 @@ What does the path cost, in coins? | How many coins does the whole path cost? | 
 = first score, second score, third score; first two together, sum of the scores, average
 {name} plays three games and gets {a}, {b} and {c} points. | In three games {name} gets {a}, {b} and {c} points. | The points of {name} in three games are {a}, {b} and {c}.
 What is the average? | What is the mean of the three results? | Find the average number of points.
+= pages on the first day, pages on the second day, pages on the third day; first two days together, all pages, average
+{name} reads a book on three days. | For three days {name} reads a book. | {name} takes three days for a book.
+The numbers of pages are {a}, {b} and {c}. | Day by day the pages are {a}, {b} and {c}. | These days bring {a}, {b} and {c} pages.
+How many pages a day is that on average? | What is the average number of pages a day? | Find the mean number of pages a day.
 [mean_four]
 = first score, second score, third score, fourth score; first two together, first three together, sum of the scores, average
 {name} plays four games and gets {a}, {b}, {c} and {d} points. | In four games {name} gets {a}, {b}, {c} and {d} points. | The points of {name} in four games are {a}, {b}, {c} and {d}.
 What is the average? | What is the mean of the four results? | Find the average number of points.
+= pages on the first day, pages on the second day, pages on the third day, pages on the fourth day; first two days together, first three days together, all pages, average
+{name} reads a book on four days. | For four days {name} reads a book. | {name} takes four days for a book.
+The numbers of pages are {a}, {b}, {c} and {d}. | Day by day the pages are {a}, {b}, {c} and {d}. | These days bring {a}, {b}, {c} and {d} pages.
+How many pages a day is that on average? | What is the average number of pages a day? | Find the mean number of pages a day.
 [new_mean]
 = games, average, new points; points so far, points with the new game, games with the new one, new average
 In {a} games {name} gets {b} points on average. | After {a} games {name} has an average of {b} points. | The average of {name} over {a} games is {b} points.
