@@ -3,20 +3,22 @@
 `ProblemSet("train", seed=0)[i]` is a pure function of its configuration and of i. A hash of a problem's worked
 steps gives its split: "test" holds a fifth, "rl" (whose solutions are never trained on) a fifth, "train" the rest
 and all drills. So no problem of a split has its steps, one after the other, in a problem of one before it, whatever
-the seed, level and wording; single steps it has, and those of neighbours may meet by chance.
-Left out on purpose: proofs, geometry, irrational answers; benchmarks are read elsewhere.
+the seed, level and wording; single steps it has, and those of neighbours may meet by chance. Nor has a problem of
+"train" or "rl" the surface form of a word problem of "test": see `wordings`.
+Left out on purpose: proofs, figures, irrational answers; benchmarks are read elsewhere.
 """
 
 import hashlib
 import random
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-from dsm_jax.data.families import FACTOR, FAMILIES, LEVELS, OPERAND, RESULT, Draft, Step, draw
-from dsm_jax.data.wordings import CLOSING, ITEMS, LANGUAGES, NAMES, QUESTIONS, STORIES
+from dsm_jax.data import solutions
+from dsm_jax.data.families import FAMILIES, LEVELS, Draft, Step, draw
+from dsm_jax.data.families.worked import FACTOR, OPERAND, RESULT
+from dsm_jax.data.wordings import LANGUAGES, Told, tell
 from dsm_jax.errors import UserError
 
 __all__ = ["FAMILIES", "LANGUAGES", "LEVELS", "Problem", "ProblemSet", "Step", "drill", "split_of"]
@@ -24,13 +26,15 @@ __all__ = ["FAMILIES", "LANGUAGES", "LEVELS", "Problem", "ProblemSet", "Step", "
 SPLITS = ("train", "rl", "test")  # each is held out from those before it
 HASHED = (2, 1, 0, 0, 0)  # index into SPLITS
 PATIENCE = 3000  # draws in a row without a new problem: then the space counts as exhausted
+_COMMUTATIVE = re.compile(r"([\d/]+)([+*])([\d/]+)=(.*)")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A question, its exact answer (an int or a fraction in lowest terms, as text) and its worked steps.
+    """A question, its exact answer (an int or a fraction in lowest terms, as text), its worked steps and solutions.
 
-    `id` is made from family and question; `form` is the bare mathematics.
+    `id` is made from family and question; `form` is the bare mathematics; `surface` the question's phrasings without
+    numbers, names and things, "" for bare mathematics.
     """
 
     id: str
@@ -41,12 +45,25 @@ class Problem:
     answer: str
     steps: tuple[Step, ...]
     form: str
+    surface: str
+    draft: Draft = field(compare=False, repr=False)
+    told: Told = field(compare=False, repr=False)
 
     @property
     def solution(self) -> str:
-        """The steps, one a line, and a last line that boxes the answer."""
-        lines = [step.text for step in self.steps]
-        return "\n".join([*lines, CLOSING[self.language].format(answer=self.answer)])
+        """Chain of thought: the steps, one a line, and a last line that boxes the answer."""
+        return solutions.chain_of_thought(self.draft, self.told, self.language, self.level)
+
+    @property
+    def program(self) -> str:
+        """Program of thought: a self-contained Python program that prints the answer."""
+        return solutions.program(self.draft, self.told)
+
+    @property
+    def tool_solution(self) -> str:
+        """Tool-integrated: reasoning, ```python and ```output blocks, the boxed answer."""
+        choice = int(self.id[-12:], 16)
+        return solutions.tool_solution(self.draft, self.told, self.language, self.level, choice)
 
 
 @dataclass(frozen=True)
@@ -72,7 +89,21 @@ class ProblemSet:
         rng = random.Random(f"problem {self.seed} {self.split} {index}")
         family, level = rng.choice(self.families), rng.choice(self.levels)
         draft = _draw_split(family, level, rng, self.split)
-        return _tell(draft, family, level, self.language, rng)
+        told = tell(draft, self.language, level, self.split == "test", rng)
+        digest = hashlib.sha256(told.question.encode()).hexdigest()[:12]
+        return Problem(
+            f"{family}-{digest}",
+            family,
+            level,
+            self.language,
+            told.question,
+            str(draft.answer),
+            draft.steps,
+            draft.form,
+            told.surface,
+            draft,
+            told,
+        )
 
     def distinct(self, count: int) -> list[Problem]:
         """The first `count` problems with different forms. Raises UserError where there are not so many."""
@@ -102,13 +133,17 @@ def split_of(steps: Sequence[Step]) -> str | None:
     """
     keys = [_step_key(step.text) for step in steps]
     pairs = [sorted(pair) for pair in pairwise(keys)] or [keys]
-    ranks = [HASHED[hashlib.sha256("; ".join(pair).encode()).digest()[0] % len(HASHED)] for pair in pairs]
-    return SPLITS[ranks[0]] if ranks[0] == max(ranks) else None
+    rank = _rank(pairs[0])
+    return SPLITS[rank] if all(_rank(pair) <= rank for pair in pairs[1:]) else None
+
+
+def _rank(pair: list[str]) -> int:
+    return HASHED[hashlib.sha256("; ".join(pair).encode()).digest()[0] % len(HASHED)]
 
 
 def _step_key(text: str) -> str:
     """The step with its summands or factors in order: "9*3=27" and "3*9=27" are one."""
-    match = re.fullmatch(r"([\d/]+)([+*])([\d/]+)=(.*)", text)
+    match = _COMMUTATIVE.fullmatch(text)
     if not match:
         return text
     left, op, right, value = match.groups()
@@ -131,7 +166,7 @@ def drill(
         return _table_line(level, rng)
     draft = _draw_split(rng.choice(families), level, rng, "train")
     lines = [draft.form, *(step.text for step in draft.steps)]
-    if draft.wording == "equation":
+    if "=" in draft.form:
         lines.append(f"x={draft.answer}")
     return "\n".join(lines)
 
@@ -159,27 +194,6 @@ def _draw_split(family: str, level: int, rng: random.Random, split: str) -> Draf
         draft = draw(family, level, rng)
         if split_of(draft.steps) == split:
             return draft
-
-
-def _tell(draft: Draft, family: str, level: int, language: str, rng: random.Random) -> Problem:
-    name, other = rng.sample(NAMES[language], 2)
-    slots = {"name": name, "other": other, "item": rng.choice(ITEMS[language]), **draft.slots}
-    if draft.wording == "story":
-        question = _tell_story(draft, language, slots, rng)
-    else:
-        question = rng.choice(QUESTIONS[draft.wording][language]).format(**slots)
-    digest = hashlib.sha256(question.encode()).hexdigest()[:12]
-    answer = str(Fraction(draft.answer))
-    return Problem(f"{family}-{digest}", family, level, language, question, answer, draft.steps, draft.form)
-
-
-def _tell_story(draft: Draft, language: str, slots: dict[str, object], rng: random.Random) -> str:
-    """An opening, a sentence for each operation, a question: a story that knows all the operations."""
-    stories = [story for story in STORIES[language] if all(op in story.turns for op, _ in draft.chain)]
-    story = rng.choice(stories)
-    turns = [story.turns[op].format(**{**slots, "b": b}) for op, b in draft.chain]
-    sentences = [story.opening.format(**slots), *turns, story.ask.format(**slots)]
-    return (" " if language == "en" else "").join(sentences)
 
 
 def _check(option: str, values: tuple[object, ...], known: tuple[object, ...]) -> None:
