@@ -143,18 +143,19 @@ def _write_windows(job: Job, split: str, file: Path, counts: dict[str, int]) -> 
     for window in pack_documents(_documents(job, split, tokenizer, counts), job.window):
         writer.write(pack_window(window))
         counts["windows"] += 1
-        counts["tokens"] += int(np.count_nonzero(window["segment_ids"]))
     writer.close()
 
 
-def _documents(job: Job, split: str, tokenizer: Tokenizer, counts: dict[str, int]) -> Iterator[list[int]]:
+def _documents(job: Job, split: str, tokenizer: Tokenizer, counts: dict[str, int]) -> Iterator[np.ndarray]:
     for text in read_part(job.part):
         data = text.encode("utf-8", "replace")
         if (split == HELD_OUT) != _is_held_out(data, job.held_out):
             continue
         counts["documents"] += 1
         counts["text_bytes"] += len(data)
-        yield [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
+        document = tokenizer.document(text)
+        counts["tokens"] += len(document)
+        yield document
 
 
 def _is_held_out(data: bytes, of_10_000: int) -> bool:
