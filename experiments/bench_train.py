@@ -78,7 +78,7 @@ class Bench:
     optimizer: OptimizerConfig = OptimizerConfig(peak_lr=1e-4, schedule="constant")
     rows: int = 16  # windows in a batch
     time: int = 256  # tokens of a window
-    micro_batch_rows: int = 4  # windows whose activations exist at once; 0: the whole batch
+    micro_batch_rows: int = 8  # windows whose activations exist at once; 0: the whole batch
     remat: Remat = "dots"  # what our backward pass makes again
     documents: int = 8  # in a window of the packed step
     threads: int = 1  # of each worker, on the CPU; 0: the accelerator
