@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import sentencepiece
 import tokenizers
 
@@ -42,6 +43,10 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without special tokens. A lone surrogate is read as "?"."""
+        ...
+
+    def document(self, text: str) -> np.ndarray:
+        """bos, the ids that encode gives, eos: int32."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -144,6 +149,11 @@ class SentencePieceTokenizer:
             ids += self._mark_ids + self._model.encode(part)
         return ids
 
+    def document(self, text: str) -> np.ndarray:
+        if SPACE_MARK in text:
+            return _document(self, text)
+        return self._model.encode(valid(text), return_type="numpy", add_bos=True, add_eos=True)
+
     def decode(self, ids: Sequence[int]) -> str:
         return self._model.decode([int(i) for i in ids if int(i) in self._text_ids])
 
@@ -180,9 +190,16 @@ class JsonTokenizer:
     def encode(self, text: str) -> list[int]:
         return self._special.encode_as_text(valid(text))
 
+    def document(self, text: str) -> np.ndarray:
+        return _document(self, text)
+
     def decode(self, ids: Sequence[int]) -> str:
         known = [int(i) for i in ids if 0 <= int(i) < self.vocab_size]
         return self._model.decode(known, skip_special_tokens=True)
+
+
+def _document(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    return np.array([tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id], np.int32)
 
 
 class SpecialTokens:
@@ -276,7 +293,7 @@ def token_names(config: Mapping[str, Any], roles: Sequence[str]) -> dict[str, st
 
 def valid(text: str) -> str:
     """The text without lone surrogates, which no tokenizer takes."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _training_lines(texts: Iterable[str], room: int) -> list[str]:

@@ -11,18 +11,16 @@ apart. MFU is the model's arithmetic over what one large matmul of the same work
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
+from bench_turns import Rounds, check_threads, in_turns, plain, worker
+from bench_worker import MATMUL
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -31,14 +29,8 @@ from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
 from dsm_jax.model.config import TINY, ModelConfig
 from dsm_jax.model.flops import flops_per_token
-from dsm_jax.run import progress, require_writable, write_json
+from dsm_jax.run import require_writable, write_json
 
-HERE = Path(__file__).parent
-# Memory stays with the process, in huge pages: a step's time is else up to a tenth the kernel's, clearing pages.
-ALLOCATOR = ":".join(
-    f"glibc.malloc.{name}"
-    for name in ("hugetlb=1", "arena_max=1", "mmap_max=0", "trim_threshold=17179869184")
-)
 TASKS = ("matmul", "forward", "train", "decode")
 # 4.46M parameters: a core computes a step of 16 x 256 tokens in about a second.
 FOUR_MILLION = replace(TINY, d_model=256, d_ff=1024, n_kv_heads=4, head_dim=64, init_std=0.044)
@@ -67,8 +59,7 @@ class Bench:
             raise UserError(
                 f"--time is {self.time}; the model's longest sequence is {self.model.max_seq_len}"
             )
-        if self.threads > (cores := len(os.sched_getaffinity(0))):
-            raise UserError(f"--threads is {self.threads}; there are {cores} cores")
+        check_threads(self.threads)
         if self.model.lora.rank:
             raise UserError("--model.lora.rank: the benchmark is of the whole model; leave it out")
         if self.json:
@@ -82,76 +73,28 @@ def main(config: Bench) -> None:
     results = {name: summary(config, tasks) for name, tasks in measured.items()}
     print_table(config, results)
     if config.json:
-        write_json(config.json, {"config": _plain(config), "workers": results, "order": names})
+        write_json(config.json, {"config": plain(config), "workers": results, "order": names})
 
 
-def measure(config: Bench, folder: Path) -> dict[str, dict[str, list[dict[str, float]]]]:
+def measure(config: Bench, folder: Path) -> dict[str, Rounds]:
     """Worker -> task -> one measurement a round, the workers taking turns."""
     request = {"folder": str(folder), "rows": config.rows, "time": config.time, "threads": config.threads}
     with ExitStack() as stack:
-        ours = stack.enter_context(
-            worker([sys.executable, str(HERE / "bench_model_ours.py")], config.threads)
-        )
+        ours = stack.enter_context(worker(sys.executable, "bench_model_ours.py", config.threads))
         ours.ask(
-            request | {"model": _plain(config.model), "remat": config.remat}
+            request | {"model": plain(config.model), "remat": config.remat}
         )  # writes the weights into the folder
         workers = {"dsm_jax": ours}
         if config.peer:
-            command = [str(config.peer_python), str(HERE / "bench_model_torch.py")]
-            workers[config.peer] = stack.enter_context(worker(command, config.threads))
+            started = worker(config.peer_python, "bench_model_torch.py", config.threads)
+            workers[config.peer] = stack.enter_context(started)
             workers[config.peer].ask(request)
-        found: dict[str, dict[str, list]] = {name: {task: [] for task in TASKS} for name in workers}
-        with progress(config.rounds * len(TASKS) * len(workers), "measure") as bar:
-            for _ in range(config.rounds):
-                for task in TASKS:
-                    for name, one in workers.items():
-                        found[name][task].append(one.ask({"task": task}))
-                        bar.advance()
-        return found
+        return in_turns(workers, TASKS, config.rounds)
 
 
-class Worker:
-    """A process that answers a line of JSON with a line of JSON."""
-
-    def __init__(self, process: subprocess.Popen[str], command: list[str]):
-        self.process, self.command = process, command
-
-    def ask(self, request: dict[str, Any]) -> dict[str, float]:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise UserError(f"{' '.join(self.command)} ended; what it said is above")
-        return json.loads(answer)
-
-
-@contextmanager
-def worker(command: list[str], threads: int) -> Iterator[Worker]:
-    cores = sorted(os.sched_getaffinity(0))[:threads]
-    eigen = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
-    flags = {
-        "GLIBC_TUNABLES": ALLOCATOR,
-        "XLA_FLAGS": eigen,
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-    }
-    try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | flags
-        )
-        os.sched_setaffinity(process.pid, cores)  # before it starts any thread
-    except OSError as error:
-        raise UserError(f"--peer-python {command[0]}: {error.strerror}") from error
-    with process:
-        yield Worker(process, command)
-        assert process.stdin
-        process.stdin.close()
-
-
-def summary(config: Bench, tasks: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+def summary(config: Bench, tasks: Rounds) -> dict[str, dict[str, float]]:
     """Task -> medians, tokens a second and MFU."""
-    rate = median(one["flops"] / one["seconds"] for one in tasks["matmul"])
+    rate = 2 * MATMUL**3 / median(one["seconds"] for one in tasks["matmul"])
     result = {}
     for task, rounds in tasks.items():
         seconds, cpu = (median(one[key] for one in rounds) for key in ("seconds", "cpu_seconds"))
@@ -193,11 +136,6 @@ def print_table(config: Bench, results: dict[str, dict[str, dict[str, float]]]) 
             f"CPU time of dsm_jax over {peer}: "
             + ", ".join(f"{task} {ratio:.2f}" for task, ratio in ratios.items())
         )
-
-
-def _plain(value: Any) -> Any:
-    """A dataclass as JSON can hold it."""
-    return json.loads(json.dumps(asdict(value), default=str))
 
 
 PRESETS = {"four_million": Bench("four_million", FOUR_MILLION), "tiny": Bench("tiny", TINY)}

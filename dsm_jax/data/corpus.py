@@ -76,10 +76,10 @@ def tokenize_to_windows(
     return StoredWindows(out)
 
 
-def _documents(texts: Collection[str], tokenizer: Tokenizer, name: str) -> Iterator[list[int]]:
+def _documents(texts: Collection[str], tokenizer: Tokenizer, name: str) -> Iterator[np.ndarray]:
     with progress(len(texts), f"tokenise {name}") as bar:
         for text in texts:
-            yield [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
+            yield tokenizer.document(text)
             bar.advance()
 
 
@@ -93,7 +93,7 @@ def _digest(texts: Collection[str], tokenizer: Tokenizer, window: int) -> str:
 
 def pack_window(window: Window) -> bytes:
     """A record: tokens as little-endian int32, then segment ids as uint16, then the loss mask as uint8."""
-    tokens = window["tokens"].astype("<i4")
+    tokens = window["tokens"].astype("<i4", copy=False)
     segment_ids, loss_mask = window["segment_ids"].astype("<u2"), window["loss_mask"].astype("u1")
     return tokens.tobytes() + segment_ids.tobytes() + loss_mask.tobytes()
 

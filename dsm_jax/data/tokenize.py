@@ -41,7 +41,7 @@ HELD_OUT = "held_out"  # folder within the source's
 DIE_WITH_PARENT = 1  # of prctl: a worker of a killed run must not go on writing beside the next one's
 
 
-# (job, split, tokenizer, counts) -> windows; adds to the counts, of which "tokens" and "windows" are not its own.
+# (job, split, tokenizer, counts) -> windows; adds to the counts, all but "windows".
 WindowsOf = Callable[["Job", str, Tokenizer, Counter[str]], Iterator[Window]]
 
 
@@ -100,6 +100,7 @@ def tokenize_source(
         Job(part, form, _digest(part, how), tokenizer, window, held_out, out, number)
         for number, part in enumerate(form.find_parts(paths))
     ]
+    _refuse_others(out, fingerprint, window)
     (out / HELD_OUT).mkdir(parents=True, exist_ok=True)
     waiting = [job for job in jobs if not _is_done(job)]
     if waiting:
@@ -128,6 +129,19 @@ def held_out_by_hash(data: bytes, of_10_000: int) -> bool:
     if not of_10_000:
         return False
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) % 10_000 < of_10_000
+
+
+def _refuse_others(out: Path, fingerprint: str, window: int) -> None:
+    """UserError where the folder holds windows that another run may need: of another tokenizer or length."""
+    if not (out / MANIFEST).is_file():
+        return
+    there = read_json(out / MANIFEST)
+    if (there.get("tokenizer"), there.get("window")) != (fingerprint, window):
+        tokenizer = "this" if there.get("tokenizer") == fingerprint else "another"
+        raise UserError(
+            f"{out} holds windows of {there.get('window')} tokens by {tokenizer} tokenizer, and {window} by this one are "
+            "asked for: give another folder, or delete that one"
+        )
 
 
 def _totals(form: Form, split: str, made: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -184,7 +198,6 @@ def _write_windows(job: Job, split: str, file: Path, counts: Counter[str]) -> No
     for window in job.form.windows(job, split, _load(job.tokenizer), counts):
         writer.write(pack_window(window))
         counts["windows"] += 1
-        counts["tokens"] += int(np.count_nonzero(window["segment_ids"]))
     writer.close()
 
 
@@ -192,14 +205,16 @@ def _text_windows(job: Job, split: str, tokenizer: Tokenizer, counts: Counter[st
     return pack_documents(_documents(job, split, tokenizer, counts), job.window)
 
 
-def _documents(job: Job, split: str, tokenizer: Tokenizer, counts: Counter[str]) -> Iterator[list[int]]:
+def _documents(job: Job, split: str, tokenizer: Tokenizer, counts: Counter[str]) -> Iterator[np.ndarray]:
     for text in read_part(job.part):
         data = text.encode("utf-8", "replace")
         if (split == HELD_OUT) != held_out_by_hash(data, job.held_out):
             continue
         counts["documents"] += 1
         counts["text_bytes"] += len(data)
-        yield [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eos_id]
+        document = tokenizer.document(text)
+        counts["tokens"] += len(document)
+        yield document
 
 
 @lru_cache(maxsize=1)

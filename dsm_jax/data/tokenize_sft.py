@@ -88,6 +88,7 @@ def _examples(
 def _count(record: Record, example: Example, counts: Counter[str]) -> None:
     answers = [turn.text for turn in record.turns if turn.role == "assistant"]
     counts["examples"] += 1
+    counts["tokens"] += len(example.ids)
     counts[record.kind] += 1
     counts["targets"] += sum(example.is_target)  # type: ignore[arg-type]
     counts["text_bytes"] += sum(len(answer.encode("utf-8", "replace")) for answer in answers)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Window = dict[str, np.ndarray]
+Ids = Sequence[int] | np.ndarray  # token ids of one document
 OPEN_WINDOWS = 64  # windows that first-fit looks at; it bounds the time and memory of packing
 
 
@@ -23,7 +24,7 @@ OPEN_WINDOWS = 64  # windows that first-fit looks at; it bounds the time and mem
 class Example:
     """A document that stays whole: its token ids, and which of them are targets (one flag per id, or one for all)."""
 
-    ids: Sequence[int]
+    ids: Ids
     is_target: Sequence[bool] | bool
 
 
@@ -35,12 +36,12 @@ class Packed:
     dropped: int  # examples longer than a window
 
 
-def pack_documents(documents: Iterable[Sequence[int]], length: int) -> Iterator[Window]:
+def pack_documents(documents: Iterable[Ids], length: int) -> Iterator[Window]:
     """Lays documents (ids with bos and eos) end to end and cuts the line every `length` tokens; none is lost.
 
     A document that crosses a cut goes on in the next window as its own segment; the last window is padded.
     """
-    segments: list[Sequence[int]] = []
+    segments: list[Ids] = []
     room = length
     for document in documents:
         at = 0
@@ -103,7 +104,7 @@ def _window(segments: Sequence[Example], length: int) -> Window:
     at = 0
     for number, segment in enumerate(segments, start=1):
         end = at + len(segment.ids)
-        window["tokens"][at:end] = np.fromiter(segment.ids, np.int32, end - at)
+        window["tokens"][at:end] = segment.ids
         window["segment_ids"][at:end] = number
         window["loss_mask"][at:end] = segment.is_target
         window["loss_mask"][at] = 0.0

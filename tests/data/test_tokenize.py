@@ -101,8 +101,20 @@ def test_only_what_changed_is_made_again(tmp_path, source, tokenizer):
     again = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
     assert {name for name in again if again[name] != made[name]} == {"part-00002.array_record"}
     assert "part-00004.array_record" not in again and len(StoredWindows(out)) < before
-    for window in (32, 64):
-        assert tokenize_source([copy], tokenizer, window, out)[0]["tokens"].shape == (window,)
+
+
+def test_windows_of_another_tokenizer_or_length_are_refused_and_stay(tmp_path, source, tokenizer):
+    out, other = tmp_path / "out", tmp_path / "other.model"
+    tokenize_source([source], tokenizer, 64, out)
+    train_sentencepiece([text(1, row) for row in range(60)], other, vocab_size=310)
+    made = files_of(out)
+    with pytest.raises(
+        UserError, match="windows of 64 tokens by this tokenizer, and 32 by this one are asked"
+    ):
+        tokenize_source([source], tokenizer, 32, out)
+    with pytest.raises(UserError, match="windows of 64 tokens by another tokenizer, and 64 by this one"):
+        tokenize_source([source], other, 64, out)
+    assert files_of(out) == made
 
 
 def test_a_bad_row_is_named_and_loses_nothing(tmp_path, source, tokenizer):

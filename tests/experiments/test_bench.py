@@ -1,4 +1,4 @@
-"""The benchmarks of the decoder: they run and write what they print; their arithmetic is XLA's count."""
+"""The benchmarks: they run and write what they print; their arithmetic is XLA's count."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from dsm_jax.model.params import abstract_params
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
+import bench_train
 from check_accelerator import logits, parity, windows
 
 
@@ -75,6 +76,56 @@ def test_the_benchmark_alone(tmp_path):
     assert json.loads(out.read_text())["workers"]["dsm_jax"]["train"]["tokens_per_second"] > 0
 
 
+ONE_STEP = ("--rows", "2", "--micro-batch-rows", "1", "--time", "16", "--model.n-layers", "1")
+KEYS = {
+    "tokens_per_s",
+    "cpu_seconds_per_step",
+    "mfu",
+    "matmul_share",
+    "peak_bytes",
+    "data_wait_share",
+    "memory",
+    "packed",
+}
+
+
+@pytest.mark.parametrize("threads", ["1", "0"])  # 0 is the accelerator's way, here without one
+def test_the_training_step_s_benchmark(tmp_path, threads):
+    out = tmp_path / "bench.json"
+    ended = run("bench_train.py", "--preset", "tiny", *ONE_STEP, "--threads", threads, "--json", str(out))
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(out.read_text())
+    assert found.keys() >= KEYS and found["tokens_per_s"] > 0
+    assert 0 <= found["data_wait_share"] <= 1 and 0 < found["matmul_share"]
+    parts = dict(found["memory"])
+    assert parts.pop("total") == sum(parts.values()) and parts["moments"] > parts["weights"] > 0
+
+
+@pytest.mark.parametrize("peer", ["tunix", "torch"])
+def test_a_peer_of_the_training_step_that_is_not_there(tmp_path, peer):
+    python = str(tmp_path / "no")
+    ended = run("bench_train.py", "--preset", "tiny", *ONE_STEP, "--peer", peer, "--peer-python", python)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == f"error: --peer-python {python}: No such file or directory"
+
+
+def test_a_peer_that_computes_something_else_is_refused():
+    reports = {bench_train.OURS: {"first_losses": [6.2, 6.1]}, "tunix": {"first_losses": [6.2, 6.1001]}}
+    bench_train.require_same_work(reports)
+    reports["tunix"]["first_losses"][1] = 6.2
+    with pytest.raises(AssertionError, match="tunix computes something else"):
+        bench_train.require_same_work(reports)
+
+
+@pytest.mark.parametrize("peer", ["sentencepiece", "tokenizers"])
+def test_the_benchmark_of_tokenising(tmp_path, peer):
+    out = tmp_path / "bench.json"
+    ended = run("bench_tokenize.py", "--preset", "smoke", "--peer", peer, "--json", str(out))
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(out.read_text())
+    assert found["tokens_per_s"] > 0 and found["share_of_library_rate"] > 0
+
+
 def test_parity_is_measured():
     """Of the CPU with itself, on another device of it."""
     found = parity(TINY, parse_mesh(("fsdp=1",), jax.devices()[1:2]))
@@ -95,6 +146,11 @@ def test_parity_is_measured():
         ("check_accelerator.py", ("--time", "5000"), "--time is 5000"),
         ("bench_model.py", ("--time", "5000"), "--time is 5000"),
         ("bench_model.py", ("--threads", "5000"), "--threads is 5000; there are"),
+        ("bench_train.py", ("--threads", "5000"), "--threads is 5000; there are"),
+        ("bench_train.py", ("--time", "8"), "--time is 8; it must be at least 16"),
+        ("bench_train.py", ("--micro-batch-rows", "3"), "--micro-batch-rows is 3; it must divide --rows 16"),
+        ("bench_train.py", ("--threads", "0", "--peer", "torch"), "--threads is 0; a peer needs at least 1"),
+        ("bench_train.py", ("--json", "/nonexistent/x.json"), "--json /nonexistent/x.json: cannot be"),
     ],
 )
 def test_what_cannot_work_is_said_before_any_work(script, options, said):
