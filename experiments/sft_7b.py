@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
@@ -35,7 +35,7 @@ from dsm_jax.cli import run_script
 from dsm_jax.data.corpus import StoredWindows
 from dsm_jax.data.instructions import find_sft_parts, read_sft
 from dsm_jax.data.mixture import Mixture, Source
-from dsm_jax.data.problems import Problem, ProblemSet
+from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.prompts import prompt_text
 from dsm_jax.data.tokenize import HELD_OUT
 from dsm_jax.data.tokenize_sft import tokenize_sft
@@ -60,6 +60,7 @@ from dsm_jax.train.start import CHECKPOINTS, SHAPE, Start, find_start, keep_shap
 
 BASE_7B = "deepseek-ai/deepseek-math-7b-base"
 SMALL = {"tiny": TINY, "smoke": SMOKE}  # models of the presets without --init
+SOLUTIONS = {"cot": "solution", "pot": "program", "tool": "tool_solution"}  # attributes of a problem
 TOKENIZER_RECORDS = 3_000  # for a model without a tokenizer
 SHOWN = 20  # answers in report.html
 REMEDY = (
@@ -81,6 +82,8 @@ class Finetuning:
     chat_template: bool = False  # the model's own template, not DeepSeekMath's "User: .. Assistant: .."
     training: LMTraining = DEEPSEEK_MATH_7B
     problems: int = 20_000  # of the generator, where there is no --data
+    # their solutions: in words, as a program, with a tool; each one an example
+    solutions: tuple[Literal["cot", "pot", "tool"], ...] = ("cot",)
     held_out: int = 20  # questions of 10,000 that are not trained on; 0: none
     held_out_windows: int = 256  # that are scored
     questions: int = 200  # held-out questions that the model answers at the end; 0: none
@@ -99,6 +102,8 @@ class Finetuning:
                 f"--held-out is {self.held_out}; it must be from 0 to 9,999 (questions of 10,000)"
             )
         at_least = {"problems": 1, "held_out_windows": 1, "questions": 0, "max_new_tokens": 1}
+        if not self.solutions:
+            raise UserError("--solutions: give cot, pot or tool, or several")
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise UserError(
@@ -210,15 +215,10 @@ def own_data(config: Finetuning, out: Path) -> tuple[Path, ...]:
         rows = (
             {"question": problem.question, "answer": answer}
             for problem in map(problems.__getitem__, range(config.problems))
-            for answer in worked_answers(problem)
+            for answer in (getattr(problem, SOLUTIONS[kind]) for kind in config.solutions)
         )
         write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return (file,)
-
-
-def worked_answers(problem: Problem) -> list[str]:
-    """A problem's solutions that are trained on."""
-    return [problem.solution]
 
 
 def tokenizer_file(out: Path, data: Sequence[Path], start: Start) -> Path:
