@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import tyro
 
 from dsm_jax.errors import Preempted, UserError
+from dsm_jax.host_memory import keep_host_memory
 from dsm_jax.run import handling_sigterm
 
 Config = TypeVar("Config")
@@ -38,6 +39,7 @@ def run_script(
         with handling_sigterm(_preempt):
             _check_python()
             _use_compilation_cache()
+            keep_host_memory()
             main(parse(presets, sys.argv[1:] if argv is None else argv, description=_docstring(main)))
     except UserError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)

@@ -85,7 +85,8 @@ class Bench:
     matmul: int = 1024  # rows, columns and depth of the matmul that is the measure
     rounds: int = 7  # each measures every task once with every worker
     steps: int = 8  # that read their windows from files
-    allocator: Literal["same", "library"] = "same"  # the C library's: our settings for both, or its own
+    # the C library's settings: each worker's as its users have it (ours sets its own), or ours for both
+    allocator: Literal["own", "same"] = "own"
     json: Path | None = None  # file for the numbers
     peer: Literal["", "torch", "tunix"] = ""
     peer_python: Path = Path("python")  # of the peer's environment

@@ -15,6 +15,7 @@ from check_accelerator import windows
 
 from dsm_jax.data.corpus import StoredWindows
 from dsm_jax.data.mixture import Mixture, Source
+from dsm_jax.host_memory import keep_host_memory
 from dsm_jax.mesh import single_device_mesh
 from dsm_jax.model import Model, ModelConfig, save_hf
 from dsm_jax.model.config import LoRA, RopeScaling
@@ -108,5 +109,6 @@ def peak_bytes() -> int:
 
 
 if __name__ == "__main__":
+    keep_host_memory()  # as every script of ours does
     with jax.set_mesh(single_device_mesh()):
         serve(build, jax.block_until_ready)

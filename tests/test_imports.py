@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "dsm_jax"
 ALLOWED = {
     "errors": set(),
     "run": {"errors"},
-    "cli": {"errors", "run"},
+    "host_memory": set(),
+    "cli": {"errors", "run", "host_memory"},
     "processes": {"errors"},
     "place": {"errors", "run"},
     "mesh": {"errors", "processes"},
