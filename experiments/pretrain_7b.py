@@ -57,10 +57,6 @@ OWN_CODE = ("sympy/core", "sympy/functions", "sympy/solvers", "sympy/ntheory")  
 OWN_PROBLEMS = 20_000
 OWN_SOURCES = ("math_corpus", "github_code")
 TOKENIZER_TEXTS = 400  # of each source, for a model without a tokenizer
-REMEDY = (
-    "give more devices, fewer --training.micro-batch-rows, --training.remat full, --training.optimizer.moments bfloat16, "
-    "--training.lora.rank 16, a smaller --init, or try --preset tiny"
-)
 UNIGRAM_WINDOWS = 20_000  # of each source, that the unigram model counts
 
 
@@ -162,7 +158,7 @@ def main(config: Pretraining) -> None:
     start.require_length("--training.window", config.training.window)
     check_rows(config.training, mesh)
     if config.stage == "all":
-        require_memory(config.training, start.config, mesh, remedy=REMEDY)
+        require_memory(config.training, start.config, mesh)
     with open_place(config.out, copies=is_first_process()) as place:
         on_first_process(lambda: prepare(config, place, sources, start))
         if config.stage == "tokenize":

@@ -63,10 +63,6 @@ SMALL = {"tiny": TINY, "smoke": SMOKE}  # models of the presets without --init
 SOLUTIONS = {"cot": "solution", "pot": "program", "tool": "tool_solution"}  # attributes of a problem
 TOKENIZER_RECORDS = 3_000  # for a model without a tokenizer
 SHOWN = 20  # answers in report.html
-REMEDY = (
-    "give more devices, fewer --training.micro-batch-rows, --training.remat full, --training.optimizer.moments bfloat16, "
-    "--training.lora.rank 16, a smaller --init, or try --preset tiny"
-)
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,7 @@ def main(config: Finetuning) -> None:
     start.require_length("--training.window", config.training.window)
     start.require_length("--max-new-tokens", config.max_new_tokens)
     check_rows(config.training, mesh)
-    require_memory(config.training, start.config, mesh, remedy=REMEDY)
+    require_memory(config.training, start.config, mesh)
     with open_place(config.out, copies=is_first_process()) as place:
         on_first_process(lambda: prepare(config, place.folder, start))
         results = train(config, place, start, mesh)

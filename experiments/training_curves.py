@@ -60,16 +60,18 @@ def names(rows: Rows, pattern: str) -> list[str]:
 
 
 def points(rows: Rows, name: str, x: str) -> list[tuple[float, float]]:
-    """(x, value) of each row with the metric; x is step, or tokens or seconds summed up to the row."""
-    found, at, before = [], 0.0, 0
+    """(x, value) of each row with the metric; x is step, or tokens or seconds of the updates up to the row."""
+    found, at, before, each = [], 0.0, 0, 0.0
     for row in rows:
+        if x == "step":
+            each = 1.0
+        elif "step_time" in row:
+            each = row["step_time"] * (row.get("tokens_per_second", 0.0) if x == "tokens" else 1.0)
+        place = at + each * (row["step"] - before)
         if "step_time" in row:
-            each = {"step": 1.0, "seconds": row["step_time"]}
-            each["tokens"] = row.get("tokens_per_second", 0.0) * row["step_time"]
-            at += each[x] * (row["step"] - before)
-            before = row["step"]
+            at, before = place, row["step"]
         if row.get(name) is not None:
-            found.append((at, row[name]))
+            found.append((place, row[name]))
     return found
 
 

@@ -95,8 +95,7 @@ def train_lm(
             )
         with jax.set_mesh(mesh):
             state, metrics = train_step(state, put_batch(arrays, mesh, of=config.batch_size), base)
-        extra = {"learning_rate": schedule(step), "data_wait_share": ahead.wait_share()}
-        return state, metrics | extra | _peak_memory(mesh)
+        return state, metrics | {"learning_rate": schedule(step)}
 
     def parameters(state: TrainState) -> Params:
         return lora.merged(model, base, state.params, mesh)
@@ -124,6 +123,7 @@ def train_lm(
             amounts=_amounts(config, model, mesh),
             keep_evidence=keep_batch,
             checkpoints_in=checkpoints_in,
+            at_row=lambda: {"data_wait_share": ahead.wait_share()} | _peak_memory(mesh),
         )
     return parameters(state)
 
@@ -138,10 +138,13 @@ def check_rows(config: LMTraining, mesh: Mesh) -> None:
 
 
 def _amounts(config: LMTraining, model: ModelConfig, mesh: Mesh) -> dict[str, float]:
-    """Of an update: tokens, and FLOPs over what all devices do in a second (attention counted over half a window)."""
+    """Of an update: tokens, and FLOPs over what all devices do in a second (attention counted over half a window; with
+    LoRA without the gradients of the weights that stay)."""
     tokens = config.batch_size * config.window
     peak = peak_flops(mesh.devices.flat[0])
-    flops = tokens * flops_per_token(model, config.window / 2, backward=True)
+    flops = (
+        tokens * flops_per_token(model, config.window / 2, backward=True) * (2 / 3 if config.lora.rank else 1)
+    )
     return {"tokens_per_second": tokens} | ({"mfu": flops / (peak * mesh.size)} if peak else {})
 
 

@@ -78,6 +78,7 @@ def run_loop(
     amounts: Mapping[str, float] | None = None,
     keep_evidence: Callable[[int], str] | None = None,
     checkpoints_in: str | Path | None = None,
+    at_row: Callable[[], Mapping[str, float]] | None = None,
 ) -> State:
     """Runs to config.steps, or until stop(state, step) says so, from the last checkpoint in `folder` or start().
 
@@ -85,7 +86,8 @@ def run_loop(
     ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM (the state
     is saved), UserError when the loss of an update is not finite (the last checkpoint stays); keep_evidence(update) may
     save what it was made from, and says so. amounts: of each update, by the name of the metric that they are
-    divided by its seconds ("tokens_per_second": tokens). checkpoints_in: None is checkpoints/ in `folder`.
+    divided by its seconds ("tokens_per_second": tokens). at_row(): more numbers of a row, of the time since the one before.
+    checkpoints_in: None is checkpoints/ in `folder`.
     """
     with ExitStack() as stack:
         checkpoints = stack.enter_context(
@@ -106,7 +108,9 @@ def run_loop(
         # The rule's row was written before the checkpoint: after a restart it is only asked again.
         enough = stop is not None and is_due(config.stop_every) and stop(state, step)[0]
         log = stack.enter_context(
-            StepLog(folder, config.steps, description, step, amounts or {}, keep_evidence, config.wandb)
+            StepLog(
+                folder, config.steps, description, step, amounts or {}, keep_evidence, config.wandb, at_row
+            )
         )
         trace = stack.enter_context(_Trace(folder / "trace", config.profile_at))
         while step < config.steps and not enough:
@@ -115,11 +119,13 @@ def run_loop(
             step += 1
             log.add(step, measured, row=is_due(config.log_every) or step == config.steps)
             if stop and is_due(config.stop_every):
-                enough, shown = stop(state, step)
+                with log.aside(state):
+                    enough, shown = stop(state, step)
                 log.write(step, shown)
             if is_due(config.checkpoint_every):
                 log.check()
-                checkpoints.save(step, state)
+                with log.aside(state):
+                    checkpoints.save(step, state)
             if must_stop(step):
                 log.check()
                 checkpoints.save(step, state, wait=True)

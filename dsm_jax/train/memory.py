@@ -28,6 +28,10 @@ from dsm_jax.train.optimizer import make_optimizer
 from dsm_jax.train.step import abstract_state
 
 GB = 1e9
+REMEDY = (
+    "give more devices, fewer --training.micro-batch-rows, --training.remat full, --training.optimizer.moments bfloat16, "
+    "--training.lora.rank 16, a smaller --init, or try --preset tiny"
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Ledger:
     master: int  # fp32 parameters that are trained
     moments: int  # of AdamW
     base: int  # with LoRA: the parameters that stay
+    merged: int  # with LoRA: those that held-out text is scored with
     gradients: int  # fp32: the sum so far and, with micro-batches, one's own
     activations: int  # of a micro-batch, and the parameters that it gathers; an estimate
 
@@ -53,24 +58,25 @@ def training_memory(config: LMTraining, model: ModelConfig, mesh: Mesh) -> Ledge
     """What a run needs on each device of the mesh."""
     optimizer, _ = make_optimizer(config.optimizer, config.loop.steps)
     state = abstract_state(replace(model, lora=config.lora), optimizer, mesh)
-    master = bytes_of(state.params)
+    master, whole = bytes_of(state.params), bytes_of(abstract_params(model, mesh))
     accumulates = config.rows_at_once < config.batch_size
     rows = -(-config.rows_at_once // batch_shards(mesh))
     return Ledger(
         master=master,
         moments=bytes_of(state.opt_state),
-        base=bytes_of(abstract_params(model, mesh)) if config.lora.rank else 0,
+        base=whole if config.lora.rank else 0,
+        merged=whole if config.lora.rank else 0,
         gradients=(2 if accumulates else 1) * master,
         activations=activation_bytes(model, mesh, rows, config.window, config.remat),
     )
 
 
-def require_memory(config: LMTraining, model: ModelConfig, mesh: Mesh, *, remedy: str) -> Ledger:
-    """The run's ledger, which stderr gets too; UserError, ending in the remedy, where it does not fit."""
+def require_memory(config: LMTraining, model: ModelConfig, mesh: Mesh) -> Ledger:
+    """The run's ledger, which stderr gets too; UserError, with what helps, where it does not fit."""
     needed, here = training_memory(config, model, mesh), available_memory(mesh)
     needs = f"training needs {needed.total / GB:.3g} GB on each of {mesh.size} devices ({needed})"
     if here is not None and needed.total > here:
-        raise UserError(f"{needs}, and there are {here / GB:.1f}: {remedy}")
+        raise UserError(f"{needs}, and there are {here / GB:.1f}: {REMEDY}")
     if is_first_process():
         there = "how many there are, they do not say" if here is None else f"of {here / GB:.3g}"
         print(f"{needs}, {there}", file=sys.stderr)

@@ -163,8 +163,7 @@ def make_train_step(
         metrics = {"loss": loss, "grad_norm": norm, "num_tokens": jnp.sum(batch["loss_mask"])}
         if skip_nonfinite:
             fine = jnp.isfinite(loss) & jnp.isfinite(norm)
-            kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after, state)
-            after, metrics = kept._replace(step=after.step), metrics | {"skipped": ~fine}
+            after, metrics = _kept(fine, after, state), metrics | {"skipped": ~fine}
         return after, metrics
 
     shardings = state_shardings(config, optimizer, mesh)
@@ -176,6 +175,17 @@ def make_train_step(
         out_shardings=(shardings, replicated(mesh)),
     )
     return lambda state, batch, base=None: compiled(state, batch, base)
+
+
+def _kept(fine: jax.Array, after: TrainState, before: TrainState) -> TrainState:
+    """`after` where the update was fine; else `before`, but for the step and the place in the schedule, which go on."""
+
+    def choose(new: Any, old: Any) -> Any:
+        return new if isinstance(new, optax.ScaleByScheduleState) else jnp.where(fine, new, old)
+
+    is_schedule = lambda leaf: isinstance(leaf, optax.ScaleByScheduleState)
+    kept = jax.tree.map(choose, after, before, is_leaf=is_schedule)
+    return kept._replace(step=after.step)
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, of: int | None = None) -> Batch:

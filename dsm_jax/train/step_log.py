@@ -7,8 +7,8 @@ processes the first one writes, and all look at the same numbers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,12 +19,15 @@ from dsm_jax.errors import UserError
 from dsm_jax.processes import is_first_process
 from dsm_jax.run import MetricsWriter, Progress, progress
 
+MOST_SKIPPED = 100  # updates one after the other that may be left out
+
 
 class StepLog:
     """Rows of metrics.jsonl, with the seconds per step since the last row. Use it in a `with` block.
 
     step: updates that are done. keep_evidence(update): saves what an update that is not finite was made from, and says so.
-    amounts: of an update, by the metric that they are divided by its seconds.
+    amounts: of an update, by the metric that they are divided by its seconds. at_row(): numbers of the time since the row
+    before.
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class StepLog:
         amounts: Mapping[str, float],
         keep_evidence: Callable[[int], str] | None,
         wandb: str,
+        at_row: Callable[[], Mapping[str, float]] | None,
     ):
         self.step, self.at, self.amounts, self.keep_evidence = step, time.monotonic(), amounts, keep_evidence
+        self.at_row, self._aside, self._skipped_in_a_row = at_row, 0.0, 0
         self._unread: list[tuple[int, Mapping[str, Any]]] = []
         self._since_row: list[dict[str, float]] = []
         self._stack = ExitStack()
@@ -58,6 +63,14 @@ class StepLog:
         if self._metrics:
             self._metrics.write(step, numbers)
 
+    @contextmanager
+    def aside(self, state: Any) -> Iterator[None]:
+        """For work between two updates (scores, checkpoints), whose seconds are not an update's."""
+        jax.block_until_ready(state)
+        start = time.monotonic()
+        yield
+        self._aside += time.monotonic() - start
+
     def check(self) -> None:
         """Raises UserError where an update has a loss or a gradient that is not finite, and was not left out: the state is not
         worth saving."""
@@ -72,28 +85,33 @@ class StepLog:
                         f"step {step}: the {name} is {values[name]}; the last checkpoint stays{kept}: look at the data, or "
                         "take another --out and a lower peak-lr"
                     )
+            self._count_skips(step, bool(values.get("skipped")))
             self._since_row.append(values)
         self._unread = []
+
+    def _count_skips(self, step: int, skipped: bool) -> None:
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
+        if self._skipped_in_a_row == MOST_SKIPPED:
+            raise UserError(
+                f"step {step}: the last {MOST_SKIPPED} updates were all left out, their loss or gradient not finite: look at "
+                "the data, or take another --out and a lower peak-lr"
+            )
 
     def _row(self, step: int) -> str:
         """Writes a row, of the last update that was not left out; returns the note beside the progress bar."""
         self.check()
         updates, self._since_row = self._since_row, []
         done = [values for values in updates if not values.get("skipped")]
-        if not done:
-            raise UserError(
-                f"step {step}: the last {len(updates)} updates were all left out, their loss or gradient not finite: look "
-                "at the data, or take another --out and a lower peak-lr"
-            )
-        values = done[-1]
-        if "skipped" in values:
+        values = done[-1] if done else {}
+        if any("skipped" in one for one in updates):
             values["skipped"] = len(updates) - len(done)
         now = time.monotonic()
-        values["step_time"] = (now - self.at) / (step - self.step)
+        values["step_time"] = (now - self.at - self._aside) / (step - self.step)
         values |= {name: amount / values["step_time"] for name, amount in self.amounts.items()}
-        self.step, self.at = step, now
+        values |= self.at_row() if self.at_row else {}
+        self.step, self.at, self._aside = step, now, 0.0
         self.write(step, values)
-        return f"loss {values['loss']:.3f}"
+        return f"loss {values['loss']:.3f}" if "loss" in values else "no loss: updates were left out"
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from types import SimpleNamespace
 
 import jax
@@ -171,3 +172,31 @@ def test_weights_and_biases_get_the_rows_too(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="pip install wandb"):
         run(tmp_path / "b", config=config)
+
+
+def test_a_row_s_seconds_are_those_of_its_updates(tmp_path):
+    """Not those of the stop rule; at_row speaks of the time since the row before."""
+    asked = []
+
+    def slow(state, step):
+        time.sleep(0.3)
+        return False, {}
+
+    def at_row():
+        asked.append(None)
+        return {"waited": float(len(asked))}
+
+    config = LoopConfig(steps=12, log_every=4, checkpoint_every=12, stop_every=2)
+    start = lambda: {"x": jax.device_put(jnp.ones(3), TARGET["x"].sharding)}
+    run_loop(update, start, TARGET, config, tmp_path, description="test", stop=slow, at_row=at_row)
+    rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "step_time" in row]
+    assert [row["waited"] for row in rows] == [1, 2, 3]
+    assert all(row["step_time"] < 0.1 for row in rows[1:])  # the first compiles
+
+
+def test_nothing_but_left_out_updates_ends_the_run(tmp_path):
+    def skipped(state, step):
+        return state, {"loss": jnp.float32(np.nan), "skipped": jnp.bool_(True)}
+
+    with pytest.raises(UserError, match="step 100: the last 100 updates were all left out"):
+        run(tmp_path, change=skipped, config=LoopConfig(steps=200, checkpoint_every=200))

@@ -208,3 +208,54 @@ def test_an_update_that_is_not_finite_can_be_left_out(tmp_path):
             state, _ = step(state, put_batch(poisoned(number, None), mesh))
     for a, b in zip(jax.tree.leaves(with_it), jax.tree.leaves(state.params), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_left_out_update_moves_the_schedule_on_and_nothing_else():
+    mesh, optimizer = MESHES[8](), make_optimizer(OptimizerConfig(1e-3, warmup_steps=2), 10)[0]
+    step = make_train_step(SMOKE, optimizer, mesh, skip_nonfinite=True)
+    state = start_state(SMOKE, optimizer, mesh, poisoned_params(mesh))
+    counts = []
+    with jax.set_mesh(mesh):
+        for number in range(4):
+            state, metrics = step(state, put_batch(poisoned(number, None), mesh))
+            names = {
+                jax.tree_util.keystr(path): int(leaf)
+                for path, leaf in jax.tree.leaves_with_path(state.opt_state)
+                if leaf.dtype == jnp.int32
+            }
+            counts.append((*sorted(names.values()), int(state.step), bool(metrics["skipped"])))
+    # Adam's count of the updates made, the schedule's place, the step
+    assert counts == [(1, 1, 1, False), (2, 2, 2, False), (2, 3, 3, True), (3, 4, 4, False)]
+
+
+@pytest.mark.parametrize("log_every", [1, 2])
+def test_a_run_goes_on_after_updates_that_were_left_out(tmp_path, log_every):
+    """Also where a row has no other update, and where a restart comes just before it."""
+
+    def batch(step, rows):
+        return poisoned(2 if step in (2, 3) else step, rows)
+
+    def train_on(folder, steps):
+        mesh = MESHES[8]()
+        loop = LoopConfig(steps=steps, log_every=log_every, checkpoint_every=2)
+        config = replace(TRAINING, loop=loop, skip_nonfinite=True)
+        return train_lm(
+            config,
+            SMOKE,
+            mesh,
+            batch=batch,
+            start=lambda: poisoned_params(mesh),
+            folder=folder,
+            description="lm",
+        )
+
+    whole = train_on(tmp_path / "whole", 6)
+    train_on(tmp_path / "halves", 2)
+    (tmp_path / "halves/done.json").unlink()
+    halves = train_on(tmp_path / "halves", 6)
+    jax.tree.map(np.testing.assert_array_equal, whole, halves)
+    rows = read_metrics(tmp_path / "whole/metrics.jsonl")
+    assert sum(row["skipped"] for row in rows) == 2 and [row["step"] for row in rows] == list(
+        range(log_every, 7, log_every)
+    )
+    assert all("loss" in row or row["skipped"] == log_every for row in rows)
