@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,7 @@ from dsm_jax.errors import Preempted, UserError
 
 CONFIG = "config.json"
 DONE = "done.json"
+METRICS = "metrics.jsonl"
 PLAIN_INTERVAL_S = 10.0  # between progress lines where stderr is not a terminal
 
 
@@ -101,10 +102,11 @@ def _plain(value: Any) -> Any:
 # Run directories and stages
 
 
-def open_run(out: Path, config: Any) -> None:
+def open_run(out: Path, config: Any, free: Collection[str] = ()) -> None:
     """Creates the run directory `out` for `config`, a frozen dataclass, or goes on in it.
 
-    Every option counts. Raises UserError where `out` holds another configuration or cannot be written.
+    free: options ("--mesh") that a second start may give other values; every other counts. Raises UserError where `out`
+    holds another configuration or cannot be written.
     """
     out = Path(out)
     try:
@@ -113,7 +115,7 @@ def open_run(out: Path, config: Any) -> None:
             return write_json(out / CONFIG, config)
     except OSError as error:
         raise UserError(f"--out {out}: cannot write there ({error.strerror}): give another folder") from None
-    differing = _differences(read_json(out / CONFIG), json.loads(json.dumps(config, default=_plain)))
+    differing = _differences(read_json(out / CONFIG), json.loads(json.dumps(config, default=_plain)), free)
     if differing:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise UserError(
@@ -122,10 +124,23 @@ def open_run(out: Path, config: Any) -> None:
         )
 
 
-def _differences(old: Any, new: Any) -> list[str]:
+@contextmanager
+def preparing(out: Path) -> Iterator[None]:
+    """For the work between open_run and the first update: a mistake that is found there leaves no configuration behind
+    in a run that has not begun, so that the corrected command may run."""
+    try:
+        yield
+    except UserError:
+        if not (Path(out) / METRICS).exists():
+            (Path(out) / CONFIG).unlink(missing_ok=True)
+        raise
+
+
+def _differences(old: Any, new: Any, free: Collection[str]) -> list[str]:
     """One text for each option with another value, the option spelled as on the command line."""
     olds, news = options(old), options(new)
-    pairs = {name: (olds.get(name, "absent"), news.get(name, "absent")) for name in sorted(olds | news)}
+    names = sorted(name for name in olds | news if name not in free)
+    pairs = {name: (olds.get(name, "absent"), news.get(name, "absent")) for name in names}
     return [f"{name} (there {there}, now {now})" for name, (there, now) in pairs.items() if there != now]
 
 
@@ -162,7 +177,7 @@ class MetricsWriter:
     def __init__(self, folder: Path, resume_step: int = 0, wandb: str = ""):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
+        path = folder / METRICS
         kept = [row for row in read_metrics(path) if row["step"] < resume_step] if path.exists() else []
         write_text(path, "".join(map(_row_text, kept)))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (close() closes it)
@@ -197,10 +212,8 @@ class MetricsWriter:
 
 def _open_wandb(project: str, folder: Path) -> Any:
     """A run of Weights & Biases; the same folder goes on with the same one."""
-    try:
-        import wandb  # type: ignore[import-not-found]
-    except ImportError:
-        raise UserError(f"wandb {project}: the package is not installed; pip install wandb") from None
+    import wandb  # type: ignore[import-not-found]
+
     name = str(folder.resolve())
     config = read_json(folder / CONFIG) if (folder / CONFIG).exists() else None
     own = hashlib.sha256(name.encode()).hexdigest()[:16]

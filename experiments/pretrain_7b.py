@@ -29,7 +29,7 @@ from rich.table import Table as Printed
 from training_curves import write_training_report
 
 from dsm_jax.cli import run_script
-from dsm_jax.data.corpus import StoredWindows
+from dsm_jax.data.corpus import StoredWindows, require_same_windows
 from dsm_jax.data.mixture import Mixture, Source
 from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.texts import find_parts, read_part
@@ -42,10 +42,10 @@ from dsm_jax.model.config import SMOKE, TINY
 from dsm_jax.model.decoder import Params
 from dsm_jax.place import Place, open_place
 from dsm_jax.processes import is_first_process, on_first_process
-from dsm_jax.run import open_run, read_metrics, require_writable_folder, write_json, write_text
+from dsm_jax.run import open_run, preparing, read_metrics, require_writable_folder, write_json, write_text
 from dsm_jax.tokenizer import train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, make_scorer, unigram
-from dsm_jax.train.lm import LMTraining, check_rows, train_lm
+from dsm_jax.train.lm import FREE, LMTraining, check_rows, train_lm
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.memory import require_memory
 from dsm_jax.train.optimizer import OptimizerConfig
@@ -57,6 +57,15 @@ OWN_CODE = ("sympy/core", "sympy/functions", "sympy/solvers", "sympy/ntheory")  
 OWN_PROBLEMS = 20_000
 OWN_SOURCES = ("math_corpus", "github_code")
 TOKENIZER_TEXTS = 400  # of each source, for a model without a tokenizer
+FREE_HERE = (
+    *FREE,
+    "--out",
+    "--windows",
+    "--export",
+    "--mesh",
+    "--workers",
+    "--stage",
+)  # they change no result
 UNIGRAM_WINDOWS = 20_000  # of each source, that the unigram model counts
 
 
@@ -179,18 +188,26 @@ def prepare(
     sources: Mapping[str, tuple[Path, ...]],
     start: Start,
 ) -> None:
-    """The run's folder, its tokenizer, and the windows of every source: one process's work."""
+    """The run's folder and all that is in it before the first update: one process's work."""
     if config.export:
         require_writable_folder(config.export, "--export")
-    # What decides the results: another folder, another mesh or more workers do not.
-    elsewhere = {"out": "", "windows": None, "export": None}
-    open_run(place.folder, replace(config, **elsewhere, mesh=(), workers=0, stage="all"))
+    open_run(place.folder, config, FREE_HERE)
+    with preparing(place.folder):
+        make_windows(config, place, sources, start)
+
+
+def make_windows(
+    config: Pretraining, place: Place, sources: Mapping[str, tuple[Path, ...]], start: Start
+) -> None:
+    """The run's tokenizer, and the windows of every source."""
     sources = sources or own_sources(place.folder / "sources")
     tokenizer = tokenizer_file(place.folder, sources, start)
     for name, paths in sources.items():
         tokenize_source(
             paths, tokenizer, config.training.window, windows_of(config, place, name), held_out=config.held_out, workers=config.workers
         )  # fmt: skip
+    names = {name: StoredWindows(windows_of(config, place, name)) for name in sources}
+    require_same_windows(place.folder, names)
     keep_shape(start.config, tokenizer, place.folder)
 
 

@@ -32,7 +32,7 @@ from small_model import SYMBOLS
 from training_curves import write_training_report
 
 from dsm_jax.cli import run_script
-from dsm_jax.data.corpus import StoredWindows
+from dsm_jax.data.corpus import StoredWindows, require_same_windows
 from dsm_jax.data.instructions import find_sft_parts, read_sft
 from dsm_jax.data.mixture import Mixture, Source
 from dsm_jax.data.problems import ProblemSet
@@ -48,10 +48,10 @@ from dsm_jax.model.config import SMOKE, TINY
 from dsm_jax.model.decoder import Params
 from dsm_jax.place import Place, open_place
 from dsm_jax.processes import is_first_process, on_first_process
-from dsm_jax.run import open_run, read_metrics, require_writable_folder, write_json, write_text
+from dsm_jax.run import open_run, preparing, read_metrics, require_writable_folder, write_json, write_text
 from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, make_scorer
-from dsm_jax.train.lm import LMTraining, check_rows, train_lm
+from dsm_jax.train.lm import FREE, LMTraining, check_rows, train_lm
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.memory import require_memory
 from dsm_jax.train.optimizer import OptimizerConfig
@@ -60,6 +60,7 @@ from dsm_jax.train.start import CHECKPOINTS, SHAPE, Start, find_start, keep_shap
 
 BASE_7B = "deepseek-ai/deepseek-math-7b-base"
 SMALL = {"tiny": TINY, "smoke": SMOKE}  # models of the presets without --init
+FREE_HERE = (*FREE, "--out", "--windows", "--export", "--mesh", "--workers")  # they change no result
 SOLUTIONS = {"cot": "solution", "pot": "program", "tool": "tool_solution"}  # attributes of a problem
 TOKENIZER_RECORDS = 3_000  # for a model without a tokenizer
 SHOWN = 20  # answers in report.html
@@ -181,11 +182,16 @@ def check_data(config: Finetuning) -> None:
 
 
 def prepare(config: Finetuning, out: Path, start: Start) -> None:
-    """The run's folder, its tokenizer and its windows: one process's work."""
+    """The run's folder and all that is in it before the first update: one process's work."""
     if config.export:
         require_writable_folder(config.export, "--export")
-    # What decides the results: another folder, another mesh or more workers do not.
-    open_run(out, replace(config, out="", windows=None, export=None, mesh=(), workers=0))
+    open_run(out, config, FREE_HERE)
+    with preparing(out):
+        make_windows(config, out, start)
+
+
+def make_windows(config: Finetuning, out: Path, start: Start) -> None:
+    """The run's tokenizer and its examples' windows."""
     data = config.data or own_data(config, out)
     tokenizer = tokenizer_file(out, data, start)
     windows = tokenize_sft(
@@ -195,6 +201,7 @@ def prepare(config: Finetuning, out: Path, start: Start) -> None:
     )  # fmt: skip
     print(", ".join(f"{name} {value:,}" for name, value in counts(windows.manifest).items() if value))
     held_out_answers(config, out)
+    require_same_windows(out, {"examples": windows})
     keep_shape(start.config, tokenizer, out)
 
 

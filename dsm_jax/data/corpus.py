@@ -5,7 +5,7 @@ manifest.json: its presence says that the folder is complete, its digest of what
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 from dsm_jax.data.windows import Window, pack_documents
 from dsm_jax.errors import UserError
-from dsm_jax.run import atomic, progress, read_json, write_json
+from dsm_jax.run import METRICS, atomic, progress, read_json, write_json
 from dsm_jax.tokenizer import Tokenizer
 
 RECORDS = "windows.array_record"
 MANIFEST = "manifest.json"
+SEEN = "windows.json"  # of a run: the identity of its windows
 
 
 class StoredWindows:
@@ -40,11 +41,34 @@ class StoredWindows:
         if len(self._records) != self.manifest["windows"]:
             raise damaged
 
+    def identity(self) -> str:
+        """What tells these windows from others, wherever they lie: how many, of what, and some of them."""
+        digest = hashlib.sha256(
+            f"{self.manifest['tokenizer']} {self.manifest['tokens']} {len(self)}".encode()
+        )
+        for index in sorted({0, len(self) // 3, len(self) // 2, len(self) - 1}) if len(self) else ():
+            digest.update(self._records[index])
+        return digest.hexdigest()
+
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Window:
         return _unpack(self._records[index])
+
+
+def require_same_windows(run: Path, sources: Mapping[str, StoredWindows]) -> None:
+    """UserError where a run that has begun goes on with other windows than it began with; a new run's are noted."""
+    here = {name: windows.identity() for name, windows in sources.items()}
+    if not (run / METRICS).exists() or not (run / SEEN).exists():
+        return write_json(run / SEEN, here)
+    there = read_json(run / SEEN)
+    differing = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+    if differing:
+        raise UserError(
+            f"{run} began with other windows of {', '.join(differing)}: their files have changed since; bring them back, or "
+            "take another --out"
+        )
 
 
 def tokenize_to_windows(

@@ -209,13 +209,21 @@ def save_hf(model: Model, dir: str | Path, tokenizer: str | Path | None = None) 
 
 
 def save_shape(
-    config: ModelConfig, dir: str | Path, tokenizer: str | Path | None = None, dtype: str = "float32"
+    config: ModelConfig,
+    dir: str | Path,
+    tokenizer: str | Path | None = None,
+    dtype: str = "float32",
+    *,
+    as_it_is: bool = False,
 ) -> None:
-    """Writes what save_hf does but the weights: config.json, last, and the tokenizer's files."""
+    """Writes what save_hf does but the weights: config.json, last, and the tokenizer's files.
+
+    as_it_is: a sentencepiece model gets no tokenizer.json beside it, which transformers would want.
+    """
     entries = _entries(config, tokenizer, dtype)
     Path(dir).mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
-        _copy_tokenizer(Path(tokenizer), Path(dir))
+        _copy_tokenizer(Path(tokenizer), Path(dir), as_it_is)
     write_json(Path(dir) / "config.json", entries)
 
 
@@ -310,7 +318,7 @@ def _shards(model: Model) -> list[dict[str, tuple[str, jax.Array, int | None]]]:
     return shards
 
 
-def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
+def _copy_tokenizer(tokenizer: Path, folder: Path, as_it_is: bool) -> None:
     """The tokenizer's files; those of one that was there before go."""
     source = tokenizer if tokenizer.is_dir() else tokenizer.parent
     if tokenizer.suffix == ".model":
@@ -322,5 +330,5 @@ def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
             copyfile(file, tmp)
     for stale in {*TOKENIZER_FILES} - {*files.values()}:
         (folder / stale).unlink(missing_ok=True)
-    if set(files.values()) == {"tokenizer.model"}:
+    if set(files.values()) == {"tokenizer.model"} and not as_it_is:
         write_tokenizer_json(folder / "tokenizer.model", folder)

@@ -22,6 +22,15 @@ from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.read_ahead import ReadAhead
 from dsm_jax.train.step import TrainState, abstract_state, make_train_step, put_batch, start_state
 
+# Options that a run may be given anew when it goes on.
+FREE = (
+    "--training.skip-nonfinite",
+    "--training.loop.keep",
+    "--training.loop.keep-every",
+    "--training.loop.profile-at",
+    "--training.loop.wandb",
+)
+
 
 @dataclass(frozen=True)
 class LMTraining:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -60,6 +61,10 @@ class LoopConfig:
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise UserError(f"loop: {name} is {getattr(self, name)}; it must be at least {smallest}")
+        if self.wandb and find_spec("wandb") is None:
+            raise UserError(
+                f"loop: wandb is {self.wandb}, and the package is not installed; pip install wandb"
+            )
         if self.keep_every % self.checkpoint_every:
             raise UserError(
                 f"loop: keep_every is {self.keep_every}; it must be a multiple of checkpoint_every {self.checkpoint_every}"

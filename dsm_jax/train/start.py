@@ -78,7 +78,7 @@ def compute_dtype(config: ModelConfig, mesh: Mesh) -> ModelConfig:
 
 def keep_shape(config: ModelConfig, tokenizer: Path, run: Path) -> None:
     """Writes what find_start needs of a run, beside its checkpoints."""
-    save_shape(config, run / CHECKPOINTS / SHAPE, tokenizer)
+    save_shape(config, run / CHECKPOINTS / SHAPE, tokenizer, as_it_is=True)
 
 
 @dataclass(frozen=True)

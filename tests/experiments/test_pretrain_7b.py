@@ -135,9 +135,8 @@ def test_a_run_starts_from_another_run_and_exports(script, source, tmp_path, cap
     expected = load_hf(tmp_path / "exported").params
     for init, equal in (("first", True), ("first/checkpoints/20", True), ("first/checkpoints/10", False)):
         start = script.find_start(str(tmp_path / init), script.parse_mesh("fsdp=4,tensor=2"), own=None)
-        assert (
-            load_tokenizer(start.tokenizer()).fingerprint == load_tokenizer(tmp_path / "exported").fingerprint
-        )
+        own = tmp_path / "first/tokenizer/tokenizer.model"
+        assert load_tokenizer(start.tokenizer()).fingerprint == load_tokenizer(own).fingerprint
         found = start.params(script.parse_mesh("fsdp=4,tensor=2"), 0)
         same = [np.array_equal(found[name], expected[name]) for name in ("embed", "head")]
         assert same == [equal, equal]
@@ -182,3 +181,45 @@ def test_a_run_in_another_place(script, source, tmp_path, monkeypatch):
     start = script.find_start(url, script.parse_mesh("fsdp=8"), own=None)
     params = start.params(script.parse_mesh("fsdp=8"), 0)
     np.testing.assert_array_equal(params["embed"], load_hf(bucket / "model").params["embed"])
+
+
+def test_a_run_goes_on_with_the_windows_it_began_with(script, source, tmp_path, capsys):
+    file, rows = tmp_path / "rows.jsonl", source.read_text().splitlines(keepends=True)
+    file.write_text("".join(rows))
+    smoke = [
+        "--preset",
+        "smoke",
+        "--sources.math-corpus",
+        str(file),
+        "--workers",
+        "0",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    smoke += ["--held-out", "1000"]
+    run(script, *smoke)
+    shutil.rmtree(tmp_path / "run/checkpoints/20")
+    file.write_text("".join(rows[:1000]))
+    said = error_line(script, capsys, *smoke)
+    assert "began with other windows of math_corpus: their files have changed since" in said
+    file.write_text("".join(rows))
+    run(script, *smoke, "--training.loop.keep", "5")  # an option that decides nothing
+
+
+def test_a_mistake_before_the_first_update_leaves_no_configuration(script, tmp_path, capsys):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "a"}\n{"txt": "b"}\n')
+    smoke = [
+        "--preset",
+        "smoke",
+        "--sources.arxiv",
+        str(file),
+        "--workers",
+        "0",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert "rows.jsonl:2" in error_line(script, capsys, *smoke)
+    assert not (tmp_path / "run/config.json").exists()
+    other = error_line(script, capsys, *smoke, "--training.window", "32")
+    assert "rows.jsonl:2" in other

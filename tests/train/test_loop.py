@@ -159,7 +159,7 @@ def test_weights_and_biases_get_the_rows_too(tmp_path, monkeypatch):
         begun.append(options)
         return FakeRun()
 
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, __spec__=object()))
     config = LoopConfig(steps=12, log_every=2, checkpoint_every=5, wandb="maths")
     with pytest.raises(Killed):
         run(tmp_path, config=config, die_at=7)
@@ -169,9 +169,13 @@ def test_weights_and_biases_get_the_rows_too(tmp_path, monkeypatch):
     assert (
         begun[0]["project"] == "maths" and begun[0]["id"] == begun[1]["id"] and begun[1]["resume"] == "allow"
     )
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match="pip install wandb"):
-        run(tmp_path / "b", config=config)
+
+
+def test_weights_and_biases_that_are_not_here_are_missed_at_once():
+    with pytest.raises(
+        UserError, match="wandb is maths, and the package is not installed; pip install wandb"
+    ):
+        LoopConfig(steps=12, wandb="maths")
 
 
 def test_a_row_s_seconds_are_those_of_its_updates(tmp_path):
