@@ -19,7 +19,6 @@ Left out on purpose: several devices, checkpoints.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -48,7 +47,6 @@ from dsm_jax.train.optimizer import OptimizerConfig
 OURS = "dsm_jax"
 SOURCES, PROBLEMS = ("first", "second"), 2_000  # of the mixture, and problems in each
 TOKENIZER = 512  # pieces; no preset has a smaller vocabulary
-MEMORY = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # of which only one may be set
 SAME_LOSS = 1e-3  # nats that a peer's may differ by
 # What the peers were fastest with, and tokens a second that they have been seen to reach (4.07M parameters, 2 cores).
 FASTEST: dict[str, dict[str, Any]] = {
@@ -115,8 +113,6 @@ class Bench:
 
 def main(config: Bench) -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        if not config.threads and not any(name in os.environ for name in MEMORY):
-            os.environ[MEMORY[0]] = "0.95"  # of the device's, for the worker; 0.75 without it
         data = stored_windows(config, Path(folder) / "data")
         workers = start(config, Path(folder) / "model", data, stack)
         in_turns(workers, ("train",), 1)  # compiles

@@ -168,6 +168,7 @@ def main(config: Pretraining) -> None:
     check_rows(config.training, mesh)
     if config.stage == "all":
         require_memory(config.training, start.config, mesh)
+        start.require_params(mesh)
     with open_place(config.out, copies=is_first_process()) as place:
         on_first_process(lambda: prepare(config, place, sources, start))
         if config.stage == "tokenize":

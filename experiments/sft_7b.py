@@ -152,6 +152,7 @@ def main(config: Finetuning) -> None:
     start.require_length("--max-new-tokens", config.max_new_tokens)
     check_rows(config.training, mesh)
     require_memory(config.training, start.config, mesh)
+    start.require_params(mesh)
     with open_place(config.out, copies=is_first_process()) as place:
         on_first_process(lambda: prepare(config, place.folder, start))
         results = train(config, place, start, mesh)

@@ -9,6 +9,8 @@ Left out on purpose: the data position, which is the step; checksums.
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -25,6 +27,12 @@ from dsm_jax.processes import is_first_process, on_first_process
 State = TypeVar("State")
 Flat = dict[str, Any]
 DAMAGE = ("NOT_FOUND", "DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION")  # TensorStore, of a bad file
+DISK = (
+    "No space left",
+    "File too large",
+    "quota exceeded",
+    "Read-only file system",
+)  # of a disk that takes no more
 UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a checkpoint that is being written
 
 
@@ -54,13 +62,15 @@ class Checkpoints:
     def save(self, step: int, state: Any, *, wait: bool = False) -> None:
         """Copies `state` off the devices and writes it in the background; `wait` returns when it is on disk.
 
-        The state's buffers may be donated once this returns. A step that is there already is left alone.
+        The state's buffers may be donated once this returns. A step that is there already is left alone. Raises UserError
+        where the disk does not take it, or did not take the one before.
         """
-        if step not in self._manager.all_steps():
-            flat = {name: _stored(leaf) for name, leaf in _flatten(state).items()}
-            self._manager.save(step, args=ocp.args.PyTreeSave(flat), force=True)
-        if wait:
-            self._manager.wait_until_finished()
+        with self._writing():
+            if step not in self._manager.all_steps():
+                flat = {name: _stored(leaf) for name, leaf in _flatten(state).items()}
+                self._manager.save(step, args=ocp.args.PyTreeSave(flat), force=True)
+            if wait:
+                self._manager.wait_until_finished()
 
     def restore(self, target: State, step: int | None = None) -> State | None:
         """The state at `step`, or the newest one that can be read; None where nothing was saved.
@@ -101,22 +111,44 @@ class Checkpoints:
 
         Errors: UserError where there is none, or it holds no such arrays.
         """
+        return self._read(self.require_part(target, step), target, part=True)
+
+    def require_part(self, target: Any, step: int | None = None) -> int:
+        """The step whose checkpoint restore_part would read; its errors, without reading an array."""
         steps = sorted(self._manager.all_steps())
         if not steps or (step is not None and step not in steps):
             raise UserError(
                 f"{self.folder}: no checkpoint{f' of step {step}' if steps else ''}; there are {steps or 'none'}"
             )
-        return self._read(steps[-1] if step is None else step, target, part=True)
+        step = steps[-1] if step is None else step
+        self._check_same_model(
+            step, {name: _stored_struct(leaf) for name, leaf in _flatten(target).items()}, True
+        )
+        return step
 
     def close(self) -> None:
         """Waits for the last save."""
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            reason = next((sign for sign in DISK if sign in str(error)), None)
+            if reason is None:
+                raise
+            raise UserError(
+                f"{self.folder}: a checkpoint could not be written ({reason}); those before it stay: make room, and start "
+                "the same command again"
+            ) from error
 
     def _tell_of_torn(self) -> None:
         for torn in sorted(self.folder.glob(f"*{UNFINISHED}*")):
@@ -139,6 +171,11 @@ class Checkpoints:
         there = {name: _form(leaf) for name, leaf in metadata.items() if name in here or not part}
         for name in here | there:
             if here.get(name) != there.get(name):
+                if part:
+                    raise UserError(
+                        f"{self.folder}: step {step} holds no whole model ({name} is {there.get(name, 'absent')}); of a run "
+                        "with LoRA give the folder that it exported"
+                    )
                 raise UserError(
                     f"{self.folder}: step {step} is of another model or optimiser: {name} is "
                     f"{there.get(name, 'absent')} there and {here.get(name, 'absent')} here; "

@@ -16,7 +16,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.hf import load_hf, save_shape
-from dsm_jax.model.hf_folder import find_config, find_folder, read_config
+from dsm_jax.model.hf_folder import find_config, find_folder, find_tensors, read_config
 from dsm_jax.model.params import abstract_params, check_mesh, init_params
 from dsm_jax.place import find_place
 from dsm_jax.tokenizer import load_tokenizer
@@ -36,6 +36,15 @@ class Start:
         """UserError, naming the option, where the model takes fewer tokens."""
         if tokens > self.config.max_seq_len:
             raise UserError(f"{option} {tokens} is longer than the model's {self.config.max_seq_len} tokens")
+
+    def require_params(self, mesh: Mesh) -> None:
+        """UserError where a folder or a run has not the model's parameters; none of them is read."""
+        run = _find_run(self.init) if self.init else None
+        if run:
+            with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
+                checkpoints.require_part({"params": abstract_params(self.config, mesh)}, run.step)
+        elif self.init and Path(self.init).is_dir():
+            find_tensors(Path(self.init), self.config, any_dtype=True)
 
     def tokenizer(self) -> Path | None:
         """Its folder, downloaded where it is not here; None of random numbers. UserError where it is not the model's."""
@@ -65,8 +74,7 @@ def find_start(init: str | None, mesh: Mesh, *, own: ModelConfig | None) -> Star
             raise UserError("--init: this preset has no model of its own; give a folder, a hub id or a run")
         return Start(None, compute_dtype(own, mesh))
     run = _find_run(init)
-    config = read_config(run.shape) if run else find_config(init)
-    return Start(init, compute_dtype(config, mesh))
+    return Start(init, compute_dtype(read_config(run.shape) if run else find_config(init), mesh))
 
 
 def compute_dtype(config: ModelConfig, mesh: Mesh) -> ModelConfig:

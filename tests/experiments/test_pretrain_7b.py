@@ -146,7 +146,22 @@ def test_a_run_starts_from_another_run_and_exports(script, source, tmp_path, cap
         read_json(tmp_path / name / "results.json")["held_out"]["math_corpus"] for name in ("first", "second")
     ]
     assert ends[1]["bits_per_byte"] < ends[0]["bits_per_byte"]
-    for init, said in (("first/checkpoints/15", "no such checkpoint"), ("nowhere", "no such folder")):
+    lora = [
+        *smoke,
+        "--init",
+        str(tmp_path / "first"),
+        "--training.lora.rank",
+        "2",
+        "--out",
+        str(tmp_path / "lora"),
+    ]
+    run(script, *lora)
+    for init, said in (
+        ("first/checkpoints/15", "no such checkpoint"),
+        ("first/checkpoints/model", "model.safetensors is missing"),
+        ("lora", "of a run with LoRA give the folder that it exported"),
+        ("nowhere", "no such folder"),
+    ):
         assert said in error_line(script, capsys, *smoke, "--init", str(tmp_path / init))
 
 

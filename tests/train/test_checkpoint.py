@@ -218,6 +218,33 @@ def test_a_save_killed_in_the_middle_leaves_the_one_before(tmp_path, capfd):
         np.testing.assert_array_equal(checkpoints.restore(structs)["w"], 2.0)
 
 
+FULL = """
+import resource, signal, sys, jax, jax.numpy as jnp
+from dsm_jax.errors import UserError
+from dsm_jax.train.checkpoint import Checkpoints
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # stands for a full disk
+try:
+    with Checkpoints(sys.argv[1]) as checkpoints:
+        checkpoints.save(1, {"w": jnp.zeros((10,))}, wait=True)
+        checkpoints.save(2, {"w": jax.random.normal(jax.random.key(0), (2 << 20,))}, wait=sys.argv[2] == "wait")
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("when", ["wait", "later"])
+def test_a_disk_that_is_full_is_one_line_and_the_checkpoint_before_stays(tmp_path, when):
+    root = Path(__file__).parents[2]
+    words = [sys.executable, "-c", FULL, str(tmp_path), when]
+    ended = subprocess.run(words, check=False, cwd=root, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "a checkpoint could not be written" in ended.stdout and "File too large" in ended.stdout
+    assert ended.stdout.count("\n") == 1 and "make room" in ended.stdout
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 1
+
+
 def test_saving_and_restoring_is_silent(tmp_path, capfd):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, make_state(make_mesh("mixed"), 1))
