@@ -53,11 +53,12 @@ def write_dataset(
 ) -> dict[str, int]:
     """Writes each split's records to `folder`, which appears whole by rename; returns how many there are of each.
 
-    Raises UserError for a split without any.
+    A dataset that is there is replaced. Raises UserError for a folder of anything else, and a split without any record.
     """
+    folder = Path(folder)
+    _refuse_others(folder)
     import tensorflow_datasets as tfds
 
-    folder = Path(folder)
     tmp = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(tmp, ignore_errors=True)
     tmp.mkdir(parents=True)
@@ -73,6 +74,15 @@ def write_dataset(
     shutil.rmtree(folder, ignore_errors=True)
     tmp.rename(folder)
     return {info.name: sum(info.shard_lengths) for info in infos}
+
+
+def _refuse_others(folder: Path) -> None:
+    """UserError where something stands that is no dataset, and would be lost."""
+    if (folder / INFO).is_file() or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    raise UserError(
+        f"{folder}: holds other files, and no dataset (no {INFO}) that could be replaced; give a folder of its own"
+    )
 
 
 def _write_split(

@@ -64,6 +64,19 @@ def test_mistakes(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_of_other_files_stays_as_it_is(tmp_path):
+    (tmp_path / "MATH").mkdir()
+    (tmp_path / "MATH/train.jsonl").write_text(json.dumps(ROWS[0]))
+    (tmp_path / "thesis.txt").write_text("three years")
+    for out in (tmp_path, tmp_path / "MATH", tmp_path / "thesis.txt"):
+        with pytest.raises(UserError, match=r"holds other files, and no dataset .* give a folder of its own"):
+            build_math(tmp_path / "MATH", out)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["MATH", "thesis.txt", "train.jsonl"]
+    (tmp_path / "out").mkdir()
+    for _ in range(2):  # an empty folder, then a dataset
+        assert build_math(tmp_path / "MATH", tmp_path / "out") == {"train": 1}
+
+
 def test_gsm8k(dsm_data, tmp_path):
     code = "from dsm_jax.data.builders import build_gsm8k; import sys; print(build_gsm8k(*sys.argv[1:]))"
     argv = [sys.executable, "-c", code, str(dsm_data / "gsm8k"), str(tmp_path / "gsm8k")]
