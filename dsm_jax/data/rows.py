@@ -22,6 +22,7 @@ LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst")
 DOCUMENTS = (".json", ".json.gz", ".json.zst")
 ROWS = LINES + DOCUMENTS
 PARQUET = (".parquet",)
+READ = 1 << 16  # bytes of a .zst at once
 
 
 def read_rows(file: Path) -> Iterator[tuple[str, Any]]:
@@ -99,7 +100,7 @@ def _numbered(lines: io.BufferedIOBase, file: Path) -> Iterator[tuple[int, bytes
     try:
         for number, line in enumerate(lines, start=1):
             yield number, line
-    except (EOFError, zlib.error, zstandard.ZstdError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
         raise UserError(f"{file}:{number + 1}: damaged ({error}); fetch it again") from error
 
 
@@ -118,6 +119,43 @@ def _opened(file: Path) -> io.BufferedIOBase:
     if file.suffix == ".gz":
         return gzip.open(file)
     if file.suffix == ".zst":
-        packed = zstandard.ZstdDecompressor().stream_reader(file.open("rb"), read_across_frames=True)
-        return io.BufferedReader(packed)
+        return io.BufferedReader(_Zstd(file.open("rb")), READ)
     return file.open("rb")
+
+
+class _Zstd(io.RawIOBase):
+    """What a .zst of one or more frames unpacks to. EOFError where the last one is cut: zstandard's own reader, which is
+    silent about that, would make a short file of it."""
+
+    def __init__(self, packed: io.BufferedIOBase):
+        self._packed = packed
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._within_frame = False
+        self._unpacked = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._unpacked and (data := self._next()):
+            self._unpacked = memoryview(self._frame.decompress(data))
+            self._within_frame = not self._frame.eof
+        size = min(len(buffer), len(self._unpacked))
+        buffer[:size] = self._unpacked[:size]
+        self._unpacked = self._unpacked[size:]
+        return size
+
+    def _next(self) -> bytes:
+        """Packed bytes; b"" at the end."""
+        left = b""
+        if self._frame.eof:
+            left = self._frame.unused_data
+            self._frame = zstandard.ZstdDecompressor().decompressobj()
+        data = left or self._packed.read(READ)
+        if not data and self._within_frame:
+            raise EOFError("it ends within a frame")
+        return data
+
+    def close(self) -> None:
+        self._packed.close()
+        super().close()

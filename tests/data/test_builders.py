@@ -61,6 +61,10 @@ def test_mistakes(tmp_path):
     (tmp_path / "train.jsonl").write_text("\n")
     with pytest.raises(UserError, match="no record for the split train"):
         build_math(tmp_path, tmp_path / "out")
+    (tmp_path / "train.jsonl").unlink()
+    (tmp_path / "train.jsonl.gz").write_bytes(b"<html>404</html>")
+    with pytest.raises(UserError, match=r"train.jsonl.gz:1: damaged"):
+        build_math(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -14,6 +14,7 @@ import pytest
 import zstandard
 from fastwarc import ArchiveIterator, WarcRecordType
 
+from dsm_jax.data.instructions import read_sft
 from dsm_jax.data.latex import latex_text
 from dsm_jax.data.texts import Part, find_parts, read_part
 from dsm_jax.errors import UserError
@@ -101,9 +102,54 @@ def test_bad_rows_name_file_and_line(tmp_path):
     ):
         file.write_bytes(ROWS + line + b"\n" + ROWS)
         assert said in refused(file)
-    for name, data in (("cut.jsonl.gz", gzip.compress(ROWS)), ("cut.jsonl.zst", zstandard.compress(ROWS))):
-        (tmp_path / name).write_bytes(data[:20] if name.endswith("gz") else b"no" + data)
-        assert f"{name}:1: damaged" in refused(tmp_path / name)
+    packed, zst = gzip.compress(ROWS), zstandard.compress(ROWS)
+    for name, data in (
+        ("cut.jsonl.gz", packed[:20]),
+        ("other.jsonl.gz", b"no" + packed),
+        ("sum.jsonl.gz", packed[:-8] + b"abcdefgh"),
+        ("other.jsonl.zst", b"no" + zst),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert f"{name}:{4 if name.startswith('sum') else 1}: damaged" in refused(tmp_path / name)
+
+
+LINES = [json.dumps({"text": f"line {i} " + "é" * (i % 50)}).encode() + b"\n" for i in range(8_000)]
+FRAMES = {
+    "one block": [b"".join(LINES[:20])],
+    "several blocks": [b"".join(LINES)],  # of at most 128 kB each
+    "several frames": [LINES[0], b"".join(LINES[1:4_000]), b"".join(LINES[4_000:])],
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("read", [texts_of, lambda file: list(read_sft([file]))], ids=["texts", "sft"])
+def test_a_cut_zst_is_damaged_wherever_it_is_cut(tmp_path, name, read):
+    """Else half a download would pass as a whole, shorter file."""
+    file = tmp_path / "a.jsonl.zst"
+    frames = [
+        zstandard.compress(frame.replace(b'"}', b'", "question": "q", "answer": "a"}'))
+        for frame in FRAMES[name]
+    ]
+    file.write_bytes(b"".join(frames))
+    assert len(read(file)) == sum(frame.count(b"\n") for frame in FRAMES[name])
+    data, whole = file.read_bytes(), {sum(map(len, frames[:i])) for i in range(len(frames) + 1)}
+    blocks = [sum(map(len, frames[:-1])) + end for end in ends_of_blocks(frames[-1])]
+    for cut in {1, 4, len(frames[0]) - 1, len(data) // 2, len(data) - 1, *blocks} - whole:
+        file.write_bytes(data[:cut])
+        with pytest.raises(UserError, match=r"a\.jsonl\.zst:\d+: damaged \(.*\); fetch it again"):
+            read(file)
+
+
+def ends_of_blocks(frame: bytes) -> list[int]:
+    """Where each block of a zstd frame ends (RFC 8878, section 3.1.1)."""
+    at, ends = zstandard.frame_header_size(frame), []
+    while at < len(frame):
+        header = int.from_bytes(frame[at : at + 3], "little")
+        at += 3 + (1 if header >> 1 & 3 == 1 else header >> 3)
+        ends.append(at)
+        if header & 1:
+            break
+    return ends
 
 
 def test_paths_that_hold_no_text(tmp_path):
