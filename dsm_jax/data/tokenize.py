@@ -182,6 +182,9 @@ def _start_worker(parent: int) -> None:
 
 def _tokenize(job: Job) -> dict[str, Any]:
     """Writes a part's windows, and its manifest, which it returns: counts by split."""
+    job.manifest.unlink(
+        missing_ok=True
+    )  # it told of other windows, and a kill may come behind the first rename
     made: dict[str, Any] = {"inputs": job.inputs}
     for split in ("", HELD_OUT):
         counts = Counter(dict.fromkeys((*job.form.counts, "tokens", "windows"), 0))

@@ -103,6 +103,22 @@ def test_only_what_changed_is_made_again(tmp_path, source, tokenizer):
     assert "part-00004.array_record" not in again and len(StoredWindows(out)) < before
 
 
+def test_a_kill_between_windows_and_manifest_leaves_no_other_windows(
+    tmp_path, source, tokenizer, monkeypatch
+):
+    """One text, then another, killed, then the first again: not the other's windows."""
+    first, second, out = source / "0.jsonl", source / "1.jsonl", tmp_path / "out"
+    tokenize_source([first], tokenizer, 64, out)
+    made = files_of(out)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(
+            "dsm_jax.data.tokenize.write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
+        )
+        tokenize_source([second], tokenizer, 64, out)
+    tokenize_source([first], tokenizer, 64, out)
+    assert files_of(out) == made
+
+
 def test_windows_of_another_tokenizer_or_length_are_refused_and_stay(tmp_path, source, tokenizer):
     out, other = tmp_path / "out", tmp_path / "other.model"
     tokenize_source([source], tokenizer, 64, out)
