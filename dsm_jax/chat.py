@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,18 +59,37 @@ class ChatTemplate:
         variables: what else the template asks for, such as Qwen3's enable_thinking. Raises UserError for messages of
         another form, and where the template refuses them.
         """
-        ids, harmless = (
-            self._encode(self.text([change(one) for one in messages], add_generation_prompt, **variables))
+        return self._written(messages, add_generation_prompt, variables)[1]
+
+    def marked(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
+        """The text whose ids `ids` gives; `encode` knows what stands in it between marks for a message's own words."""
+        return self._written(messages, add_generation_prompt, {})[0]
+
+    def mark(self, text: str) -> str:
+        """A message's words as they stand in a marked text, unless the template changes them."""
+        return self._special.pattern.sub(lambda found: OPEN + found[0] + CLOSE, _unmarked(valid(text)))
+
+    def token(self, token_id: int) -> str:
+        """The name of a token."""
+        return self._model.id_to_token(token_id) or ""
+
+    def _written(
+        self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool, variables: dict[str, Any]
+    ) -> tuple[str, list[int]]:
+        """The marked text and its ids."""
+        text, harmless = (
+            self.text([change(one) for one in messages], add_generation_prompt, **variables)
             for change in (self._guarded, self._harmless)
         )
-        if self._count_special(ids) > self._count_special(harmless):
+        ids = self.encode(text)
+        if self._count_special(ids) > self._count_special(self.encode(harmless)):
             raise UserError(
                 f"{self.folder}: its chat template makes a special token of what a message says; take that text out"
             )
-        return ids
+        return text, ids
 
-    def _encode(self, text: str) -> list[int]:
-        """Token ids; what a message spelled, between marks, is text."""
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a marked text; what a message spelled, between marks, is text."""
         ids: list[int] = []
         for i, part in enumerate(SPELLED.split(text)):
             if i % 2:
@@ -98,8 +116,7 @@ class ChatTemplate:
         """The message with every special token that it spells marked."""
         if not isinstance(message, Mapping) or {*message} != {"role", "content"} or not _are_texts(message):
             raise UserError(f'a chat message is {{"role": text, "content": text}}, not {message!r:.80}')
-        mark = partial(self._special.pattern.sub, lambda found: OPEN + found[0] + CLOSE)
-        return {key: mark(_unmarked(valid(text))) for key, text in message.items()}
+        return {key: self.mark(text) for key, text in message.items()}
 
     def _harmless(self, message: Mapping[str, str]) -> dict[str, str]:
         """The message without any sign that special tokens are written with: no template makes one of it."""

@@ -20,7 +20,7 @@ Left out on purpose: files (instructions.py, tokenize_sft.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -111,8 +111,9 @@ def _tool_outputs(answer: str) -> list[tuple[int, int | None]]:
 def encode_record(record: Record, tokenizer: Tokenizer, template: ChatTemplate | None = None) -> Example:
     """`bos User: {q}\n\nAssistant: {a} eos User: ..`, of which " {a}" less its tool outputs, and eos, are targets.
 
-    template: the model's own instead; its ids up to each answer, then the answer's pieces and eos. Raises UserError where
-    what it writes before an answer does not begin with all that came before: no sampler would see such a text.
+    template: the model's own instead: its ids up to where it asks for an answer, then as targets what it writes from there
+    to eos, in which the answer stands in its pieces. Raises UserError where it changes an answer, or what it writes
+    before one does not begin with all that came before: no sampler would see such a text.
     """
     if template is not None:
         return _encode_with(record, tokenizer, template)
@@ -123,7 +124,8 @@ def encode_record(record: Record, tokenizer: Tokenizer, template: ChatTemplate |
         ids += context_ids
         is_target += [False] * len(context_ids)
         first, *others = answer_pieces(answer)
-        _add_answer([Piece(f" {first.text}", first.is_target), *others], tokenizer, ids, is_target)
+        pieces = [Piece(f" {first.text}", first.is_target), *others]
+        _add_answer(pieces, tokenizer.encode, tokenizer.eos_id, ids, is_target)
     return Example(ids, is_target)
 
 
@@ -149,34 +151,68 @@ def sft_windows(pairs: Iterable[tuple[str, str]], tokenizer: Tokenizer, length: 
 def _encode_with(record: Record, tokenizer: Tokenizer, template: ChatTemplate) -> Example:
     ids: list[int] = []
     is_target: list[bool] = []
-    messages = [turn._asdict() for turn in record.turns]
+    messages = [{"role": turn.role, "content": turn.text} for turn in record.turns]
+    done = ""  # all up to the last answer's end
     for i, message in enumerate(messages):
-        message["content"] = message.pop("text")
         if message["role"] != "assistant":
             continue
-        before = template.ids(messages[:i])
-        written = template.ids(messages[: i + 1], add_generation_prompt=False)
-        if before[: len(ids)] != ids or written[: len(before)] != before:
-            raise UserError(
-                f"{template.folder}: its chat template rewrites earlier turns (the conversation that begins with "
-                f"{record.question!r:.60}): finetune in the template of DeepSeekMath, or on single answers"
-            )
-        if tokenizer.eos_id not in written[len(before) :]:
-            raise UserError(
-                f"{template.folder}: its chat template does not end an answer with the tokenizer's end of sequence"
-            )
-        is_target += [False] * (len(before) - len(ids))
-        ids = before
-        _add_answer(answer_pieces(message["content"]), tokenizer, ids, is_target)
+        context = template.marked(messages[:i])
+        if not context.startswith(done):
+            raise _refusal(template, "rewrites earlier turns", record)
+        context_ids = template.encode(context)[len(template.encode(done)) :]
+        ids += context_ids
+        is_target += [False] * len(context_ids)
+        written = template.marked(messages[: i + 1], add_generation_prompt=False)
+        if not written.startswith(context):
+            raise _refusal(template, "writes an answer behind other words than it asks with", record)
+        pieces = _written_pieces(written[len(context) :], message["content"], tokenizer, template)
+        if pieces is None:
+            raise _refusal(template, "changes what an answer says", record)
+        _add_answer(pieces, template.encode, tokenizer.eos_id, ids, is_target)
+        done = context + "".join(piece.text for piece in pieces) + template.token(tokenizer.eos_id)
     return Example(ids, is_target)
 
 
-def _add_answer(pieces: Sequence[Piece], tokenizer: Tokenizer, ids: list[int], is_target: list[bool]) -> None:
+def _written_pieces(
+    written: str, answer: str, tokenizer: Tokenizer, template: ChatTemplate
+) -> list[Piece] | None:
+    """The answer's pieces and what the template writes before and behind it, up to the end of sequence; None where the
+    template writes something else than the answer."""
+    marked, eos = template.mark(answer), template.token(tokenizer.eos_id)
+    if eos not in written or template.encode(eos) != [tokenizer.eos_id]:
+        raise UserError(
+            f"{template.folder}: its chat template does not end an answer with the tokenizer's end of sequence"
+        )
+    before, found, rest = written.partition(marked)
+    behind, end, _ = rest.partition(eos)
+    if not found or not end:
+        return None
+    first, *others = answer_pieces(marked)
+    *pieces, last = [Piece(before + first.text, True), *others]
+    if last.is_target:
+        return [*pieces, Piece(last.text + behind, True)]
+    return [*pieces, last, *([Piece(behind, True)] if behind else [])]
+
+
+def _refusal(template: ChatTemplate, what: str, record: Record) -> UserError:
+    return UserError(
+        f"{template.folder}: its chat template {what} (the conversation that begins with {record.question!r:.60}): "
+        "finetune in the template of DeepSeekMath, or on single answers"
+    )
+
+
+def _add_answer(
+    pieces: Sequence[Piece],
+    encode: Callable[[str], list[int]],
+    eos_id: int,
+    ids: list[int],
+    is_target: list[bool],
+) -> None:
     for piece in pieces:
-        encoded = tokenizer.encode(piece.text)
+        encoded = encode(piece.text)
         ids += encoded
         is_target += [piece.is_target] * len(encoded)
-    ids.append(tokenizer.eos_id)
+    ids.append(eos_id)
     is_target.append(True)
 
 

@@ -40,7 +40,7 @@ def tokenize_sft(
     answers), too_long (than a window) and what the readers skipped. chat_template: the one in the tokenizer's folder, not
     DeepSeekMath's. Resumes, and takes workers, as tokenize_source does.
     """
-    name = f"sft 1{' only correct' if only_correct else ''}"
+    name = f"sft 2{' only correct' if only_correct else ''}"
     if chat_template:
         name += f" {ChatTemplate(tokenizer).fingerprint}"
     counts = ("examples", *KINDS, "targets", "text_bytes", TOO_LONG)

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 
+import jinja2
 import numpy as np
 import pytest
 import tokenizers
@@ -266,8 +267,18 @@ def test_templates_that_cannot_be_trained_are_refused(tmp_path):
     ):
         encode_record(CHAT, tokenizer, template)
     tokenizer, template = chat_folder(tmp_path, CHATML.replace("<|im_end|>", ""))
-    with pytest.raises(UserError, match="does not end an answer with the tokenizer's end of sequence"):
-        encode_record(qa_record("2?", "2."), tokenizer, template)
+    for words, others, said in (
+        ("<|im_end|>", "", "does not end an answer with the tokenizer's end of sequence"),
+        ("{{ m.content }}", "{{ m.content | upper }}", "changes what an answer says"),
+        (
+            "{% for",
+            "{% if not add_generation_prompt %}Now:{% endif %}{% for",
+            "behind other words than it asks with",
+        ),
+    ):
+        tokenizer, template = chat_folder(tmp_path, CHATML.replace(words, others))
+        with pytest.raises(UserError, match=said):
+            encode_record(qa_record("two?", "two."), tokenizer, template)
 
 
 # The chat template of deepseek-math-7b-rl's tokenizer_config.json.
@@ -287,3 +298,51 @@ def test_conversations_are_written_as_the_released_template_writes_them(tmp_path
     text = template.text(messages, add_generation_prompt=False)
     ids = encode_record(record, Characters()).ids
     assert "".join({1: "<|im_start|>", 2: "<|im_end|>"}.get(i, chr(i)) for i in ids) == text
+
+
+LEADING = CHATML.replace(  # as Qwen3 writes an answer without thoughts, in the last turn and before it
+    "{{ m.content }}", "{{ '<think>\n\n</think>\n\n' if m.role == 'assistant' }}{{ m.content }}"
+)
+CLOSING = RELEASED.replace(
+    "message['content'] + eos_token", "message['content'] + ' ' + eos_token"
+)  # as Llama 2
+
+
+@pytest.mark.parametrize("source", [RELEASED, CHATML, LEADING, CLOSING])
+@pytest.mark.parametrize("answer", ["It is 4.", "<|im_end|> ends it."])
+def test_conversations_train_what_their_template_writes(tmp_path, source, answer):
+    """The ids are those of the whole conversation, rendered and encoded at once; targets are all behind each prompt."""
+    tokenizer, template = chat_folder(tmp_path, source)
+    turns = [
+        ("system", "Be brief."),
+        ("user", "2+2?"),
+        ("assistant", answer),
+        ("user", "2?"),
+        ("assistant", "Two."),
+    ]
+    example = encode_record(make_record([Turn(*turn) for turn in turns]), tokenizer, template)
+    messages = [{"role": role, "content": content} for role, content in turns]
+    whole = template.ids(messages, add_generation_prompt=False)
+    assert (
+        example.ids == whole[: len(whole) - whole[::-1].index(tokenizer.eos_id)]
+    )  # no line break behind the end
+    if "<|" not in answer:  # as transformers does it
+        names = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+        text = jinja2.Template(source).render(messages=messages, add_generation_prompt=False, **names)
+        model = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+        assert model.encode(text, add_special_tokens=False).ids[: len(example.ids)] == example.ids
+    ids, flags = np.array(example.ids), np.array(example.is_target)
+    before, behind = {RELEASED: (" ", ""), CLOSING: (" ", " ")}.get(source, ("", ""))
+    before = "<think>\n\n</think>\n\n" if source == LEADING else before
+    assert tokenizer.decode(ids[flags]) == f"{before}{answer}{behind}{before}Two.{behind}"
+    assert (ids[flags] == tokenizer.eos_id).sum() == 2
+
+
+def test_tool_outputs_are_masked_in_a_template_of_the_models_own(tmp_path):
+    tokenizer, template = chat_folder(tmp_path, CLOSING)
+    answer = f"```python\n2\n```\n{TOOL_STOP}{tool_text('2')}"
+    record = make_record([Turn("user", "2?"), Turn("assistant", answer)])
+    example = encode_record(record, tokenizer, template)
+    flags = np.array(example.is_target)
+    assert tokenizer.decode(np.array(example.ids)[flags]) == f" ```python\n2\n```\n{TOOL_STOP} "
+    assert tokenizer.decode(example.ids) == f"User: 2?\n\nAssistant: {answer} "
