@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsm_jax.errors import UserError
+from dsm_jax.records import write_records
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -110,22 +111,24 @@ def _write_split(
 def _write_parts(
     records: Iterator[Mapping[str, Any]], folder: Path, split: str, features: tfds.features.FeaturesDict
 ) -> tuple[list[int], int]:
-    from array_record.python.array_record_module import ArrayRecordWriter
+    """The records in each part, and the bytes of all."""
     from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
     serializer = ExampleSerializer(features.get_serialized_info())
     lengths: list[int] = []
     total_bytes = 0
-    while shard := list(islice(records, SHARD_RECORDS)):
-        writer = ArrayRecordWriter(str(_part(folder, split, len(lengths))), "group_size:1")
+
+    def serialized(shard: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        nonlocal total_bytes
         for record in shard:
             example = serializer.get_tf_example(features.encode_example(dict(record)))
             # By default protobuf orders a map anew in every process.
-            serialized = example.SerializeToString(deterministic=True)
-            writer.write(serialized)
-            total_bytes += len(serialized)
-        writer.close()
-        lengths.append(len(shard))
+            data = example.SerializeToString(deterministic=True)
+            total_bytes += len(data)
+            yield data
+
+    while shard := list(islice(records, SHARD_RECORDS)):
+        lengths.append(write_records(_part(folder, split, len(lengths)), serialized(shard)))
     return lengths, total_bytes
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from dsm_jax.data.windows import Window, pack_documents
 from dsm_jax.errors import UserError
+from dsm_jax.records import write_records
 from dsm_jax.run import METRICS, atomic, progress, read_json, write_json
 from dsm_jax.tokenizer import Tokenizer
 
@@ -87,14 +87,16 @@ def tokenize_to_windows(
             return StoredWindows(out)
         (out / MANIFEST).unlink()
     out.mkdir(parents=True, exist_ok=True)
-    tokens = windows = 0
-    with atomic(out / RECORDS) as tmp:
-        writer = ArrayRecordWriter(str(tmp), "group_size:1")
+    tokens = 0
+
+    def records() -> Iterator[bytes]:
+        nonlocal tokens
         for packed in pack_documents(_documents(texts, tokenizer, out.name), window):
-            writer.write(pack_window(packed))
-            windows += 1
             tokens += int(np.count_nonzero(packed["segment_ids"]))
-        writer.close()
+            yield pack_window(packed)
+
+    with atomic(out / RECORDS) as tmp:
+        windows = write_records(tmp, records())
     counts = {"documents": len(texts), "tokens": tokens, "windows": windows}
     write_json(out / MANIFEST, {"inputs": inputs, "window": window, **counts})
     return StoredWindows(out)

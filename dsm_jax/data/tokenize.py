@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from dsm_jax.data.corpus import MANIFEST, StoredWindows, pack_window
 from dsm_jax.data.texts import Part, find_parts, read_part
 from dsm_jax.data.windows import Window, pack_documents
 from dsm_jax.errors import UserError
+from dsm_jax.records import write_records
 from dsm_jax.run import atomic, progress, read_json, write_json
 from dsm_jax.tfds_folder import INFO
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer
@@ -190,18 +190,11 @@ def _tokenize(job: Job) -> dict[str, Any]:
         counts = Counter(dict.fromkeys((*job.form.counts, "tokens", "windows"), 0))
         if not split or job.held_out:
             with atomic(job.file(split)) as tmp:
-                _write_windows(job, split, tmp, counts)
+                windows = job.form.windows(job, split, _load(job.tokenizer), counts)
+                counts["windows"] = write_records(tmp, map(pack_window, windows), WRITER)
         made[split] = dict(counts)
     write_json(job.manifest, made)
     return made
-
-
-def _write_windows(job: Job, split: str, file: Path, counts: Counter[str]) -> None:
-    writer = ArrayRecordWriter(str(file), WRITER)
-    for window in job.form.windows(job, split, _load(job.tokenizer), counts):
-        writer.write(pack_window(window))
-        counts["windows"] += 1
-    writer.close()
 
 
 def _text_windows(job: Job, split: str, tokenizer: Tokenizer, counts: Counter[str]) -> Iterator[Window]:

@@ -151,6 +151,34 @@ def test_a_bad_row_is_named_and_loses_nothing(tmp_path, source, tokenizer):
         tokenize_source([empty], tokenizer, 64, tmp_path / "none")
 
 
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from dsm_jax.data.tokenize import tokenize_source
+from dsm_jax.errors import UserError
+source, tokenizer, out = map(Path, sys.argv[1:])
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+    try:
+        tokenize_source([source], tokenizer, 64, out, workers=1)
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path, source, tokenizer):
+    """Here a limit on the size of files; a full disk fails in the same call."""
+    script, out = tmp_path / "run.py", tmp_path / "out"
+    script.write_text(LIMITED)
+    command = [sys.executable, str(script), str(source), str(tokenizer), str(out)]
+    said = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    ).stdout
+    assert said.startswith(f"{out}/part-0000") and said.count("\n") == 1
+    assert "cannot be written (File too large): make room on its disk, or give another folder" in said
+    assert not [*out.glob("part-*")]
+
+
 KILLED = """
 import sys
 from pathlib import Path
