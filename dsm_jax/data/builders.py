@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from dsm_jax.data.instructions import READERS, find_sft_parts
+from dsm_jax.data.instructions import find_sft_parts, read_rows_of
 from dsm_jax.data.rows import ROWS
 from dsm_jax.data.texts import Part
 from dsm_jax.errors import UserError
@@ -59,7 +59,7 @@ def _find(folder: Path, split: str) -> list[Part]:
 
 def _rows(parts: Sequence[Part], fields: Sequence[str]) -> Iterator[dict[str, str]]:
     for part in parts:
-        for place, row in READERS[part.kind](part.path):
+        for place, row in read_rows_of(part):
             yield _fields(row, fields, place)
 
 

@@ -11,7 +11,7 @@ row shows its form by its fields:
 - any other pair of a question and an answer (QUESTIONS, ANSWERS)
 Questions and answers lose the white space around them, and are else kept as they are. A row of no such form ends the
 reading in one line; a row that cannot be trained on is left out, with its reason counted (Skipped).
-A folder is read whole, the test sets in it too: name the files that are meant. Of a TFDS folder only "train" is read.
+A folder is read whole (but for links to folders), the test sets in it too: name the files that are meant. Of a TFDS folder only "train" is read.
 Left out on purpose: rewriting questions (no instruction is added), running programs, judging answers but ToRA's own.
 """
 
@@ -25,9 +25,9 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from dsm_jax.data.rows import DOCUMENTS, PARQUET, ROWS, read_parquet, read_rows
+from dsm_jax.data.rows import PARQUET, ROWS, read_parquet, read_rows
 from dsm_jax.data.sft import Record, Turn, is_open, make_record, qa_record
-from dsm_jax.data.texts import Part
+from dsm_jax.data.texts import Part, grouped
 from dsm_jax.errors import UserError
 from dsm_jax.tfds_folder import INFO, Dataset
 
@@ -70,11 +70,11 @@ def read_sft(
 
 
 def find_sft_parts(paths: Sequence[Path]) -> list[Part]:
-    """The parts of a source: files, TFDS folders, and folders of .json files as one part each.
+    """The parts of a source: files in order of their names, in parts as of texts.py, and TFDS folders.
 
     Raises UserError for a path that is missing, or where nothing can be read.
     """
-    parts = [part for path in paths for part in _parts(Path(path))]
+    parts = grouped(found for path in paths for found in _files(Path(path)))
     if not parts:
         shown = ", ".join(map(str, paths)) or "nothing"
         raise UserError(f"{shown}: no file of a kind that can be read (JSON lines, JSON, parquet)")
@@ -83,16 +83,22 @@ def find_sft_parts(paths: Sequence[Path]) -> list[Part]:
 
 def read_sft_part(part: Part, *, only_correct: bool = False) -> Iterator[Record | Skipped]:
     """The records of a part, and what was left out, in order."""
-    try:
-        for place, row in READERS[part.kind](part.path):
-            try:
-                found = _records(row, only_correct)
-            except RowError as error:
-                raise UserError(f"{place}: {error}") from error
-            for record in found:
-                yield _checked(record) if isinstance(record, Record) else record
-    except OSError as error:
-        raise UserError(f"{part.path} cannot be read: {error.strerror or error}") from error
+    for place, row in read_rows_of(part):
+        try:
+            found = _records(row, only_correct)
+        except RowError as error:
+            raise UserError(f"{place}: {error}") from error
+        for record in found:
+            yield _checked(record) if isinstance(record, Record) else record
+
+
+def read_rows_of(part: Part) -> Iterator[tuple[str, Any]]:
+    """(place, row) of a part, as they stand there. Raises UserError for what cannot be read."""
+    for path in part.paths:
+        try:
+            yield from READERS[part.kind](path)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def boxed_gsm8k(answer: str) -> str:
@@ -103,46 +109,40 @@ def boxed_gsm8k(answer: str) -> str:
 # Files
 
 
-def _parts(path: Path) -> Iterator[Part]:
+def _files(path: Path) -> Iterator[tuple[Path, str]]:
+    """(path, kind) of each file, or of the TFDS folder."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if path.is_file():
         kind = _kind(path)
         if kind is None:
             raise UserError(f"{path}: not of a kind that can be read (JSON lines, JSON, parquet)")
-        yield Part(path, kind)
+        yield path, kind
     elif (path / INFO).is_file():
-        yield Part(path, "dataset")
+        yield path, "dataset"
     else:
-        yield from _folder_parts(path)
+        yield from _folder_files(path)
 
 
-def _folder_parts(folder: Path) -> Iterator[Part]:
-    """Its files, and its folders' in order of their names; .json files, of which MATH has one a problem, together."""
-    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
-    if any(entry.is_file() and entry.name.endswith(DOCUMENTS) for entry in entries):
-        yield Part(folder, "documents")
-    for entry in entries:
-        if entry.is_dir():
-            yield from _parts(entry)
-        elif (kind := _kind(entry)) and not entry.name.endswith(DOCUMENTS):
-            yield Part(entry, kind)
+def _folder_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Its files and its folders', in order of their names; no links to folders, which may lead back to it."""
+    for entry in sorted(folder.iterdir(), key=_numerically):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            if kind := _kind(entry):
+                yield entry, kind
+        elif not entry.is_symlink():
+            yield from _files(entry)
 
 
 def _kind(file: Path) -> str | None:
     return "rows" if file.name.endswith(ROWS) else "parquet" if file.name.endswith(PARQUET) else None
 
 
-def _read_documents(folder: Path) -> Iterator[tuple[str, Any]]:
-    for file in _numerically(file for file in folder.iterdir() if file.name.endswith(DOCUMENTS)):
-        if not file.name.startswith("."):
-            yield from read_rows(file)
-
-
-def _numerically(files: Iterator[Path]) -> list[Path]:
-    return sorted(
-        files, key=lambda file: (len(file.name), file.name) if file.name[0].isdigit() else (0, file.name)
-    )
+def _numerically(file: Path) -> tuple[int, str]:
+    """MATH's problems, a file each, in order of their numbers."""
+    return (len(file.name), file.name) if file.name[0].isdigit() else (0, file.name)
 
 
 def _read_dataset(folder: Path) -> Iterator[tuple[str, Any]]:
@@ -154,7 +154,6 @@ def _read_dataset(folder: Path) -> Iterator[tuple[str, Any]]:
 READERS: dict[str, Callable[[Path], Iterator[tuple[str, Any]]]] = {
     "rows": read_rows,
     "parquet": read_parquet,
-    "documents": _read_documents,
     "dataset": _read_dataset,
 }
 

@@ -1,8 +1,10 @@
 """The texts of a source, from whatever files it comes in: one iterator for corpora, archives, papers and code.
 
-A source is a list of files and folders. `find_parts` cuts it into parts, each read by one process from its beginning;
-`read_part` gives a part's texts in their order. By name:
-- a folder that the mining stage wrote (its ArrayRecord corpus); any other folder: all that it holds, recursively
+A source is a list of files and folders. `find_parts` makes parts of it, each read by one process from its beginning: files
+of one kind in their order, of about 64 MB together, and a larger file by itself. `read_part` gives a part's texts in
+their order. By name:
+- a folder that the mining stage wrote (its ArrayRecord corpus); any other folder: all that it holds, recursively, but for
+  links to folders
 - NAME.jsonl, .jsonl.gz, .jsonl.zst: one {"text": ..} a line (OpenWebMath, AlgebraicStack, Proof-Pile, The Stack); NAME.json
   too where it is named itself (in a tree of code it is configuration)
 - NAME.parquet: its column of texts
@@ -15,7 +17,8 @@ Left out on purpose: deduplication and filters, which belong to mining; archives
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,20 +35,21 @@ CODE = (
     ".jl", ".m", ".r", ".R", ".hs", ".ml", ".mli", ".lean", ".v", ".thy", ".f", ".f90", ".for", ".sage",
     ".gap", ".wl", ".scala", ".kt", ".rb", ".pl", ".php", ".cs", ".swift", ".sh", ".sql", ".lua",
 )  # fmt: skip
+PART_BYTES = 64 << 20  # of the files in a part, as they are on the disk
 LARGEST_FILE = 5 << 20  # bytes of a code or text file; larger ones are data
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a source: a file, or a mined corpus."""
+    """A piece of a source: files, or a folder that holds a dataset."""
 
-    path: Path
-    kind: str  # name of its reader in READERS
+    paths: tuple[Path, ...]
+    kind: str  # name of their reader in READERS
 
 
 def find_parts(paths: Sequence[Path]) -> list[Part]:
     """The parts of a source in a fixed order. Raises UserError for a path that is missing, or no text at all."""
-    parts = [part for path in paths for part in _parts(Path(path))]
+    parts = grouped(found for path in paths for found in _files(Path(path)))
     if not parts:
         shown = ", ".join(map(str, paths)) or "nothing"
         raise UserError(
@@ -54,17 +58,34 @@ def find_parts(paths: Sequence[Path]) -> list[Part]:
     return parts
 
 
+def grouped(found: Iterable[tuple[Path, str]]) -> list[Part]:
+    """Parts of up to PART_BYTES bytes, of (path, kind) in order; a larger file, or a dataset's folder, is a part of its own."""
+    parts: list[tuple[str, list[Path]]] = []
+    last: dict[str, list[Path]] = {}  # of each kind
+    filled: Counter[str] = Counter()
+    for path, kind in found:
+        size = path.stat().st_size if path.is_file() else PART_BYTES
+        if kind not in last or filled[kind] + size > PART_BYTES:
+            last[kind], filled[kind] = [], 0
+            parts.append((kind, last[kind]))
+        last[kind].append(path)
+        filled[kind] += size
+    return [Part(tuple(paths), kind) for kind, paths in parts]
+
+
 def read_part(part: Part) -> Iterator[str]:
     """The texts of a part, none of them empty. Raises UserError naming file and row for what cannot be read."""
-    try:
-        for text in READERS[part.kind](part.path):
-            if text.strip():
-                yield text
-    except OSError as error:
-        raise UserError(f"{part.path} cannot be read: {error.strerror or error}") from error
+    for path in part.paths:
+        try:
+            for text in READERS[part.kind](path):
+                if text.strip():
+                    yield text
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _parts(path: Path) -> Iterator[Part]:
+def _files(path: Path) -> Iterator[tuple[Path, str]]:
+    """(path, kind) of each file in their order, or of the mined corpus."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if path.is_file():
@@ -73,14 +94,14 @@ def _parts(path: Path) -> Iterator[Part]:
             raise UserError(
                 f"{path}: not of a kind that can be read (JSONL, parquet, WARC, WET, LaTeX, text, code)"
             )
-        yield Part(path, kind)
+        yield path, kind
     elif (path / INFO).is_file():
-        yield Part(path, "mined")
+        yield path, "mined"
     else:
-        for file in sorted(path.rglob("*")):
+        for file in sorted(path.rglob("*")):  # which follows no link to a folder
             hidden = any(name.startswith(".") for name in file.relative_to(path).parts)
             if file.is_file() and not hidden and file.suffix != ".json" and (kind := _kind(file)):
-                yield Part(file, kind)
+                yield file, kind
 
 
 def _kind(file: Path) -> str | None:

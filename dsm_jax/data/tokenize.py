@@ -5,8 +5,8 @@ workers, killed and started again, leaves the same bytes. A part's file appears 
 the folder's manifest comes last. Started again with other inputs, only the parts that differ are made anew.
 A share of the documents, chosen by a hash of their text (so that copies stay together), is held out in a folder of its
 own.
-Left out on purpose: packing across parts, so that the last window of each is padded; several machines (give each its own
-files and folder: a mixture takes many folders).
+Left out on purpose: packing across parts, so that the last window of each is padded (one of thousands: a part is 64 MB of
+small files, or a large one); several machines (give each its own files and folder: a mixture takes many folders).
 """
 
 from __future__ import annotations
@@ -108,10 +108,11 @@ def tokenize_source(
         _run(waiting, len(jobs), workers, out.name)
     made = [read_json(job.manifest) for job in jobs]
     if not sum(one[""]["windows"] for one in made):
+        number = sum(len(job.part.paths) for job in jobs)
         found = _totals(form, "", made) | {"windows": 0}
         told = ", ".join(f"{count:,} {name}" for name, count in found.items() if count)
         raise UserError(
-            f"{', '.join(map(str, paths))}: {form.empty} in {len(jobs)} files{f' ({told})' if told else ''}; give others"
+            f"{', '.join(map(str, paths))}: {form.empty} in {number} files{f' ({told})' if told else ''}; give others"
         )
     kept = {file for job in jobs for file in (job.file(""), job.file(HELD_OUT), job.manifest)}
     for stale in {*out.glob("part-*"), *out.glob(f"{HELD_OUT}/part-*")} - kept:
@@ -152,7 +153,7 @@ def _totals(form: Form, split: str, made: Sequence[dict[str, Any]]) -> dict[str,
 
 
 def _run(jobs: list[Job], total: int, workers: int, name: str) -> None:
-    with progress(total, f"tokenise {name} (files)", total - len(jobs)) as bar:
+    with progress(total, f"tokenise {name} (parts)", total - len(jobs)) as bar:
         for counts in _results(jobs, workers):
             bar.advance(1, f"{counts['']['tokens'] / 1e6:.1f}M tokens in the last")
 
@@ -230,13 +231,13 @@ def _is_done(job: Job) -> bool:
 
 def _digest(part: Part, how: str) -> str:
     """Of a file its name, size and time of change: its text is too much to read for that."""
-    files = [part.path] if part.path.is_file() else sorted(f for f in part.path.iterdir() if f.is_file())
-    if (part.path / INFO).is_file():
-        files = [part.path / INFO]
-    seen = f"tokenize 2 {part.kind} {part.path.resolve()} {how}"
-    for stat in (file.stat() for file in files):
-        seen += f" {stat.st_size} {stat.st_mtime_ns}"
-    return hashlib.sha256(seen.encode()).hexdigest()
+    digest = hashlib.sha256(f"tokenize 3 {part.kind} {how}".encode())
+    for path in part.paths:
+        stat = (path / INFO if path.is_dir() else path).stat()
+        digest.update(
+            f"\n{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode("utf-8", "surrogateescape")
+        )
+    return digest.hexdigest()
 
 
 TEXTS = Form("texts", find_parts, _text_windows, ("documents", "text_bytes"), "no text")

@@ -71,7 +71,7 @@ def test_a_mined_corpus(tmp_path):
     provenance = {"url": "u", "warc": "w", "offset": 0, "score": 1.0, "iteration": 1}
     write_corpus([{"text": text} | provenance for text in TEXTS], tmp_path / "corpus")
     assert texts_of(tmp_path / "corpus") == TEXTS
-    assert find_parts([tmp_path / "corpus"]) == [Part(tmp_path / "corpus", "mined")]
+    assert find_parts([tmp_path / "corpus"]) == [Part((tmp_path / "corpus",), "mined")]
 
 
 def test_a_tree_of_code_and_notes(tmp_path):
@@ -89,6 +89,40 @@ def test_a_tree_of_code_and_notes(tmp_path):
         (tmp_path / name).write_text(text)
     assert texts_of(tmp_path) == ["# A", files["b/c.lean"], "print(1)\n", "# Sums\nof squares\n\n1 + 1"]
     assert texts_of(tmp_path / "b/main.py", tmp_path / "a.md") == ["print(1)\n", "# A"]  # in the order given
+
+
+def test_small_files_of_a_kind_are_a_part_together(tmp_path, monkeypatch):
+    """In order, to the size of a part; a larger file, and a corpus, by itself."""
+    sizes = {
+        "a.py": 40,
+        "b.py": 40,
+        "c.tex": 30,
+        "d.py": 20,
+        "e.py": 10,
+        "f.py": 500,
+        "g.py": 1,
+        "h.tex": 70,
+        "i.tex": 1,
+    }
+    for name, size in sizes.items():
+        (tmp_path / name).write_text("x" * size)
+    monkeypatch.setattr("dsm_jax.data.texts.PART_BYTES", 100)
+    parts = find_parts([tmp_path])
+    names = ["".join(path.stem for path in part.paths) for part in parts]
+    assert names == ["abd", "ch", "e", "f", "g", "i"] and parts[1].kind == "latex"
+    provenance = {"url": "u", "warc": "w", "offset": 0, "score": 1.0, "iteration": 1}
+    write_corpus([{"text": "a"} | provenance], tmp_path / "corpus")
+    assert len(find_parts([tmp_path / "corpus", tmp_path / "corpus"])) == 2
+
+
+def test_links_to_folders_are_not_followed(tmp_path):
+    (tmp_path / "tree/deep").mkdir(parents=True)
+    (tmp_path / "tree/deep/a.jsonl").write_bytes(ROWS.replace(b'"text"', b'"question": "q", "answer"'))
+    (tmp_path / "tree/deep/self").symlink_to(tmp_path / "tree")
+    (tmp_path / "link").symlink_to(tmp_path / "tree")
+    for path in (tmp_path / "tree", tmp_path / "link"):  # one that is named is read
+        assert [part.paths for part in find_parts([path])] == [(path / "deep/a.jsonl",)]
+        assert len(list(read_sft([path]))) == 3
 
 
 def test_bad_rows_name_file_and_line(tmp_path):
@@ -240,7 +274,7 @@ def test_real_archives(dsm_data):
         try:
             assert all(isinstance(text, str) for text in read_part(part))
         except UserError as error:
-            assert part.path.name in str(error)
+            assert any(path.name in str(error) for path in part.paths)
 
 
 def test_real_rows(dsm_data):

@@ -43,6 +43,11 @@ def tokenizer(tmp_path_factory):
     return path
 
 
+@pytest.fixture(autouse=True)
+def each_file_is_a_part(monkeypatch):
+    monkeypatch.setattr("dsm_jax.data.texts.PART_BYTES", 1)
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -62,6 +67,27 @@ def test_windows_are_those_of_each_file(tmp_path, source, tokenizer):
     assert manifest["documents"] == FILES * ROWS
     assert manifest["tokens"] == sum(len(one) for file in documents for one in file)
     assert manifest["text_bytes"] == sum(len(text(f, r)) for f in range(FILES) for r in range(ROWS))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_small_files_share_their_windows(tmp_path, tokenizer, monkeypatch, workers):
+    """A tree of code: hardly any padding, few files; one that changes remakes its part only."""
+    monkeypatch.setattr("dsm_jax.data.texts.PART_BYTES", 20_000)
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    tree.mkdir()
+    for number in range(200):
+        (tree / f"{number:03}.py").write_text(text(number, number % 7))
+    stored = tokenize_source([tree], tokenizer, 512, out, workers=workers)
+    encode = load_tokenizer(tokenizer)
+    assert stored.manifest["documents"] == 200 and len(stored.manifest["files"]) < 4
+    assert stored.manifest["tokens"] > 0.95 * 512 * len(stored)
+    first = stored[0]["tokens"][: len(encode.document(text(0, 0)))]
+    np.testing.assert_array_equal(first, encode.document(text(0, 0)))
+    made = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
+    (tree / "199.py").write_text("short")
+    tokenize_source([tree], tokenizer, 512, out)
+    again = {path.name: path.stat().st_mtime_ns for path in out.glob("*.array_record")}
+    assert {name for name in again if again[name] != made[name]} == {max(made)}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -154,8 +180,10 @@ def test_a_bad_row_is_named_and_loses_nothing(tmp_path, source, tokenizer):
 LIMITED = """
 import resource, sys
 from pathlib import Path
+from dsm_jax.data import texts
 from dsm_jax.data.tokenize import tokenize_source
 from dsm_jax.errors import UserError
+texts.PART_BYTES = 1
 source, tokenizer, out = map(Path, sys.argv[1:])
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
@@ -182,7 +210,9 @@ def test_a_full_disk_is_told_in_one_line(tmp_path, source, tokenizer):
 KILLED = """
 import sys
 from pathlib import Path
+from dsm_jax.data import texts
 from dsm_jax.data.tokenize import tokenize_source
+texts.PART_BYTES = 1
 source, tokenizer, out = map(Path, sys.argv[1:])
 if __name__ == "__main__":
     tokenize_source([source], tokenizer, 64, out, workers=2)

@@ -132,10 +132,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_workers_and_kills_change_no_byte(tmp_path, source, tokenizer):
+def test_workers_and_kills_change_no_byte(tmp_path, source, tokenizer, monkeypatch):
+    monkeypatch.setattr("dsm_jax.data.texts.PART_BYTES", 1)
     tokenize_sft([source], tokenizer, WINDOW, tmp_path / "a", held_out=1_000)
     code = (
-        "from pathlib import Path\nfrom dsm_jax.data.tokenize_sft import tokenize_sft\nimport sys\n"
+        "from pathlib import Path\nfrom dsm_jax.data import texts\nfrom dsm_jax.data.tokenize_sft import tokenize_sft\n"
+        "import sys\n"
+        "texts.PART_BYTES = 1\n"
         "source, tokenizer, out = map(Path, sys.argv[1:])\n"
         "if __name__ == '__main__':\n"
         f"    tokenize_sft([source], tokenizer, {WINDOW}, out, held_out=1_000, workers=1)\n"
