@@ -44,7 +44,7 @@ from dsm_jax.place import Place, open_place
 from dsm_jax.processes import is_first_process, on_first_process
 from dsm_jax.run import open_run, preparing, read_metrics, require_writable_folder, write_json, write_text
 from dsm_jax.tokenizer import train_sentencepiece
-from dsm_jax.train.held_out import HeldOut, make_scorer, unigram
+from dsm_jax.train.held_out import HeldOut, first_windows, make_scorer, unigram
 from dsm_jax.train.lm import FREE, LMTraining, check_rows, train_lm
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.memory import require_memory
@@ -207,6 +207,7 @@ def make_windows(
         tokenize_source(
             paths, tokenizer, config.training.window, windows_of(config, place, name), held_out=config.held_out, workers=config.workers
         )  # fmt: skip
+        held_out_text(config, place, name)
     names = {name: StoredWindows(windows_of(config, place, name)) for name in sources}
     require_same_windows(place.folder, names)
     keep_shape(start.config, tokenizer, place.folder)
@@ -292,12 +293,15 @@ def train(config: Pretraining, place: Place, start: Start, mesh: Mesh, names: li
 
 
 def held_out_text(config: Pretraining, place: Place, name: str) -> HeldOut:
-    """The first windows that are held out; their bytes are the source's share of them, by tokens."""
-    stored = StoredWindows(windows_of(config, place, name) / HELD_OUT)
-    windows = list(islice(_each(stored), config.held_out_windows))
-    tokens = sum(int((window["segment_ids"] > 0).sum()) for window in windows)
-    share = tokens / max(1, stored.manifest["tokens"])
-    return HeldOut(windows, round(share * stored.manifest["text_bytes"]))
+    """The first windows of a source that are held out. UserError where there are none."""
+    folder = windows_of(config, place, name)
+    stored = StoredWindows(folder / HELD_OUT)
+    if not len(stored):
+        raise UserError(
+            f"--held-out {config.held_out} of 10,000 documents: none of the {StoredWindows(folder).manifest['documents']:,} "
+            f"of --sources.{name.replace('_', '-')}; hold out more, or give the source more text"
+        )
+    return first_windows(stored, config.held_out_windows)
 
 
 def _each(stored: StoredWindows) -> Any:

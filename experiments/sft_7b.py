@@ -50,7 +50,7 @@ from dsm_jax.place import Place, open_place
 from dsm_jax.processes import is_first_process, on_first_process
 from dsm_jax.run import open_run, preparing, read_metrics, require_writable_folder, write_json, write_text
 from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
-from dsm_jax.train.held_out import HeldOut, make_scorer
+from dsm_jax.train.held_out import HeldOut, first_windows, make_scorer
 from dsm_jax.train.lm import FREE, LMTraining, check_rows, train_lm
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.memory import require_memory
@@ -275,8 +275,7 @@ def train(config: Finetuning, place: Place, start: Start, mesh: Mesh) -> dict[st
 
 
 def held_out_answers(config: Finetuning, out: Path) -> HeldOut | None:
-    """The first windows that are held out, and their share of the answers' bytes, by targets. UserError where there are
-    none, though some were to be."""
+    """The first windows that are held out. UserError where there are none, though some were to be."""
     if not config.held_out:
         return None
     stored = StoredWindows(windows_of(config, out) / HELD_OUT)
@@ -284,15 +283,12 @@ def held_out_answers(config: Finetuning, out: Path) -> HeldOut | None:
         raise UserError(
             f"--held-out {config.held_out} of 10,000 questions: none of these; give more, or 0 to score none"
         )
-    windows = [stored[i] for i in range(min(len(stored), config.held_out_windows))]
-    share = sum(float(window["loss_mask"].sum()) for window in windows) / stored.manifest["targets"]
-    return HeldOut(windows, round(share * stored.manifest["text_bytes"]))
+    return first_windows(stored, config.held_out_windows)
 
 
 def counts(manifest: Mapping[str, Any]) -> dict[str, int]:
     """Of the windows: examples by kind, tokens, targets, what is left out."""
-    hidden = ("window", "text_bytes")
-    return {name: value for name, value in manifest.items() if isinstance(value, int) and name not in hidden}
+    return {name: value for name, value in manifest.items() if isinstance(value, int) and name != "window"}
 
 
 HEADER = ("held-out questions", "", "95% interval")

@@ -103,7 +103,9 @@ def test_imports_point_one_way(path):
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in FILES if room(p) in ("mine", "data", "cli", "run", "tfds_folder")], ids=module
+    "path",
+    [p for p in FILES if room(p) in ("mine", "data", "cli", "run", "records", "tfds_folder")],
+    ids=module,
 )
 def test_mining_and_data_import_no_device_library_of_their_own(path):
     assert not {name.split(".")[0] for name in imported(path)} & DEVICE_LIBRARIES

@@ -20,6 +20,7 @@ from dsm_jax.tokenizer import Tokenizer
 
 RECORDS = "windows.array_record"
 MANIFEST = "manifest.json"
+TARGET_BYTES = "target_bytes"  # in a manifest: UTF-8 bytes that the targets of each window spell
 SEEN = "windows.json"  # of a run: the identity of its windows
 
 
@@ -27,7 +28,7 @@ class StoredWindows:
     """Random access to the windows in a folder made by `tokenize_to_windows` or tokenize.py's `tokenize_source`.
 
     `manifest` holds inputs (digest), window (tokens), documents, tokens (bos and eos included) and windows; of a source
-    also files, tokenizer (its fingerprint) and text_bytes. Errors: UserError where the folder is not complete.
+    also files, tokenizer (its fingerprint) and text_bytes; of held-out windows target_bytes. Errors: UserError where the folder is not complete.
     """
 
     def __init__(self, folder: Path):

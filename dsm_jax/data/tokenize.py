@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from dsm_jax.data.corpus import MANIFEST, StoredWindows, pack_window
+from dsm_jax.data.corpus import MANIFEST, TARGET_BYTES, StoredWindows, pack_window
 from dsm_jax.data.texts import Part, find_parts, read_part
 from dsm_jax.data.windows import Window, pack_documents
 from dsm_jax.errors import UserError
@@ -118,10 +118,13 @@ def tokenize_source(
     for stale in {*out.glob("part-*"), *out.glob(f"{HELD_OUT}/part-*")} - kept:
         stale.unlink()
     inputs = hashlib.sha256("\n".join(job.inputs for job in jobs).encode()).hexdigest()
-    about = {"inputs": inputs, "window": window, "tokenizer": fingerprint}
+    about: dict[str, Any] = {"inputs": inputs, "window": window, "tokenizer": fingerprint}
     for split in (HELD_OUT, ""):
         files = [job.file(split).name for job, one in zip(jobs, made, strict=True) if one[split]["windows"]]
-        write_json(out / split / MANIFEST, about | {"files": files} | _totals(form, split, made))
+        content = about | {"files": files} | _totals(form, split, made)
+        if split == HELD_OUT:
+            content[TARGET_BYTES] = [count for one in made for count in one[TARGET_BYTES]]
+        write_json(out / split / MANIFEST, content)
     return StoredWindows(out)
 
 
@@ -130,6 +133,17 @@ def held_out_by_hash(data: bytes, of_10_000: int) -> bool:
     if not of_10_000:
         return False
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) % 10_000 < of_10_000
+
+
+def target_bytes(window: Window, tokenizer: Tokenizer) -> int:
+    """UTF-8 bytes of the text that a window's targets spell: by them losses of different tokenizers compare.
+
+    They are counted in what the tokenizer decodes: a character whose bytes two windows share counts as U+FFFD.
+    """
+    edges = np.flatnonzero(np.diff(window["loss_mask"], prepend=0, append=0))
+    runs = zip(edges[::2], edges[1::2], strict=True)  # each within a segment, whose first token is no target
+    texts = (tokenizer.decode(window["tokens"][start:end].tolist()) for start, end in runs)
+    return sum(len(text.encode()) for text in texts)
 
 
 def _refuse_others(out: Path, fingerprint: str, window: int) -> None:
@@ -189,13 +203,22 @@ def _tokenize(job: Job) -> dict[str, Any]:
     made: dict[str, Any] = {"inputs": job.inputs}
     for split in ("", HELD_OUT):
         counts = Counter(dict.fromkeys((*job.form.counts, "tokens", "windows"), 0))
+        spelled: list[int] = []
         if not split or job.held_out:
             with atomic(job.file(split)) as tmp:
-                windows = job.form.windows(job, split, _load(job.tokenizer), counts)
-                counts["windows"] = write_records(tmp, map(pack_window, windows), WRITER)
-        made[split] = dict(counts)
+                counts["windows"] = write_records(tmp, _packed(job, split, counts, spelled), WRITER)
+        made[split], made[TARGET_BYTES] = dict(counts), spelled
     write_json(job.manifest, made)
     return made
+
+
+def _packed(job: Job, split: str, counts: Counter[str], spelled: list[int]) -> Iterator[bytes]:
+    """A split's windows as records; adds the bytes of each that is held out to `spelled`."""
+    tokenizer = _load(job.tokenizer)
+    for window in job.form.windows(job, split, tokenizer, counts):
+        if split == HELD_OUT:
+            spelled.append(target_bytes(window, tokenizer))
+        yield pack_window(window)
 
 
 def _text_windows(job: Job, split: str, tokenizer: Tokenizer, counts: Counter[str]) -> Iterator[Window]:

@@ -36,14 +36,14 @@ def tokenize_sft(
 ) -> StoredWindows:
     """The windows of SFT files, in the folder `out`; those held out in out / HELD_OUT.
 
-    held_out: of 10,000 questions. The manifest counts examples by kind (sft.KINDS), targets (tokens), text_bytes (of the
-    answers), too_long (than a window) and what the readers skipped. chat_template: the one in the tokenizer's folder, not
-    DeepSeekMath's. Resumes, and takes workers, as tokenize_source does.
+    held_out: of 10,000 questions. The manifest counts examples by kind (sft.KINDS), targets (tokens), too_long (than a
+    window) and what the readers skipped. chat_template: the one in the tokenizer's folder, not DeepSeekMath's. Resumes, and
+    takes workers, as tokenize_source does.
     """
     name = f"sft 2{' only correct' if only_correct else ''}"
     if chat_template:
         name += f" {ChatTemplate(tokenizer).fingerprint}"
-    counts = ("examples", *KINDS, "targets", "text_bytes", TOO_LONG)
+    counts = ("examples", *KINDS, "targets", TOO_LONG)
     form = Form(
         name, find_sft_parts, partial(_windows, only_correct, chat_template), counts, "no example that fits"
     )
@@ -86,9 +86,7 @@ def _examples(
 
 
 def _count(record: Record, example: Example, counts: Counter[str]) -> None:
-    answers = [turn.text for turn in record.turns if turn.role == "assistant"]
     counts["examples"] += 1
     counts["tokens"] += len(example.ids)
     counts[record.kind] += 1
     counts["targets"] += sum(example.is_target)  # type: ignore[arg-type]
-    counts["text_bytes"] += sum(len(answer.encode("utf-8", "replace")) for answer in answers)

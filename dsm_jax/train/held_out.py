@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from dsm_jax.data.corpus import TARGET_BYTES, StoredWindows
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_sharding, batch_shards, replicated
 from dsm_jax.model.config import ModelConfig
@@ -28,7 +29,7 @@ Windows = list[dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Windows [T] of one source and the UTF-8 bytes of the text in them."""
+    """Windows [T] of one source and the UTF-8 bytes of the text that their targets spell."""
 
     windows: Windows
     text_bytes: int
@@ -41,6 +42,12 @@ class HeldOut:
         """Of the sum of the targets' negative log-likelihoods."""
         targets = sum(float(window["loss_mask"].sum()) for window in self.windows)
         return {"perplexity": math.exp(nats / targets), "bits_per_byte": nats / math.log(2) / self.text_bytes}
+
+
+def first_windows(stored: StoredWindows, most: int) -> HeldOut:
+    """Up to `most` windows of those that tokenize_source held out, the first ones."""
+    count = min(len(stored), most)
+    return HeldOut([stored[i] for i in range(count)], sum(stored.manifest[TARGET_BYTES][:count]))
 
 
 def make_scorer(config: ModelConfig, mesh: Mesh, rows: int) -> Callable[[Params, HeldOut], dict[str, float]]:

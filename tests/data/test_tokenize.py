@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from dsm_jax.data.corpus import StoredWindows
 from dsm_jax.data.tokenize import HELD_OUT, tokenize_source
@@ -111,6 +112,32 @@ def test_a_share_of_the_documents_is_held_out(tmp_path, source, tokenizer):
     assert (
         both["documents"] + copied == 1200 and copied - held["documents"] > 0
     )  # a copy is held out with its original
+
+
+def test_the_bytes_of_each_held_out_window_are_those_that_its_targets_spell(tmp_path, tokenizer):
+    """Of two languages whose characters have other numbers of bytes: no share of a sum."""
+    rows = [text(0, row) if row % 2 else f"第{row}个数在第{row + 1}个之前。" for row in range(ROWS)]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": row}) for row in rows))
+    tokenize_source([tmp_path / "a.jsonl"], tokenizer, 512, tmp_path / "out", held_out=9_000)
+    held = StoredWindows(tmp_path / "out" / HELD_OUT)
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
+    first = 0
+    for i, counted in enumerate(held.manifest["target_bytes"]):
+        window = held[i]
+        sizes = [size_of_piece(pieces, token) for token in window["tokens"].tolist()]
+        assert (
+            abs(counted - sum(np.array(sizes) * window["loss_mask"])) <= 8
+        )  # of a character that is cut at each end
+        first += sum(np.array(sizes) * ((window["segment_ids"] > 0) & (window["loss_mask"] == 0)))
+    assert len(held) == i + 1 > 10
+    assert sum(held.manifest["target_bytes"]) + first == pytest.approx(held.manifest["text_bytes"], rel=2e-3)
+    assert "target_bytes" not in StoredWindows(tmp_path / "out").manifest
+
+
+def size_of_piece(pieces, token: int) -> int:
+    if pieces.is_control(token):
+        return 0
+    return 1 if pieces.is_byte(token) else len(pieces.id_to_piece(token).replace("\u2581", " ").encode())
 
 
 def test_only_what_changed_is_made_again(tmp_path, source, tokenizer):

@@ -16,7 +16,7 @@ import pytest
 
 from dsm_jax.data.corpus import StoredWindows
 from dsm_jax.data.instructions import read_sft
-from dsm_jax.data.sft import encode_record
+from dsm_jax.data.sft import answer_pieces, encode_record
 from dsm_jax.data.tokenize import HELD_OUT
 from dsm_jax.data.tokenize_sft import tokenize_sft
 from dsm_jax.errors import UserError
@@ -105,6 +105,21 @@ def test_solutions_of_one_question_stay_on_one_side(tmp_path, source, tokenizer)
     held = StoredWindows(tmp_path / HELD_OUT).manifest
     assert held["examples"] == 3 * len(sides[1])
     assert "skipped: no answer" in stored.manifest and "skipped: no answer" not in held  # counted once
+
+
+def test_bytes_are_those_of_the_targets(tmp_path, source, tokenizer):
+    """What a tool put into an answer is not predicted, and its bytes make no loss smaller."""
+    tokenize_sft([source], tokenizer, WINDOW, tmp_path, held_out=9_000)
+    held, encode = StoredWindows(tmp_path / HELD_OUT), load_tokenizer(tokenizer)
+    written: Counter[str] = Counter()
+    for record in read_sft([source]):
+        if len(encode_record(record, encode).ids) <= WINDOW:
+            pieces = answer_pieces(record.turns[1].text)
+            written[record.question] += 1 + sum(len(text) for text, is_target in pieces if is_target)
+    asked = {
+        encode.decode(ids).split("\n\nAssistant:")[0].removeprefix("User: ") for ids, _ in segments(held)
+    }
+    assert sum(held.manifest["target_bytes"]) == sum(written[question] for question in asked)
 
 
 def test_only_correct_is_another_set(tmp_path, tokenizer):

@@ -125,6 +125,23 @@ def test_a_bad_row_is_named(script, tmp_path, capsys):
     assert "rows.jsonl:2: no text in this row" in error_line(script, capsys, *argv)
 
 
+def test_too_little_held_out_text_is_told_by_its_source_when_it_is_tokenised(
+    script, source, tmp_path, capsys
+):
+    (tmp_path / "a.txt").write_text("One text.")
+    argv = ["--preset", "smoke", "--out", str(tmp_path / "run"), "--workers", "0", "--stage", "tokenize"]
+    argv += [
+        "--sources.math-corpus",
+        str(source),
+        "--sources.arxiv",
+        str(tmp_path / "a.txt"),
+        "--held-out",
+        "100",
+    ]
+    said = error_line(script, capsys, *argv)
+    assert "--held-out 100 of 10,000 documents: none of the 1 of --sources.arxiv; hold out more, or" in said
+
+
 def test_a_run_starts_from_another_run_and_exports(script, source, tmp_path, capsys):
     """From its newest checkpoint, or from a named one: the first loss is what those parameters have."""
     smoke = ["--preset", "smoke", "--sources.math-corpus", str(source), "--workers", "0", "--held-out", "400"]
