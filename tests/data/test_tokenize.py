@@ -172,6 +172,17 @@ def test_a_kill_between_windows_and_manifest_leaves_no_other_windows(
     assert files_of(out) == made
 
 
+def test_a_copy_of_the_source_elsewhere_is_the_same_source(tmp_path, source, tokenizer):
+    out, copy = tmp_path / "out", tmp_path / "moved"
+    tokenize_source([source], tokenizer, 64, out)
+    made = {file: file.stat().st_mtime_ns for file in out.glob("*.array_record")}
+    copy.mkdir()
+    for file in source.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    tokenize_source([copy], tokenizer, 64, out)
+    assert {file: file.stat().st_mtime_ns for file in out.glob("*.array_record")} == made
+
+
 def test_windows_of_another_tokenizer_or_length_are_refused_and_stay(tmp_path, source, tokenizer):
     out, other = tmp_path / "out", tmp_path / "other.model"
     tokenize_source([source], tokenizer, 64, out)
