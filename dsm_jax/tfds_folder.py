@@ -31,7 +31,11 @@ class Dataset:
             raise UserError(f"{folder}: no dataset there (no {INFO})")
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(str(folder))
+        try:
+            builder = tfds.builder_from_directory(str(folder))
+        except Exception as error:  # of TFDS, of protobuf, of JSON: whatever its files are damaged in
+            reason = " ".join(str(error).split())
+            raise UserError(f"{folder}: its dataset is damaged ({reason:.200}); make it again") from error
         if split not in builder.info.splits:
             raise UserError(f"{folder}: no split {split}; it has {', '.join(builder.info.splits)}")
         self._source = builder.as_data_source(split)
