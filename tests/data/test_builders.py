@@ -81,7 +81,10 @@ def test_a_folder_of_other_files_stays_as_it_is(tmp_path):
         assert build_math(tmp_path / "MATH", tmp_path / "out") == {"train": 1}
 
 
-@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+SHARD = "math-train.array_record-00000-of-00001"
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", SHARD])
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"splits": 1}', "\0"])
 def test_a_damaged_dataset_is_told_in_one_line(tmp_path, name, content):
     (tmp_path / "train.jsonl").write_text(json.dumps(ROWS[0]))
