@@ -31,17 +31,29 @@ class Dataset:
             raise UserError(f"{folder}: no dataset there (no {INFO})")
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(str(folder))
+        try:
+            builder = tfds.builder_from_directory(str(folder))
+        except Exception as error:  # of TFDS, of protobuf, of JSON: whatever its files are damaged in
+            raise _damaged(folder, error) from error
         if split not in builder.info.splits:
             raise UserError(f"{folder}: no split {split}; it has {', '.join(builder.info.splits)}")
-        self._source = builder.as_data_source(split)
+        self._folder, self._source = folder, builder.as_data_source(split)
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         position = range(len(self))[index]  # negative from the end; IndexError beyond it ends a for loop
-        return {name: _plain(value) for name, value in self._source[position].items()}
+        try:
+            record = self._source[position]
+        except (OSError, RuntimeError) as error:  # the reader's, for a missing or a cut file
+            raise _damaged(self._folder, error) from error
+        return {name: _plain(value) for name, value in record.items()}
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())
+    return UserError(f"{folder}: its dataset is damaged ({reason:.200}); make it again")
 
 
 def write_dataset(

@@ -22,11 +22,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from dsm_jax.data.rows import PARQUET, ROWS, read_parquet, read_rows
-from dsm_jax.data.sft import Record, Turn, is_open, make_record, qa_record
+from dsm_jax.data.sft import Record, Turn, is_open, is_unclear, make_record, qa_record
 from dsm_jax.data.texts import Part, grouped
 from dsm_jax.errors import UserError
 from dsm_jax.tfds_folder import INFO, Dataset
@@ -165,8 +166,9 @@ def _records(row: Any, only_correct: bool) -> list[Record | Skipped]:
         raise RowError(f"a row must be an object, not {row!r:.40}")
     if isinstance(row.get("Instances"), list):
         return [one for instance in row["Instances"] for one in _records(instance, only_correct)]
-    if row.get("split", "train") != "train":
-        return [Skipped(f"split {row['split']!s:.20}")]
+    split = row.get("split")
+    if split is not None and str(split).lower() != "train":
+        return [Skipped(f"split {split!s:.20}")]
     if "messages" in row:
         return _conversation(row["messages"], "role", "content")
     if "conversations" in row:
@@ -235,6 +237,8 @@ def _conversation(messages: Any, role: str, content: str) -> list[Record | Skipp
         return [Skipped("no answer")]
     if next(turn.role for turn in turns if turn.role != "system") != "user":
         return [Skipped("an answer before any question")]
+    if any(one.role == other.role == "assistant" for one, other in pairwise(turns)):
+        return [Skipped("an answer behind an answer")]  # the template has no such form
     return [make_record(turns)]
 
 
@@ -255,6 +259,8 @@ def _checked(record: Record) -> Record | Skipped:
         return Skipped("no answer")
     if any(map(is_open, answers)):
         return Skipped("tool output never closed")
+    if any(map(is_unclear, answers)):
+        return Skipped("tool output among other fences")
     return record
 
 
@@ -271,7 +277,9 @@ def _are_texts(value: Any) -> bool:
 
 
 def _same(prediction: Any, truth: Any) -> bool:
-    """Equal as texts, or as decimal numbers."""
+    """Equal as texts, or as decimal numbers; what is not there is equal to nothing."""
+    if prediction in (None, "") or truth in (None, ""):
+        return False
     one, other = (str(value).replace(",", "").strip() for value in (prediction, truth))
     try:
         return one == other or Decimal(one) == Decimal(other)

@@ -34,6 +34,10 @@ ROLES = ("system", "user", "assistant")
 KINDS = ("cot", "pot", "tool", "chat")  # words, a program, programs with their outputs, a conversation
 # A line that opens a block of tool output (its words only), or one that closes any block.
 FENCE = re.compile(rf"^(?:({TOOL_STOP})|```)(?=[^\S\n]*$)", re.MULTILINE)
+ANY_FENCE = re.compile(r"^```(\S*)[^\S\n]*$", re.MULTILINE)
+# The fences of an answer in the form of ToRA, a letter each (p a named one, o of output, c none): rounds of a program and
+# its output. A named fence within a block is text, "```output" within a program is not.
+ROUNDS = re.compile(r"(?:p+co[po]*c)*")
 PROGRAM = re.compile(
     r"^(?:```python\s*$|import [\w.]+(?: as \w+)?\s*$|from [\w.]+ import |def \w+\(.*:\s*$|print\(.*\)\s*$)",
     re.MULTILINE,
@@ -92,6 +96,16 @@ def answer_pieces(answer: str) -> list[Piece]:
 def is_open(answer: str) -> bool:
     """Whether a block of tool output never closes: where it ends cannot be known."""
     return any(end is None for _, end in _tool_outputs(answer))
+
+
+def is_unclear(answer: str) -> bool:
+    """Whether there is tool output, and the answer's fences are not those of programs, each with its output behind it.
+
+    Then a fence may be part of an output, and where that ends cannot be known.
+    """
+    names = ANY_FENCE.findall(answer)
+    letters = "".join("c" if not name else "o" if f"```{name}" == TOOL_STOP else "p" for name in names)
+    return "o" in letters and not ROUNDS.fullmatch(letters)
 
 
 def _tool_outputs(answer: str) -> list[tuple[int, int | None]]:

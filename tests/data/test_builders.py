@@ -81,6 +81,20 @@ def test_a_folder_of_other_files_stays_as_it_is(tmp_path):
         assert build_math(tmp_path / "MATH", tmp_path / "out") == {"train": 1}
 
 
+SHARD = "math-train.array_record-00000-of-00001"
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", SHARD])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"splits": 1}', "\0"])
+def test_a_damaged_dataset_is_told_in_one_line(tmp_path, name, content):
+    (tmp_path / "train.jsonl").write_text(json.dumps(ROWS[0]))
+    build_math(tmp_path, tmp_path / "out")
+    (tmp_path / "out" / name).write_text(content)
+    with pytest.raises(UserError, match=r"out: its dataset is damaged \(.*\); make it again") as error:
+        list(read_sft([tmp_path / "out"]))
+    assert "\n" not in str(error.value)
+
+
 def test_gsm8k(dsm_data, tmp_path):
     code = "from dsm_jax.data.builders import build_gsm8k; import sys; print(build_gsm8k(*sys.argv[1:]))"
     argv = [sys.executable, "-c", code, str(dsm_data / "gsm8k"), str(tmp_path / "gsm8k")]

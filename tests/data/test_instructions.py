@@ -74,6 +74,17 @@ FORMS = {
                       {"role": "assistant", "content": "b"}]},
         ["an answer before any question"],
     ),
+    "answered twice": (
+        {"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"},
+                      {"role": "assistant", "content": "So 2."}]},
+        ["an answer behind an answer"],
+    ),
+    "a split of null": ({"prompt": "1+1?", "completion": "2", "split": None}, [("cot", "1+1?", "2")]),
+    "a split in capitals": ({"prompt": "1+1?", "completion": "2", "split": "TRAIN"}, [("cot", "1+1?", "2")]),
+    "fences in an output": (
+        {"question": "1+1?", "code": [TOOL.replace("\n2\n```\n", "\n```\n2\n```\n"), TOOL]},
+        ["tool output among other fences", ("tool", "1+1?", TOOL)],
+    ),
     "empty": ({"prompt": " ", "completion": "2"}, ["no question"]),
     "null": ({"prompt": "1+1?", "completion": None}, ["no answer"]),
     "open": ({"prompt": "1+1?", "completion": "```output\n2"}, ["tool output never closed"]),
@@ -183,6 +194,14 @@ def test_conversations_keep_their_turns(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     turns = tuple(Turn(role, content.strip()) for role, content in messages[:-1])
     assert list(read_sft([tmp_path / "a.jsonl"])) == [Record("chat", turns)]
+
+
+def test_no_prediction_is_no_correct_one(tmp_path):
+    rows = [{"question": "q", "code": ["\\boxed{1}"], "pred": [pred], "gt": gt} for pred, gt in
+            ((None, None), ("", ""), ("None", None), ("1", "1"))]  # fmt: skip
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found, skipped = read(tmp_path / "a.jsonl", only_correct=True)
+    assert len(found) == 1 and skipped == {"wrong answer": 3}
 
 
 def test_tora_transcripts(dsm_data):

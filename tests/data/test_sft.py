@@ -19,6 +19,7 @@ from dsm_jax.data.sft import (
     encode_example,
     encode_record,
     is_open,
+    is_unclear,
     make_record,
     qa_record,
     sft_windows,
@@ -136,6 +137,36 @@ def test_what_the_tool_says_is_no_target_and_asking_for_it_is():
     two = answer_pieces(f"{TOOL_STOP}{tool_text('a')}```python\nb\n```\n{TOOL_STOP}{tool_text('```python')}")
     assert [piece.is_target for piece in two] == [True, False, True, False]
     assert not is_open(answer) and is_open("```python\n1\n```\n```output\n18")
+
+
+PRINTED = ["2", "", "```python", "``` x", "```output", "~~~", "```", " ```"]
+
+
+@given(st.lists(st.lists(st.sampled_from(PRINTED), max_size=3), min_size=1, max_size=3))
+def test_an_output_whose_end_cannot_be_known_is_unclear(outputs):
+    """Rounds whose outputs print fences, but no whole round."""
+    code = f"Words.\n```python\nprint(1)\n```text\n```\n{TOOL_STOP}"
+    inserted = [tool_text("\n".join(lines)) for lines in outputs]
+    answer = "".join(code + text for text in inserted) + "The end."
+    assert is_unclear(answer) == any("```" in lines for lines in outputs)
+    if not is_unclear(answer):
+        assert [text for text, is_target in answer_pieces(answer) if not is_target] == inserted
+
+
+@pytest.mark.parametrize(
+    "answer, unclear",
+    [
+        ("```\n1\n```\nno tool", False),
+        ("```python\n1\n```\n```json\n1\n```", False),
+        ("```python\n1\n```\nSo:\n```output\n1\n```\n```python\n2\n```\n```output\n2\n```", False),
+        ("```python\n1\n```output\n1\n```", True),  # the program never closes
+        ("```output\n1\n```", True),
+        ("```\n1\n```\n```output\n1\n```", True),
+        ("```python\n1\n```\n```output\n```\n```python\n1\n```", True),  # the last one may be printed
+    ],
+)
+def test_what_is_unclear(answer, unclear):
+    assert is_unclear(answer) is unclear
 
 
 def test_a_conversation_is_the_template_again_behind_each_answer():
