@@ -47,10 +47,10 @@ lint: $(VENV)/installed
 drill: $(VENV)/installed
 	$(VENV)/bin/python experiments/drill.py --kills 5 --json docs/drill/quickstart.json
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/pretrain.json \
-	  --compare results.json model/model.safetensors --writes checkpoints windows \
+	  --compare results.json model/model.safetensors --writes orbax-checkpoint windows \
 	  -- python experiments/pretrain_7b.py --preset smoke --out {out}
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/sft.json \
-	  --compare results.json model/model.safetensors answers/greedy.jsonl --writes checkpoints windows answers \
+	  --compare results.json model/model.safetensors answers/greedy.jsonl --writes orbax-checkpoint windows answers \
 	  -- python experiments/sft_7b.py --preset smoke --out {out}
 
 check-extras: $(VENV)/installed

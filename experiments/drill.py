@@ -2,7 +2,7 @@
 
     python experiments/drill.py --kills 5
     python experiments/drill.py --kills 2 -- python experiments/grpo_7b.py --preset smoke --out {out}
-    python experiments/drill.py --kills 20 --compare results.json model/model.safetensors --writes checkpoints windows \\
+    python experiments/drill.py --kills 20 --compare results.json model/model.safetensors --writes orbax-checkpoint windows \\
         -- python experiments/pretrain_7b.py --preset smoke --out {out}
 
 Every kill is a `kill -9` of a fresh run, started again until it ends. Each moment is printed; the last kills wait for
