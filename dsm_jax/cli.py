@@ -10,8 +10,10 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +37,7 @@ def run_script(
     130 after Ctrl-C; returns where main returns.
     """
     try:
-        with handling_sigterm(_preempt):
+        with handling_sigterm(_preempt), _answering_again():
             _check_python()
             _use_compilation_cache()
             main(parse(presets, sys.argv[1:] if argv is None else argv, description=_docstring(main)))
@@ -130,3 +132,22 @@ def _use_compilation_cache() -> None:
 
 def _preempt(signum: int, frame: object) -> None:
     raise Preempted("SIGTERM")
+
+
+@contextlib.contextmanager
+def _answering_again() -> Iterator[None]:
+    """Sends a signal again where it came during a destructor or a garbage collection: no exception comes out of those."""
+    usual = sys.unraisablehook
+
+    def again(lost: Any) -> None:
+        if isinstance(lost.exc_value, Preempted | KeyboardInterrupt):
+            number = signal.SIGTERM if isinstance(lost.exc_value, Preempted) else signal.SIGINT
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        else:
+            usual(lost)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
