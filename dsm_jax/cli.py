@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,20 +42,27 @@ def run_script(
             _check_python()
             _use_compilation_cache()
             main(parse(presets, sys.argv[1:] if argv is None else argv, description=_docstring(main)))
-    except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(UserError.exit_code)
-    except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
-            raise  # no file's: a mistake of ours
-        print(f"error: {error.filename or 'disk'}: {error.strerror}", file=sys.stderr)
-        sys.exit(UserError.exit_code)
-    except Preempted:
-        print("stopped by SIGTERM; the same command goes on from here", file=sys.stderr)
-        sys.exit(Preempted.exit_code)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except (Exception, Preempted, KeyboardInterrupt) as error:
+        code, line = _ending(error)
+        if "dsm_jax.ending" in sys.modules:  # several processes end together
+            sys.modules["dsm_jax.ending"].leave(code, line)
+        if code == 1:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(code)
+
+
+def _ending(error: BaseException) -> tuple[int, str]:
+    """Exit code and last words of a run that this has ended; 1: a mistake of ours, and its traceback."""
+    if isinstance(error, UserError):
+        return error.exit_code, "error: " + " ".join(str(error).split())
+    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+        return UserError.exit_code, f"error: {error.filename or 'disk'}: {error.strerror}"
+    if isinstance(error, Preempted):
+        return error.exit_code, "stopped by SIGTERM; the same command goes on from here"
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "stopped; the same command goes on from here"
+    return 1, "".join(traceback.format_exception(error)).rstrip()
 
 
 def parse(presets: Mapping[str, Config], argv: Sequence[str], description: str = "") -> Config:
