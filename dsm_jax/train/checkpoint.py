@@ -20,12 +20,12 @@ from etils import epath  # type: ignore[import-untyped]
 from jax.experimental.multihost_utils import process_allgather
 
 from dsm_jax.errors import UserError
+from dsm_jax.place import TORN
 from dsm_jax.processes import is_first_process, on_first_process
 
 State = TypeVar("State")
 Flat = dict[str, Any]
 DAMAGE = ("NOT_FOUND", "DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION")  # TensorStore, of a bad file
-UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a checkpoint that is being written
 
 
 class Checkpoints:
@@ -119,7 +119,7 @@ class Checkpoints:
         self.close()
 
     def _tell_of_torn(self) -> None:
-        for torn in sorted(self.folder.glob(f"*{UNFINISHED}*")):
+        for torn in sorted(self.folder.glob(f"*{TORN}*")):
             _tell(f"{torn} was being written when the run was killed: removed")
 
     def _read(self, step: int, target: State, *, part: bool = False) -> State:
