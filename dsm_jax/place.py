@@ -88,6 +88,21 @@ def open_place(out: str | Path, *, copies: bool = True) -> Iterator[Place]:
     _last_copy(mirror)
 
 
+def require_shared(out: str | Path, windows: Path | None, processes: int) -> None:
+    """UserError where several processes cannot work on a run there: all must see its checkpoints and windows."""
+    if processes == 1 or not URL.fullmatch(str(out)):
+        return
+    if not _is_direct(str(out)):
+        raise UserError(
+            f"--out {out}: {processes} processes cannot share it; give gs://, s3://, or a folder that all of them see"
+        )
+    if windows is None:
+        raise UserError(
+            f"--out {out}: {processes} processes need --windows too, a folder that all of them see; tokenise into it with "
+            "one process before"
+        )
+
+
 def working_folder(url: str) -> Path:
     """The local folder of a run that is elsewhere."""
     digest = hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:8]

@@ -124,6 +124,27 @@ def test_sigterm_while_the_first_process_tokenises(source, tmp_path, process):
     assert not (out / "checkpoints").exists() and not (out / "windows/arxiv/manifest.json").exists()
 
 
+def test_two_hosts_without_a_disk_in_common_train_in_the_cloud(source, whole, tmp_path):
+    """Stopped, and gone on with by two others; the windows alone are on a disk that all see."""
+    url, windows = f"file://{tmp_path}/run", tmp_path / "windows"
+    words = ["-m", "tests.direct_place", *command(source, tmp_path, A), "--windows", str(windows)]
+    words[words.index("--out") + 1] = url
+    homes = [tmp_path / name for name in ("one", "two", "three", "four")]
+    for home in homes:
+        home.mkdir()
+    running = start_processes(words, 2, homes[:2])
+    wait_for(tmp_path / "run/checkpoints/5", running)
+    running[1].send_signal(signal.SIGTERM)
+    said_by(running, code=75)
+    assert not (tmp_path / "run/results.json").exists()
+    run_processes(words, 2, homes=homes[2:])
+    np.testing.assert_allclose(
+        losses(next(homes[2].glob(".cache/dsm_jax/runs/run-*[!k]"))), losses(whole), rtol=1e-5
+    )
+    assert (tmp_path / "run/model/model.safetensors").is_file() and (tmp_path / "run/results.json").is_file()
+    assert not any((home / ".cache/dsm_jax/runs").exists() for home in (homes[1], homes[3]))
+
+
 def wait_for(path: Path, running: list) -> None:
     deadline = time.monotonic() + 300
     while not path.exists():
