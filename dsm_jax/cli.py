@@ -10,8 +10,11 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,26 +39,33 @@ def run_script(
     130 after Ctrl-C; returns where main returns.
     """
     try:
-        with handling_sigterm(_preempt):
+        with handling_sigterm(_preempt), _answering_again():
             _check_python()
             _use_compilation_cache()
             _use_device_memory()
             keep_host_memory()
             main(parse(presets, sys.argv[1:] if argv is None else argv, description=_docstring(main)))
-    except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(UserError.exit_code)
-    except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
-            raise  # no file's: a mistake of ours
-        print(f"error: {error.filename or 'disk'}: {error.strerror}", file=sys.stderr)
-        sys.exit(UserError.exit_code)
-    except Preempted:
-        print("stopped by SIGTERM; the same command goes on from here", file=sys.stderr)
-        sys.exit(Preempted.exit_code)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except (Exception, Preempted, KeyboardInterrupt) as error:
+        code, line = _ending(error)
+        if "dsm_jax.ending" in sys.modules:  # several processes end together
+            sys.modules["dsm_jax.ending"].leave(code, line)
+        if code == 1:
+            raise
+        print(line, file=sys.stderr)
+        sys.exit(code)
+
+
+def _ending(error: BaseException) -> tuple[int, str]:
+    """Exit code and last words of a run that this has ended; 1: a mistake of ours, and its traceback."""
+    if isinstance(error, UserError):
+        return error.exit_code, "error: " + " ".join(str(error).split())
+    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+        return UserError.exit_code, f"error: {error.filename or 'disk'}: {error.strerror}"
+    if isinstance(error, Preempted):
+        return error.exit_code, "stopped by SIGTERM; the same command goes on from here"
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "stopped; the same command goes on from here"
+    return 1, "".join(traceback.format_exception(error)).rstrip()
 
 
 def parse(presets: Mapping[str, Config], argv: Sequence[str], description: str = "") -> Config:
@@ -139,3 +149,22 @@ def _use_device_memory() -> None:
 
 def _preempt(signum: int, frame: object) -> None:
     raise Preempted("SIGTERM")
+
+
+@contextlib.contextmanager
+def _answering_again() -> Iterator[None]:
+    """Sends a signal again where it came during a destructor or a garbage collection: no exception comes out of those."""
+    usual = sys.unraisablehook
+
+    def again(lost: Any) -> None:
+        if isinstance(lost.exc_value, Preempted | KeyboardInterrupt):
+            number = signal.SIGTERM if isinstance(lost.exc_value, Preempted) else signal.SIGINT
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        else:
+            usual(lost)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual

@@ -3,28 +3,33 @@
 A run whose --out is a URL works in a local folder, and a thread copies there what is complete: metrics.jsonl in numbered
 parts (an object cannot grow), every other file whole, and last a list of all that belongs together (LIST). Only what the
 list names counts, so that a copy which was killed changes nothing. Started again on another machine, the run takes the
-newer of the two. Checkpoints in gs:// and s3:// are not copied: every process writes its parts there itself.
+newer of the two, and the place's where it is another run's. Of several processes the first one has the folder.
+Checkpoints in gs:// and s3:// are not copied: every process writes its parts there itself.
 Left out on purpose: two machines that work on one run at once.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
+import secrets
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dsm_jax.errors import UserError
-from dsm_jax.run import write_json
+from dsm_jax.run import ENDING, write_json
 
-LIST = "files.json"  # in the place: {"version": copies made so far, "files": {path: [bytes, mtime_ns]}}
+# In the place: {"run": random, "version": copies made so far, "files": {path: [bytes, mtime_ns]}}; in the folder too, with
+# "sent": files that a copy has brought there without having ended.
+LIST = "files.json"
 METRICS = "metrics.jsonl"
 LAST = ("done.json", "results.json")  # copied after all that they speak of
 UNCHANGING = (
@@ -35,8 +40,13 @@ UNCHANGING = (
 DIRECT = ("gs", "s3")  # where checkpoints are written to without a copy here
 EVERY_S = 20.0  # between two copies
 CACHE = Path("~/.cache/dsm_jax/runs")
-UNFINISHED = re.compile(r"\.tmp$|\.orbax-checkpoint-tmp|^lock$")
+TORN = ".orbax-checkpoint-tmp"  # part of the name of a checkpoint that is being written
+UNFINISHED = re.compile(rf"\.tmp$|{re.escape(TORN)}|^lock$")
 URL = re.compile(r"([a-z][a-z0-9+.-]+)://.+")
+
+
+class Changed(Exception):
+    """A file grew, or an old checkpoint went, during a copy: the next one has it."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,31 @@ def open_place(out: str | Path, *, copies: bool = True) -> Iterator[Place]:
     thread.start()
     try:
         yield place
-    finally:
-        ended.set()
-        thread.join()
-        _last_copy(mirror)
+    except BaseException:
+        ENDING.set()
+        _stop_copying(thread, ended)
+        try:
+            _last_copy(mirror)
+        except UserError as error:  # what ended the run is told by whoever catches it
+            print(error, file=sys.stderr)
+        raise
+    _stop_copying(thread, ended)
+    _last_copy(mirror)
+
+
+def require_shared(out: str | Path, windows: Path | None, processes: int) -> None:
+    """UserError where several processes cannot work on a run there: all must see its checkpoints and windows."""
+    if processes == 1 or not URL.fullmatch(str(out)):
+        return
+    if not _is_direct(str(out)):
+        raise UserError(
+            f"--out {out}: {processes} processes cannot share it; give gs://, s3://, or a folder that all of them see"
+        )
+    if windows is None:
+        raise UserError(
+            f"--out {out}: {processes} processes need --windows too, a folder that all of them see; tokenise into it with "
+            "one process before"
+        )
 
 
 def working_folder(url: str) -> Path:
@@ -81,9 +112,21 @@ def working_folder(url: str) -> Path:
 def find_place(path_or_url: str | Path) -> Place:
     """A run to read: of a URL, what its place holds now is fetched. Raises UserError where no run is there."""
     url, place = str(path_or_url), _place(str(path_or_url))
-    if URL.fullmatch(url) and not Mirror(place.folder, url, _is_direct(url)).fetch():
-        raise UserError(f"{url}: no run there ({LIST} is missing)")
+    if URL.fullmatch(url):
+        with _alone_in(place.folder):
+            found = Mirror(place.folder, url, _is_direct(url)).fetch()
+        if not found:
+            raise UserError(f"{url}: no run there ({LIST} is missing)")
     return place
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Of several processes with one home, one at a time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(f"{folder.name}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _place(out: str) -> Place:
@@ -116,10 +159,10 @@ class Mirror:
             raise UserError(f"{self.url}: {error}") from error
 
     def fetch(self) -> bool:
-        """Makes the local folder what the place holds, where that is newer; whether there is anything."""
+        """Makes the local folder what the place holds, where that is newer or another run's; whether there is anything."""
         there, here = self._list(), _read_list(self.folder / LIST)
-        if there["version"] <= here["version"]:
-            return there["version"] > 0
+        if not there["run"] or (there["run"] == here["run"] and there["version"] <= here["version"]):
+            return bool(there["files"])
         shutil.rmtree(self.folder, ignore_errors=True)
         metrics = []
         for name, (size, _) in sorted(there["files"].items()):
@@ -138,11 +181,11 @@ class Mirror:
             for name, known in there["files"].items()
         }
         write_json(self.folder / LIST, there | {"files": files})
-        return True
+        return bool(files)
 
     def push(self) -> None:
         """Copies what has changed, then the list, then removes what the list no longer names."""
-        known = _read_list(self.folder / LIST)
+        known = self._agreed()
         files = {name: stamp for name, stamp in known["files"].items() if _is_part(name)}
         for path in self._complete():
             name = path.relative_to(self.folder).as_posix()
@@ -150,19 +193,34 @@ class Mirror:
                 files = self._push_metrics(path.read_bytes(), files)
                 continue
             stamp = _stamp(path)
-            if known["files"].get(name) != stamp:
-                self._put(path.read_bytes() if stamp[0] < 1 << 20 else path, name)
+            if stamp not in (known["files"].get(name), known["sent"].get(name)):
+                self._send(path, name)
+                known["sent"][name] = stamp
+                write_json(self.folder / LIST, known)
             files[name] = stamp
         if files == known["files"]:
             return
         for name, stamp in files.items():
             if not _is_part(name) and _stamp(self.folder / name) != stamp:
-                raise FileNotFoundError(name)  # changed meanwhile: the next copy has it
-        listed = {"version": known["version"] + 1, "files": files}
+                raise Changed(name)
+        self._publish({"run": known["run"], "version": known["version"] + 1, "files": files})
+        for name in (known["files"] | known["sent"]).keys() - files.keys():
+            with suppress(FileNotFoundError):
+                self._files.rm_file(f"{self._root}/{name}")
+
+    def _agreed(self) -> dict[str, Any]:
+        """The list that the place and the folder have in common; a new run's where the place has none."""
+        there, here = self._list(), _read_list(self.folder / LIST)
+        if not there["run"]:
+            return self._publish({"run": secrets.token_hex(8), "version": 1, "files": {}})
+        if there["run"] != here["run"]:
+            raise UserError(f"{self.url}: another run writes there; give another --out")
+        return here if here["version"] == there["version"] else there
+
+    def _publish(self, listed: dict[str, Any]) -> dict[str, Any]:
         self._put(json.dumps(listed).encode(), LIST)
         write_json(self.folder / LIST, listed)
-        for name in known["files"].keys() - files.keys():
-            self._files.rm_file(f"{self._root}/{name}")
+        return _full(listed)
 
     def _complete(self) -> list[Path]:
         """The files to copy, in order; what is being written, or has gone since, is left out."""
@@ -189,6 +247,14 @@ class Mirror:
             parts[name] = [len(whole) - done, _digest(whole)]
         return others | parts
 
+    def _send(self, path: Path, name: str) -> None:
+        try:
+            self._put(path.read_bytes() if path.stat().st_size < 1 << 20 else path, name)
+        except FileNotFoundError:
+            if path.exists():
+                raise
+            raise Changed(name) from None
+
     def _put(self, content: bytes | Path, name: str) -> None:
         place = f"{self._root}/{name}"
         self._files.makedirs(place.rpartition("/")[0], exist_ok=True)
@@ -199,9 +265,9 @@ class Mirror:
 
     def _list(self) -> dict[str, Any]:
         try:
-            return json.loads(self._files.cat_file(f"{self._root}/{LIST}"))
+            return _full(json.loads(self._files.cat_file(f"{self._root}/{LIST}")))
         except FileNotFoundError:
-            return {"version": 0, "files": {}}
+            return _full({})
         except Exception as error:  # of whatever library serves the place
             raise UserError(f"{self.url}: cannot be read: {error}") from error
 
@@ -210,10 +276,15 @@ def _keep_copying(mirror: Mirror, ended: threading.Event) -> None:
     while not ended.wait(EVERY_S):
         try:
             mirror.push()
-        except FileNotFoundError:  # an old checkpoint went, or a file grew, during the copy
+        except Changed:
             continue
         except Exception as error:  # noqa: BLE001 (the place's library's; the run goes on, and the next copy has it all)
             print(f"{mirror.url}: not copied this time: {error}", file=sys.stderr)
+
+
+def _stop_copying(thread: threading.Thread, ended: threading.Event) -> None:
+    ended.set()
+    thread.join()
 
 
 def _last_copy(mirror: Mirror) -> None:
@@ -227,9 +298,13 @@ def _last_copy(mirror: Mirror) -> None:
 
 def _read_list(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return _full(json.loads(path.read_text()))
     except (OSError, ValueError):
-        return {"version": 0, "files": {}}
+        return _full({})
+
+
+def _full(listed: Mapping[str, Any]) -> dict[str, Any]:
+    return {"run": "", "version": 0, "files": {}, "sent": {}, **listed}
 
 
 def _is_part(name: str) -> bool:
@@ -237,7 +312,10 @@ def _is_part(name: str) -> bool:
 
 
 def _stamp(path: Path) -> list[int]:
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        raise Changed(path.name) from None
     return [stat.st_size, stat.st_mtime_ns]
 
 

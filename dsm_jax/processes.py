@@ -17,17 +17,25 @@ from typing import Any
 import jax
 from jax._src.distributed import global_state  # its store of keys has no public name
 
-from dsm_jax.errors import UserError
+from dsm_jax.ending import watch_others
+from dsm_jax.errors import Preempted, UserError
 
 POLL_S = 0.2
+# What may end the first process's work besides a mistake; it then ends the others.
+ENDS: dict[str, type[BaseException]] = {"Preempted": Preempted, "KeyboardInterrupt": KeyboardInterrupt}
 _calls = itertools.count()  # on_first_process is called in the same order everywhere: a call's name
 
 
 def join_processes() -> None:
     """Joins the other processes of a TPU pod or a Slurm job, or those that JAX_COORDINATOR_ADDRESS,
-    JAX_NUM_PROCESSES and JAX_PROCESS_ID name. Alone, and the second time, it does nothing."""
-    if jax.distributed.is_initialized():
-        return
+    JAX_NUM_PROCESSES and JAX_PROCESS_ID name; from then on they end together. Alone, and the second time, it does nothing."""
+    if not jax.distributed.is_initialized():
+        jax.config.update("jax_enable_preemption_service", False)  # would take SIGTERM away from Python
+        _join()
+    watch_others()
+
+
+def _join() -> None:
     if os.environ.get("JAX_COORDINATOR_ADDRESS"):
         try:
             count, own = (int(os.environ[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
@@ -87,15 +95,21 @@ def on_first_process(work: Callable[[], object]) -> None:
     if is_first_process():
         try:
             work()
-        except Exception as error:
-            client.key_value_set(name, f"-{error}")
+        except BaseException as error:  # the others must not wait for ever
+            client.key_value_set(name, f"{type(error).__name__}:{error}")
             raise
-        client.key_value_set(name, "+")
+        client.key_value_set(name, "")
         return
     while (said := _try_get(client, name)) is None:
         time.sleep(POLL_S)  # a signal is answered here
-    if said[0] == "-":
-        raise UserError(said[1:])
+    if said:
+        kind, _, message = said.partition(":")
+        raise ENDS.get(kind, UserError)(message)
+
+
+def wait_for_first_process() -> None:
+    """Waits until the first process has come here too. The last thing of a run: who ends earlier is missed after minutes."""
+    on_first_process(lambda: None)
 
 
 def _try_get(client: Any, name: str) -> str | None:

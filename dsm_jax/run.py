@@ -246,6 +246,10 @@ class Sigterm:
     requested = False
 
 
+RECEIVED = Sigterm()  # of this process, whatever answers it
+ENDING = threading.Event()  # set where a process has begun to end early: what it still does is waited for
+
+
 @contextmanager
 def catch_sigterm() -> Iterator[Sigterm]:
     """Holds SIGTERM back for a loop, which looks at `.requested`, saves, and raises Preempted.
@@ -270,7 +274,12 @@ def handling_sigterm(handler: Callable[[int, object], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    old = signal.signal(signal.SIGTERM, handler)
+
+    def receive(signum: int, frame: object) -> None:
+        RECEIVED.requested = True
+        handler(signum, frame)
+
+    old = signal.signal(signal.SIGTERM, receive)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ A source is files and folders of any form that dsm_jax/data/texts.py reads; it i
 each is held out: its perplexity and bits per byte are written as training goes on, and set beside a unigram model's at
 the end. The same command goes on where a killed run was. The run's folder holds config.json, metrics.jsonl, tb/,
 windows/, checkpoints/, results.json, report.html and model/, the result in Hugging Face's format. Several processes (a pod's
-hosts) run the same command on a disk that all of them see.
+hosts) run the same command on a disk that all of them see, or in gs:// or s3:// (docs/training.md).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 from jax.sharding import Mesh
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -40,8 +41,8 @@ from dsm_jax.mesh import parse_mesh
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE, TINY
 from dsm_jax.model.decoder import Params
-from dsm_jax.place import Place, open_place
-from dsm_jax.processes import is_first_process, on_first_process
+from dsm_jax.place import Place, open_place, require_shared
+from dsm_jax.processes import is_first_process, on_first_process, wait_for_first_process
 from dsm_jax.run import open_run, preparing, read_metrics, require_writable_folder, write_json, write_text
 from dsm_jax.tokenizer import train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, first_windows, make_scorer, unigram
@@ -158,11 +159,11 @@ PRESETS = {config.preset: config for config in (Pretraining("paper"), TINY_RUN, 
 
 def main(config: Pretraining) -> None:
     mesh = parse_mesh(config.mesh)
+    require_shared(config.out, config.windows, jax.process_count())
     sources = {name: paths for name, paths in asdict(config.sources).items() if paths}
     if not sources and config.preset not in SMALL:
         raise UserError("no source: give at least one of --sources.math-corpus, --sources.github-code, ..")
-    for paths in sources.values():
-        find_parts(paths)
+    on_first_process(lambda: [find_parts(paths) for paths in sources.values()])
     start = find_start(config.init, mesh, own=SMALL.get(config.preset))
     start.require_length("--training.window", config.training.window)
     check_rows(config.training, mesh)
@@ -181,6 +182,7 @@ def main(config: Pretraining) -> None:
             print(
                 f"{config.out}: report.html, results.json, metrics.jsonl, checkpoints/; for transformers: {export_folder(config, place)}"
             )
+    wait_for_first_process()
 
 
 def prepare(

@@ -46,8 +46,8 @@ from dsm_jax.mesh import parse_mesh
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE, TINY
 from dsm_jax.model.decoder import Params
-from dsm_jax.place import Place, open_place
-from dsm_jax.processes import is_first_process, on_first_process
+from dsm_jax.place import Place, open_place, require_shared
+from dsm_jax.processes import is_first_process, on_first_process, wait_for_first_process
 from dsm_jax.run import open_run, preparing, read_metrics, require_writable_folder, write_json, write_text
 from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, first_windows, make_scorer
@@ -146,6 +146,7 @@ PRESETS = {config.preset: config for config in (PAPER_RUN, TINY_RUN, SMOKE_RUN)}
 
 def main(config: Finetuning) -> None:
     mesh = parse_mesh(config.mesh)
+    require_shared(config.out, config.windows, jax.process_count())
     check_data(config)
     start = find_start(config.init, mesh, own=SMALL.get(config.preset))
     start.require_length("--training.window", config.training.window)
@@ -164,6 +165,7 @@ def main(config: Finetuning) -> None:
             print(
                 f"{config.out}: report.html, results.json, metrics.jsonl, answers/; for transformers: {exported}"
             )
+    wait_for_first_process()
 
 
 def check_data(config: Finetuning) -> None:
@@ -173,7 +175,7 @@ def check_data(config: Finetuning) -> None:
             "no examples: give --data FILES (rows of GSM8K, MATH, MathInstruct, ToRA, Lila, messages, or any pairs)"
         )
     if config.data:
-        find_sft_parts(config.data)
+        on_first_process(lambda: find_sft_parts(config.data))
     if config.chat_template and (config.questions or config.init is None):
         raise UserError(
             "--chat-template: needs --init, and --questions 0 (they are asked in DeepSeekMath's template)"

@@ -13,8 +13,10 @@ ROOT = Path(__file__).parent.parent
 DEVICES = 8
 
 
-def start_processes(words: Sequence[str], count: int) -> list[subprocess.Popen[str]]:
-    """`python WORDS` in `count` processes; their stdout and stderr are pipes."""
+def start_processes(
+    words: Sequence[str], count: int, homes: Sequence[Path] = ()
+) -> list[subprocess.Popen[str]]:
+    """`python WORDS` in `count` processes; their stdout and stderr are pipes. homes: of each, as on a host of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -29,9 +31,10 @@ def start_processes(words: Sequence[str], count: int) -> list[subprocess.Popen[s
             "JAX_NUM_PROCESSES": str(count),
             "JAX_PROCESS_ID": str(process),
         }
+        home = {"HOME": str(homes[process])} if homes else {}
         return subprocess.Popen(
             [sys.executable, *words],
-            env=os.environ | flags | (join if count > 1 else {}),
+            env=os.environ | flags | (join if count > 1 else {}) | home,
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -41,10 +44,16 @@ def start_processes(words: Sequence[str], count: int) -> list[subprocess.Popen[s
     return [start(process) for process in range(count)]
 
 
-def run_processes(words: Sequence[str], count: int, *, code: int = 0) -> list[tuple[str, str]]:
+def run_processes(
+    words: Sequence[str], count: int, *, code: int = 0, homes: Sequence[Path] = ()
+) -> list[tuple[str, str]]:
     """(stdout, stderr) of each, once all have ended with this exit code."""
-    running = start_processes(words, count)
+    return said_by(start_processes(words, count, homes), code=code)
+
+
+def said_by(running: Sequence[subprocess.Popen[str]], *, code: int) -> list[tuple[str, str]]:
+    """(stdout, stderr) of each, once all have ended with this exit code."""
     said = [process.communicate(timeout=600) for process in running]
     codes = [process.returncode for process in running]
-    assert codes == [code] * count, "\n".join(err for _, err in said)
+    assert codes == [code] * len(running), "\n".join(err for _, err in said)
     return said

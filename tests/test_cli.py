@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -99,6 +100,23 @@ def test_exit_codes(capsys):
     assert ending(lambda config: os.kill(os.getpid(), signal.SIGTERM), capsys)[0] == 75
     assert ending(interrupt, capsys)[0] == 130
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+class Dying:
+    """Gets SIGTERM while it is collected: what the handler raises there is lost."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+
+def test_sigterm_during_a_destructor_is_answered(capsys):
+    def collect(config):
+        Dying()
+        time.sleep(20)
+
+    start = time.monotonic()
+    assert ending(collect, capsys)[0] == 75 and time.monotonic() - start < 10
 
 
 def test_other_pythons_are_refused(capsys, monkeypatch):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import fsspec
@@ -11,7 +14,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from dsm_jax import place
-from dsm_jax.errors import UserError
+from dsm_jax.errors import Preempted, UserError
 from dsm_jax.place import Mirror, find_place, open_place, working_folder
 from dsm_jax.run import MetricsWriter, read_metrics
 
@@ -141,16 +144,14 @@ def test_a_copy_that_ends_in_the_middle_changes_nothing(fails_at):
     with pytest.raises(OSError, match="down"):
         mirror.push()
     FakeFileSystem.fails_at = ""
-    kept = shutil.copytree(folder, folder.with_name("kept"))
     other_machine_sees = Mirror(folder.with_name("other"), URL)
     assert other_machine_sees.fetch()
     assert (folder.with_name("other") / "checkpoints/5/d/array").is_file()
     assert len(read_metrics(folder.with_name("other") / "metrics.jsonl")) == 5
-    assert not mirror.fetch() or (folder / "checkpoints/10/d/array").is_file()  # this machine is ahead
+    assert mirror.fetch() and (folder / "checkpoints/10/d/array").is_file()  # this machine is ahead
     mirror.push()
     shutil.rmtree(folder.with_name("other"))
     assert other_machine_sees.fetch() and len(read_metrics(folder.with_name("other") / "metrics.jsonl")) == 10
-    assert kept.is_dir()
 
 
 def test_a_file_of_another_size_is_damage():
@@ -160,6 +161,108 @@ def test_a_file_of_another_size_is_damage():
     other_machine()
     with pytest.raises(UserError, match="checkpoints/5/d/array is damaged: 10 bytes of 500"):
         find_place(URL)
+
+
+def run_with(text: str) -> None:
+    with open_place(URL) as here:
+        here.folder.mkdir(parents=True, exist_ok=True)
+        (here.folder / "config.json").write_text(text)
+        add_checkpoint(here.folder, 5)
+
+
+def test_a_place_that_was_emptied_is_filled_again():
+    """Between two starts, and while a run goes on."""
+    run_with("{}")
+    names = stored()
+    FakeFileSystem.store.clear()
+    with open_place(URL) as here:
+        assert (here.folder / "checkpoints/5/d/array").is_file()  # of this run: it goes on
+    assert stored() == names
+    with open_place(URL):
+        FakeFileSystem.store.clear()
+    assert stored() == names
+
+
+def test_another_run_in_the_place_wins_over_the_folder_here(monkeypatch, tmp_path):
+    """Though it has been copied fewer times; and where it came during the run, nothing of it is overwritten."""
+    for text in ("first", "second", "third"):
+        run_with(text) if text == "first" else (working_folder(URL) / "config.json").write_text(text)
+        with open_place(URL):
+            pass
+    FakeFileSystem.store.clear()
+    monkeypatch.setattr(place, "CACHE", tmp_path / "other")
+    run_with("other")
+    monkeypatch.setattr(place, "CACHE", tmp_path / "cache")
+    assert (working_folder(URL) / "config.json").read_text() == "third"
+    assert (find_place(URL).folder / "config.json").read_text() == "other"
+    with pytest.raises(UserError, match="another run writes there"), open_place(URL) as here:
+        FakeFileSystem.store.clear()
+        monkeypatch.setattr(place, "CACHE", tmp_path / "third")
+        run_with("later")
+        (here.folder / "config.json").write_text("lost")
+    assert (find_place(URL).folder / "config.json").read_text() == "later"
+
+
+def test_what_a_failed_copy_brought_is_not_sent_again():
+    folder = working_folder(URL)
+    for step in (5, 10, 15):
+        add_checkpoint(folder, step)
+    FakeFileSystem.fails_at = "checkpoints/5"  # the last by name
+    with pytest.raises(OSError, match="down"):
+        Mirror(folder, URL).push()
+    FakeFileSystem.fails_at, FakeFileSystem.writes = "", []
+    shutil.rmtree(folder / "checkpoints/10")
+    Mirror(folder, URL).push()  # of a process that was started again
+    assert FakeFileSystem.writes == ["checkpoints/5/d/array", "files.json"]
+    assert stored() == {"checkpoints/15/d/array", "checkpoints/5/d/array", "files.json"}
+
+
+@pytest.mark.parametrize("end", [Preempted("SIGTERM"), UserError("a mistake")])
+def test_a_copy_that_fails_does_not_hide_what_ended_the_run(end, capsys):
+    with pytest.raises(type(end), match=str(end)), open_place(URL) as here:
+        here.folder.mkdir(parents=True)
+        (here.folder / "config.json").write_text("{}")
+        FakeFileSystem.fails_at = "config"
+        raise end
+    assert "could not be copied to: the place is down" in capsys.readouterr().err
+
+
+def test_a_place_that_is_gone_is_told_and_a_file_that_went_is_not(monkeypatch, capsys):
+    class LostBucket(Mirror):
+        def push(self):
+            ended.set()
+            super().push()
+
+    monkeypatch.setattr(place, "EVERY_S", 0.01)
+    folder = working_folder(URL)
+    add_checkpoint(folder, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(Mirror, "_complete", lambda self: [folder / "went"])
+        place._keep_copying(LostBucket(folder, URL), ended := threading.Event())
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(FakeFileSystem, "pipe_file", raise_not_found)
+    place._keep_copying(LostBucket(folder, URL), ended := threading.Event())
+    assert f"{URL}: not copied this time: no such bucket" in capsys.readouterr().err
+
+
+def test_processes_with_one_home_fetch_one_after_the_other(monkeypatch):
+    run_with("{}")
+    other_machine()
+    fetched = []
+
+    def get_slowly(self, name, local, **options):
+        time.sleep(0.05)
+        fetched.append(name)
+        MemoryFileSystem.get_file(self, name, local, **options)
+
+    monkeypatch.setattr(FakeFileSystem, "get_file", get_slowly)
+    with ThreadPoolExecutor() as processes:
+        found = list(processes.map(find_place, [URL] * 4))
+    assert len(fetched) == 2 and (found[3].folder / "checkpoints/5/d/array").is_file()
+
+
+def raise_not_found(*_, **__):
+    raise FileNotFoundError("no such bucket")
 
 
 def leave_a_file_where_it_cannot_be_copied():

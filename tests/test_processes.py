@@ -51,3 +51,16 @@ def test_the_first_one_s_mistake_ends_all(tmp_path) -> None:
     said = run_processes([*words, "--sources.arxiv", str(file), "--workers", "0"], 2, code=2)
     assert all("error: " in err and "rows.jsonl:2: no text in this row" in err for _, err in said)
     assert not any("Traceback" in err for _, err in said)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("file:///nowhere/run", "2 processes cannot share it"),
+        ("gs://nowhere/run", "2 processes need --windows"),
+    ],
+)
+def test_where_several_processes_cannot_work(url: str, said: str) -> None:
+    words = ["experiments/pretrain_7b.py", "--preset", "smoke", "--out", url]
+    for _, err in run_processes(words, 2, code=2):
+        assert f"error: --out {url}: {said}" in err and "Traceback" not in err and "works in" not in err

@@ -178,8 +178,8 @@ def _results(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (os.getpid(),)) as pool:
-        futures: list[Future[dict[str, Any]]] = [pool.submit(_tokenize, job) for job in jobs]
         try:
+            futures: list[Future[dict[str, Any]]] = [pool.submit(_tokenize, job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:

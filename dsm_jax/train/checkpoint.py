@@ -22,6 +22,7 @@ from etils import epath  # type: ignore[import-untyped]
 from jax.experimental.multihost_utils import process_allgather
 
 from dsm_jax.errors import UserError
+from dsm_jax.place import TORN
 from dsm_jax.processes import is_first_process, on_first_process
 
 State = TypeVar("State")
@@ -33,7 +34,6 @@ DISK = (
     "quota exceeded",
     "Read-only file system",
 )  # of a disk that takes no more
-UNFINISHED = ".orbax-checkpoint-tmp"  # part of the name of a checkpoint that is being written
 
 
 class Checkpoints:
@@ -151,7 +151,7 @@ class Checkpoints:
             ) from error
 
     def _tell_of_torn(self) -> None:
-        for torn in sorted(self.folder.glob(f"*{UNFINISHED}*")):
+        for torn in sorted(self.folder.glob(f"*{TORN}*")):
             _tell(f"{torn} was being written when the run was killed: removed")
 
     def _read(self, step: int, target: State, *, part: bool = False) -> State:

@@ -116,6 +116,7 @@ def train_lm(
     def keep_batch(step: int) -> str:
         file = folder / f"not_finite_{step + 1:06}_process_{jax.process_index()}.npz"
         arrays: dict[str, Any] = batch(step, rows)
+        folder.mkdir(parents=True, exist_ok=True)  # of a run elsewhere, each host has its own
         np.savez_compressed(file, rows=rows, **arrays)
         return f"its batch is in {file}; --training.skip-nonfinite leaves such updates out"
 

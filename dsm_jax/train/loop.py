@@ -7,16 +7,16 @@ steps, and the first one writes the metrics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import jax
-from jax.experimental.multihost_utils import reached_preemption_sync_point
 
+from dsm_jax.ending import must_stop
 from dsm_jax.errors import Preempted, UserError
 from dsm_jax.processes import on_first_process
 from dsm_jax.run import (
@@ -98,7 +98,7 @@ def run_loop(
         checkpoints = stack.enter_context(
             Checkpoints(checkpoints_in or folder / "checkpoints", config.keep, config.keep_every)
         )
-        must_stop = stack.enter_context(_preemption())
+        sigterm = stack.enter_context(catch_sigterm())
         restored = checkpoints.restore(target)
         step = checkpoints.latest_step() or 0
         # Several processes may have a folder each: all of them look at the step and the rule instead.
@@ -131,7 +131,7 @@ def run_loop(
                 log.check()
                 with log.aside(state):
                     checkpoints.save(step, state)
-            if must_stop(step):
+            if sigterm.requested if alone else must_stop(step):
                 log.check()
                 checkpoints.save(step, state, wait=True)
                 raise Preempted(f"{description}: saved at step {step}; start again to go on")
@@ -139,16 +139,6 @@ def run_loop(
         checkpoints.save(step, state, wait=True)
     on_first_process(lambda: mark_done(folder, {"step": step, "stopped": enough}))
     return state
-
-
-@contextmanager
-def _preemption() -> Iterator[Callable[[int], bool]]:
-    """(step) -> whether SIGTERM came and it is time to save: at the same step in every process, whichever got it."""
-    if jax.process_count() > 1:
-        yield reached_preemption_sync_point
-        return
-    with catch_sigterm() as sigterm:
-        yield lambda step: sigterm.requested
 
 
 class _Trace:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import sentencepiece
 from dsm_jax.data.corpus import StoredWindows
 from dsm_jax.data.tokenize import HELD_OUT, tokenize_source
 from dsm_jax.data.windows import pack_documents
-from dsm_jax.errors import UserError
+from dsm_jax.errors import Preempted, UserError
 from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
 
 FILES, ROWS = 5, 200
@@ -195,6 +196,24 @@ def test_windows_of_another_tokenizer_or_length_are_refused_and_stay(tmp_path, s
     with pytest.raises(UserError, match="windows of 64 tokens by another tokenizer, and 64 by this one"):
         tokenize_source([source], other, 64, out)
     assert files_of(out) == made
+
+
+def test_a_signal_while_parts_are_handed_out_leaves_the_others_undone(tmp_path, tokenizer, monkeypatch):
+    """Of many: the workers do not go through those that they have been given."""
+    for file in range(100):
+        (tmp_path / f"{file}.jsonl").write_text(json.dumps({"text": text(file, 1)}) + "\n")
+    submit, given = ProcessPoolExecutor.submit, []
+
+    def interrupted(pool, *work):
+        given.append(work)
+        if len(given) == 100:
+            raise Preempted("SIGTERM")
+        return submit(pool, *work)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", interrupted)
+    with pytest.raises(Preempted):
+        tokenize_source([tmp_path], tokenizer, 64, tmp_path / "out", workers=1)
+    assert len(list((tmp_path / "out").rglob("*.json"))) < 50
 
 
 def test_a_bad_row_is_named_and_loses_nothing(tmp_path, source, tokenizer):

@@ -190,12 +190,13 @@ def test_another_model_is_refused(tmp_path):
 KILLED = """
 import os, signal, sys, jax, jax.numpy as jnp
 from pathlib import Path
-from dsm_jax.train.checkpoint import UNFINISHED, Checkpoints
+from dsm_jax.place import TORN
+from dsm_jax.train.checkpoint import Checkpoints
 folder = Path(sys.argv[1])
 checkpoints = Checkpoints(folder)
 checkpoints.save(1, {"w": jnp.full((20 << 20,), 1.0)}, wait=True)
 checkpoints.save(2, {"w": jax.random.normal(jax.random.key(0), (20 << 20,))})
-while not list(folder.glob("2*" + UNFINISHED + "*")):
+while not list(folder.glob("2*" + TORN + "*")):
     assert not (folder / "2").exists(), "the save ended before the kill"
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dsm_jax.run import read_json, read_metrics
-from tests.processes import run_processes, start_processes
+from tests.processes import run_processes, said_by, start_processes
 
 pytestmark = pytest.mark.slow
 STEPS, HALF = 20, 10
@@ -100,14 +100,49 @@ def test_sigterm_in_a_step_saves_that_step(source, whole, tmp_path, processes):
     while not read_metrics(out / "metrics.jsonl"):
         time.sleep(0.01)
     running[-1].send_signal(signal.SIGTERM)
-    said = [process.communicate(timeout=300)[1] for process in running]
-    assert [process.returncode for process in running] == [75] * processes, said
+    said = [err for _, err in said_by(running, code=75)]
     saved = max(int(path.name) for path in (out / "checkpoints").iterdir() if path.name.isdigit())
     assert 1 <= saved < STEPS
     assert "stopped by SIGTERM; the same command goes on from here" in said[0]
     run_processes(command(source, out, A), processes)
     exact = np.testing.assert_array_equal if processes == 1 else np.testing.assert_allclose
     exact(losses(out), losses(whole), **({} if processes == 1 else {"rtol": 1e-5}))
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_sigterm_while_the_first_process_tokenises(source, tmp_path, process):
+    out = tmp_path / "run"
+    words = command(source, out, A)
+    words[words.index("--workers") + 1] = "1"
+    running = start_processes([*words, "--sources.arxiv", *[str(source)] * 500], 2)
+    wait_for(out / "windows/math_corpus/manifest.json", running)
+    asked = time.monotonic()
+    running[process].send_signal(signal.SIGTERM)
+    said = said_by(running, code=75)
+    assert time.monotonic() - asked < 15
+    assert all("stopped by SIGTERM; the same command goes on from here" in err for _, err in said)
+    assert not (out / "checkpoints").exists() and not (out / "windows/arxiv/manifest.json").exists()
+
+
+def test_two_hosts_without_a_disk_in_common_train_in_the_cloud(source, whole, tmp_path):
+    """Stopped, and gone on with by two others; the windows alone are on a disk that all see."""
+    url, windows = f"file://{tmp_path}/run", tmp_path / "windows"
+    words = ["-m", "tests.direct_place", *command(source, tmp_path, A), "--windows", str(windows)]
+    words[words.index("--out") + 1] = url
+    homes = [tmp_path / name for name in ("one", "two", "three", "four")]
+    for home in homes:
+        home.mkdir()
+    running = start_processes(words, 2, homes[:2])
+    wait_for(tmp_path / "run/checkpoints/5", running)
+    running[1].send_signal(signal.SIGTERM)
+    said_by(running, code=75)
+    assert not (tmp_path / "run/results.json").exists()
+    run_processes(words, 2, homes=homes[2:])
+    np.testing.assert_allclose(
+        losses(next(homes[2].glob(".cache/dsm_jax/runs/run-*[!k]"))), losses(whole), rtol=1e-5
+    )
+    assert (tmp_path / "run/model/model.safetensors").is_file() and (tmp_path / "run/results.json").is_file()
+    assert not any((home / ".cache/dsm_jax/runs").exists() for home in (homes[1], homes[3]))
 
 
 def wait_for(path: Path, running: list) -> None:
