@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -241,9 +241,13 @@ def _row_text(row: Mapping[str, Any]) -> str:
 
 
 class Sigterm:
-    """`requested` becomes True when SIGTERM has come."""
+    """`requested` becomes True when SIGTERM (or Ctrl-C, then `interrupted` too) has come."""
 
-    requested = False
+    requested = interrupted = False
+
+    def end(self, message: str) -> BaseException:
+        """What a loop raises once it has saved."""
+        return KeyboardInterrupt(message) if self.interrupted else Preempted(message)
 
 
 RECEIVED = Sigterm()  # of this process, whatever answers it
@@ -251,39 +255,52 @@ ENDING = threading.Event()  # set where a process has begun to end early: what i
 
 
 @contextmanager
-def catch_sigterm() -> Iterator[Sigterm]:
-    """Holds SIGTERM back for a loop, which looks at `.requested`, saves, and raises Preempted.
+def catch_sigterm(*, interrupts: bool = False) -> Iterator[Sigterm]:
+    """Holds SIGTERM back for a loop, which looks at `.requested`, saves, and raises `.end(message)`.
 
-    A SIGTERM that the block did not answer raises Preempted at its end. Outside the main thread signals
-    cannot be caught: there `.requested` stays False.
+    interrupts: the first Ctrl-C too; the second one ends at once. A signal that the block did not answer ends it at its
+    end. Outside the main thread signals cannot be caught: there `.requested` stays False.
     """
     sigterm = Sigterm()
 
     def note(signum: int, frame: object) -> None:
         sigterm.requested = True
 
-    with handling_sigterm(note):
+    def interrupt(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sigterm.requested = sigterm.interrupted = True
+        print(
+            "stopping: the step under way is saved; again Ctrl-C stops at once", file=sys.stderr, flush=True
+        )
+
+    with handling_sigterm(note), _handling(signal.SIGINT, interrupt) if interrupts else nullcontext():
         yield sigterm
     if sigterm.requested:
-        raise Preempted("SIGTERM")
+        raise sigterm.end("stopped by a signal")
 
 
 @contextmanager
 def handling_sigterm(handler: Callable[[int, object], None]) -> Iterator[None]:
     """Installs a SIGTERM handler for the block (in the main thread only) and puts the old one back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def receive(signum: int, frame: object) -> None:
         RECEIVED.requested = True
         handler(signum, frame)
 
-    old = signal.signal(signal.SIGTERM, receive)
+    with _handling(signal.SIGTERM, receive):
+        yield
+
+
+@contextmanager
+def _handling(number: int, handler: Callable[[int, Any], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, old)
+        signal.signal(number, old)
 
 
 # Progress

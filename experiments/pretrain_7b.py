@@ -179,8 +179,9 @@ def main(config: Pretraining) -> None:
             write_json(place.folder / "results.json", results)
             report(config, place.folder, results)
             print_results(results)
+            exported = config.export or f"{config.out}/model"
             print(
-                f"{config.out}: report.html, results.json, metrics.jsonl, checkpoints/; for transformers: {export_folder(config, place)}"
+                f"{config.out}: report.html, results.json, metrics.jsonl, checkpoints/; for transformers: {exported}"
             )
     wait_for_first_process()
 
@@ -194,6 +195,9 @@ def prepare(
     """The run's folder and all that is in it before the first update: one process's work."""
     if config.export:
         require_writable_folder(config.export, "--export")
+    if config.stage == "tokenize":
+        make_windows(config, place, sources, start)
+        return
     open_run(place.folder, config, FREE_HERE)
     with preparing(place.folder):
         make_windows(config, place, sources, start)
@@ -210,6 +214,8 @@ def make_windows(
             paths, tokenizer, config.training.window, windows_of(config, place, name), held_out=config.held_out, workers=config.workers
         )  # fmt: skip
         held_out_text(config, place, name)
+    if config.stage == "tokenize":
+        return
     names = {name: StoredWindows(windows_of(config, place, name)) for name in sources}
     require_same_windows(place.folder, names)
     keep_shape(start.config, tokenizer, place.folder)

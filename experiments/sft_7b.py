@@ -37,8 +37,9 @@ from dsm_jax.data.instructions import find_sft_parts, read_sft
 from dsm_jax.data.mixture import Mixture, Source
 from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.prompts import prompt_text
+from dsm_jax.data.sft import KINDS
 from dsm_jax.data.tokenize import HELD_OUT
-from dsm_jax.data.tokenize_sft import tokenize_sft
+from dsm_jax.data.tokenize_sft import SKIPPED, TOO_LONG, tokenize_sft
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.harness import read_answers
 from dsm_jax.evaluate.report import Section, Table
@@ -161,7 +162,7 @@ def main(config: Finetuning) -> None:
             write_json(place.folder / "results.json", results)
             report(config, place.folder, results)
             print_results(results)
-            exported = config.export or place.folder / "model"
+            exported = config.export or f"{config.out}/model"
             print(
                 f"{config.out}: report.html, results.json, metrics.jsonl, answers/; for transformers: {exported}"
             )
@@ -202,7 +203,7 @@ def make_windows(config: Finetuning, out: Path, start: Start) -> None:
         held_out=config.held_out, workers=config.workers, only_correct=config.only_correct,
         chat_template=config.chat_template,
     )  # fmt: skip
-    print(", ".join(f"{name} {value:,}" for name, value in counts(windows.manifest).items() if value))
+    print(told(counts(windows.manifest), config.training.window))
     held_out_answers(config, out)
     require_same_windows(out, {"examples": windows})
     keep_shape(start.config, tokenizer, out)
@@ -293,6 +294,19 @@ def counts(manifest: Mapping[str, Any]) -> dict[str, int]:
     return {name: value for name, value in manifest.items() if isinstance(value, int) and name != "window"}
 
 
+def told(found: Mapping[str, int], window: int) -> str:
+    """The counts in a sentence."""
+    kinds = ", ".join(f"{found[kind]:,} {kind}" for kind in KINDS if found[kind])
+    left = [f"{found[TOO_LONG]:,} longer than {window} tokens (--training.window)"] if found[TOO_LONG] else []
+    left += [
+        f"{n:,} {name.removeprefix(SKIPPED)}" for name, n in found.items() if name.startswith(SKIPPED) and n
+    ]
+    return (
+        f"{found['examples']:,} examples ({kinds}) in {found['windows']:,} windows, {found['tokens']:,} tokens, "
+        f"{found['targets']:,} of them targets; left out: {', '.join(left) or 'none'}"
+    )
+
+
 HEADER = ("held-out questions", "", "95% interval")
 
 
@@ -317,7 +331,8 @@ def print_results(results: dict[str, Any]) -> None:
         table.add_column(header, justify="left" if header == HEADER[0] else "right")
     for row in scores_table(results):
         table.add_row(*row)
-    Console().print(table)
+    if table.row_count:
+        Console().print(table)
 
 
 def report(config: Finetuning, out: Path, results: dict[str, Any]) -> None:

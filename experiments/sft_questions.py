@@ -52,7 +52,7 @@ def held_out_questions(
     data: the files that are trained on, none for the generator's problems; held_out: of 10,000 questions, as in
     tokenize_sft.
     """
-    if not count:
+    if not count or (data and not held_out):
         return []
     every = _of_data(data, held_out) if data else iter(ProblemSet("test", FAMILIES, LEVELS).distinct(count))
     asked = list(islice((one for one in every if len(prompt_ids(one.question, tokenizer)) <= longest), count))

@@ -45,7 +45,11 @@ def tokenize_sft(
         name += f" {ChatTemplate(tokenizer).fingerprint}"
     counts = ("examples", *KINDS, "targets", TOO_LONG)
     form = Form(
-        name, find_sft_parts, partial(_windows, only_correct, chat_template), counts, "no example that fits"
+        name,
+        find_sft_parts,
+        partial(_windows, only_correct, chat_template),
+        counts,
+        f"no example of up to {window} tokens (--training.window)",
     )
     return tokenize_source(paths, tokenizer, window, out, held_out=held_out, workers=workers, form=form)
 

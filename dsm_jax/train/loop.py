@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 import jax
 
 from dsm_jax.ending import must_stop
-from dsm_jax.errors import Preempted, UserError
+from dsm_jax.errors import UserError
 from dsm_jax.processes import on_first_process
 from dsm_jax.run import (
     DONE,
@@ -98,7 +98,7 @@ def run_loop(
         checkpoints = stack.enter_context(
             Checkpoints(checkpoints_in or folder / "checkpoints", config.keep, config.keep_every)
         )
-        sigterm = stack.enter_context(catch_sigterm())
+        sigterm = stack.enter_context(catch_sigterm(interrupts=jax.process_count() == 1))
         restored = checkpoints.restore(target)
         step = checkpoints.latest_step() or 0
         # Several processes may have a folder each: all of them look at the step and the rule instead.
@@ -134,7 +134,7 @@ def run_loop(
             if sigterm.requested if alone else must_stop(step):
                 log.check()
                 checkpoints.save(step, state, wait=True)
-                raise Preempted(f"{description}: saved at step {step}; start again to go on")
+                raise sigterm.end(f"{description}: saved at step {step}; start again to go on")
         log.check()
         checkpoints.save(step, state, wait=True)
     on_first_process(lambda: mark_done(folder, {"step": step, "stopped": enough}))

@@ -135,7 +135,8 @@ def test_only_correct_is_another_set(tmp_path, tokenizer):
 def test_nothing_that_fits(tmp_path, tokenizer):
     (tmp_path / "a.jsonl").write_text(json.dumps({"question": "q", "answer": "long " * 99}))
     with pytest.raises(
-        UserError, match=r"a.jsonl: no example that fits in 1 files \(1 too_long\); give others"
+        UserError,
+        match=r"a.jsonl: no example of up to \d+ tokens \(--training.window\) in 1 files \(1 too_long\); give others",
     ):
         tokenize_sft([tmp_path / "a.jsonl"], tokenizer, WINDOW, tmp_path / "out")
     (tmp_path / "a.jsonl").write_text('{"question": "q", "answer": "a"}\n{"question": "q"\n')

@@ -144,13 +144,15 @@ def test_data_without_a_question_to_ask(own, script, tmp_path, capsys):
     ]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     argv = ["--preset", "smoke", "--init", str(own[0]), "--out", str(tmp_path / "run"), *SHORT]
-    run(script, *argv, "--data", str(tmp_path / "rows.json"), "--workers", "0", "--held-out", "0")
-    assert (
-        "no question is asked: none of those held out is answered in words, in a box"
-        in capsys.readouterr().err
-    )
+    argv += ["--data", str(tmp_path / "rows.json"), "--workers", "0"]
+    run(script, *argv, "--held-out", "0")
+    said = capsys.readouterr()
+    assert "no question is asked" not in said.err
+    assert "40 examples (40 cot) in " in said.out and "left out: none" in said.out
     results = read_json(tmp_path / "run/results.json")
     assert results["answers"] == results["held_out"] == {} and results["examples"]["examples"] == 40
+    run(script, *argv, "--held-out", "5000", "--out", str(tmp_path / "held"))
+    assert "no question is asked: none of those held out is answered in words, in a box" in capsys.readouterr().err
 
 
 def test_mistakes_are_found_before_any_work(script, tmp_path, capsys):
@@ -200,7 +202,7 @@ def test_a_model_that_does_not_fit(script, tmp_path, capsys):
         ('{"question": "a", "answer": "b"}\n{"question": "a"\n', "rows.jsonl:2: not a row of JSON"),
         (
             '{"question": "a", "answer": ""}\n',
-            "rows.jsonl: no example that fits in 1 files (1 skipped: no answer)",
+            "tokens (--training.window) in 1 files (1 skipped: no answer)",
         ),
         ('{"question": "a", "answer": "b"}\n', "--held-out 1 of 10,000 questions: none of these"),
     ],

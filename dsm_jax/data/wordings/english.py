@@ -150,9 +150,9 @@ How many coins of change are there? | How many coins does {name} get back? | How
 and {e} books at {f} coins each. | and at last {e} books at {f} coins each. | and {e} books that cost {f} coins each.
 How many coins is that in all? | How many coins does {name} pay in all? | What is the total price in coins?
 = adults, adult price, children, child price, seniors, senior price; money from adults, money from children, money from seniors, money from adults and children, total money
-A museum sells {a} tickets to adults at {b} coins each, | On Sunday {a} adults pay {b} coins each at a museum, | A museum counts {a} adults, who pay {b} coins each,
-{c} tickets to children at {d} coins each | {c} children pay {d} coins each | {c} children, who pay {d} coins each,
-and {e} tickets to seniors at {f} coins each. | and {e} seniors pay {f} coins each. | and {e} seniors, who pay {f} coins each.
+A museum sells {a} tickets to adults at {b} coins each. | On Sunday {a} adults pay {b} coins each at a museum. | A museum counts {a} adults, who pay {b} coins each.
+It sells {c} tickets to children at {d} coins each. | Then {c} children pay {d} coins each. | There are {c} children, who pay {d} coins each.
+It sells {e} tickets to seniors at {f} coins each. | Also {e} seniors pay {f} coins each. | There are {e} seniors, who pay {f} coins each.
 How many coins does the museum take in? | How many coins come in altogether? | What do all the tickets cost together, in coins?
 [three_change]
 = pens, pen price, cups, cup price, books, book price, coins paid; cost of the pens, cost of the cups, cost of the books, cost of pens and cups, total cost, change
@@ -422,8 +422,8 @@ A garden is {a} m long and {b} m wide. | A rectangle has sides of {a} m and {b} 
 How many m is that? | How long is the way around, in m? | Find the length of the way around in m.
 [box]
 = length, width, height; base area, volume
-A rectangular box is {a} cm long, | A rectangular box has a length of {a} cm, | A rectangular block of wood is {a} cm long,
-{b} cm wide and {c} cm high. | a width of {b} cm and a height of {c} cm. | {b} cm broad and {c} cm tall.
+A rectangular box is {a} cm long. | A rectangular box has a length of {a} cm. | A rectangular block of wood is {a} cm long.
+It is {b} cm wide and {c} cm high. | It has a width of {b} cm and a height of {c} cm. | It is {b} cm broad and {c} cm tall.
 What is its volume in cubic cm? | Find its volume in cubic cm. | How many cubic cm is its volume?
 [triangle]
 = base, height; base times height, area
@@ -525,7 +525,7 @@ How many more coins does {name} get than {other}? | By how many coins is the sha
 [whole_from_more]
 = parts of boys, parts of girls, girls more; parts more, children in a part, all parts, all children
 In a school the ratio of boys to girls is {a}:{b}. | Boys and girls of a school are in the ratio {a} to {b}. | A school has {a} boys for every {b} girls.
-There are {c} more girls than boys. | The girls are {c} more than the boys. | Of the girls there are {c} more.
+There are {c} more girls than boys. | The girls are {c} more than the boys. | There are {c} girls more than boys.
 How many children are there in all? | How many boys and girls are there together? | Find the number of all the children.
 [mixture]
 = parts of cement, parts of sand, parts of gravel, bags of cement, coins per bag; bags in a part, bags of sand, bags of gravel, bags of cement and sand, all bags, total cost
