@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import tyro
 
 from dsm_jax.errors import Preempted, UserError
-from dsm_jax.run import handling_sigterm
+from dsm_jax.run import ENDING, handling_sigterm
 
 Config = TypeVar("Config")
 
@@ -37,6 +37,7 @@ def run_script(
     Exits 2 for a user's mistake (one line on stderr), 75 after SIGTERM (everything is saved: start it again),
     130 after Ctrl-C; returns where main returns.
     """
+    ENDING.clear()
     try:
         with handling_sigterm(_preempt), _answering_again():
             _check_python()
@@ -139,7 +140,8 @@ def _use_compilation_cache() -> None:
 
 
 def _preempt(signum: int, frame: object) -> None:
-    raise Preempted("SIGTERM")
+    if not ENDING.is_set():  # else it is on its way, and should save what it is about to
+        raise Preempted("SIGTERM")
 
 
 @contextlib.contextmanager
