@@ -22,7 +22,7 @@ import tyro
 
 from dsm_jax.errors import Preempted, UserError
 from dsm_jax.host_memory import keep_host_memory
-from dsm_jax.run import handling_sigterm
+from dsm_jax.run import ENDING, handling_sigterm
 
 Config = TypeVar("Config")
 
@@ -38,6 +38,7 @@ def run_script(
     Exits 2 for a user's mistake (one line on stderr), 75 after SIGTERM (everything is saved: start it again),
     130 after Ctrl-C; returns where main returns.
     """
+    ENDING.clear()
     try:
         with handling_sigterm(_preempt), _answering_again():
             _check_python()
@@ -148,7 +149,8 @@ def _use_device_memory() -> None:
 
 
 def _preempt(signum: int, frame: object) -> None:
-    raise Preempted("SIGTERM")
+    if not ENDING.is_set():  # else it is on its way, and should save what it is about to
+        raise Preempted("SIGTERM")
 
 
 @contextlib.contextmanager

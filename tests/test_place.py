@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import ClassVar
 
 import fsspec
@@ -14,6 +17,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from dsm_jax import place
+from dsm_jax.cli import run_script
 from dsm_jax.errors import Preempted, UserError
 from dsm_jax.place import Mirror, find_place, open_place, working_folder
 from dsm_jax.run import MetricsWriter, read_metrics
@@ -225,6 +229,31 @@ def test_a_copy_that_fails_does_not_hide_what_ended_the_run(end, capsys):
         FakeFileSystem.fails_at = "config"
         raise end
     assert "could not be copied to: the place is down" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Options:
+    """None."""
+
+    preset: str = "only"
+
+
+@pytest.mark.parametrize(("end", "code"), [(Preempted("SIGTERM"), 75), (UserError("a mistake"), 2)])
+def test_sigterm_during_the_last_copy_lets_it_end(end, code, monkeypatch):
+    def main(options: Options) -> None:
+        with open_place(URL) as here:
+            here.folder.mkdir(parents=True)
+            (here.folder / "config.json").write_text("{}")
+            raise end
+
+    def interrupted(self, path, value, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        MemoryFileSystem.pipe_file(self, path, value, **options)
+
+    monkeypatch.setattr(FakeFileSystem, "pipe_file", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        run_script(main, {"only": Options()}, [])
+    assert ended.value.code == code and "config.json" in stored()
 
 
 def test_a_place_that_is_gone_is_told_and_a_file_that_went_is_not(monkeypatch, capsys):
