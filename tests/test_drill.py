@@ -83,7 +83,7 @@ def test_a_command_without_a_place_for_its_directory(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["", "pretrain_7b.py"])
+@pytest.mark.parametrize("script", ["", "pretrain_7b.py", "sft_7b.py"])
 def test_a_stage_killed_twice_ends_in_the_same_results(tmp_path, script):
     """Once at a random moment, once while a checkpoint is written."""
     words = [

@@ -152,7 +152,10 @@ def test_data_without_a_question_to_ask(own, script, tmp_path, capsys):
     results = read_json(tmp_path / "run/results.json")
     assert results["answers"] == results["held_out"] == {} and results["examples"]["examples"] == 40
     run(script, *argv, "--held-out", "5000", "--out", str(tmp_path / "held"))
-    assert "no question is asked: none of those held out is answered in words, in a box" in capsys.readouterr().err
+    assert (
+        "no question is asked: none of those held out is answered in words, in a box"
+        in capsys.readouterr().err
+    )
 
 
 def test_mistakes_are_found_before_any_work(script, tmp_path, capsys):

@@ -204,3 +204,18 @@ def test_nothing_but_left_out_updates_ends_the_run(tmp_path):
 
     with pytest.raises(UserError, match="step 100: the last 100 updates were all left out"):
         run(tmp_path, change=skipped, config=LoopConfig(steps=200, checkpoint_every=200))
+
+
+def test_the_first_ctrl_c_saves_the_step(tmp_path, capfd):
+    def interrupted(state, step):
+        if step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(state, step)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="saved at step 7"):
+        run(tmp_path / "a", change=interrupted)
+    assert (
+        "again Ctrl-C stops at once" in capfd.readouterr().err and signal.getsignal(signal.SIGINT) == before
+    )
+    np.testing.assert_array_equal(run(tmp_path / "a", die_at=6)["x"], run(tmp_path / "b")["x"])
