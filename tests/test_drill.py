@@ -94,7 +94,7 @@ def test_a_stage_killed_twice_ends_in_the_same_results(tmp_path, script):
         "--out",
         str(tmp_path),
         "--writes",
-        "checkpoints",
+        "orbax-checkpoint",
     ]
     if script:
         words += ["--compare", "results.json", "model/model.safetensors", "--"]
