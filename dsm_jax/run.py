@@ -65,6 +65,13 @@ def require_writable_folder(folder: Path, option: str) -> None:
         raise UserError(f"{option} {folder}: cannot be written; give another")
 
 
+def require_export_folder(folder: Path, run: Path) -> None:
+    """Makes the folder that --export names. UserError where it cannot be written, or holds a model before `run` began."""
+    require_writable_folder(folder, "--export")
+    if (Path(folder) / "config.json").exists() and not (Path(run) / METRICS).exists():
+        raise UserError(f"--export {folder}: a model is there already; give another folder, or delete it")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text; readers see the old file or the whole new one."""
     with atomic(path) as tmp:

@@ -2,12 +2,14 @@
 
     python experiments/compare_runs.py runs/a runs/b --out compare.html
 
-Prints the table and writes one page that needs nothing else. A run is the folder of any training script, running or ended.
+Prints the table and writes one page that needs nothing else. A run is the folder, or the URL, of any training script, running
+or ended.
 Left out on purpose: runs of TensorBoard or of other tools.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +24,7 @@ from training_curves import Rows, last_values, pictures
 from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.report import Section, Table, write_report
+from dsm_jax.place import find_place
 from dsm_jax.run import CONFIG, options, read_json, read_metrics, require_writable
 
 
@@ -29,7 +32,7 @@ from dsm_jax.run import CONFIG, options, read_json, read_metrics, require_writab
 class Comparison:
     """Options."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]] = ()  # folders of runs
+    runs: tyro.conf.Positional[tuple[str, ...]] = ()  # folders or URLs of runs
     preset: str = "default"
     x: Literal["step", "tokens", "seconds"] = "step"  # what the curves go over
     out: Path = Path("compare.html")  # the page
@@ -39,8 +42,9 @@ def main(config: Comparison) -> None:
     if not config.runs:
         raise UserError("no runs: give the folders of two or more, each with a metrics.jsonl")
     require_writable(config.out, "--out")
-    runs = dict(zip(labels(config.runs), map(rows_of, config.runs), strict=True))
-    values, differing = last_values(runs), differences(config.runs)
+    names, folders = labels(config.runs), [find_place(run).folder for run in config.runs]
+    runs = dict(zip(names, map(rows_of, folders), strict=True))
+    values, differing = last_values(runs), differences(names, folders)
     print_table(values)
     print_table(differing)
     sections = [
@@ -48,13 +52,13 @@ def main(config: Comparison) -> None:
         Section("Options that differ", (differing,) if differing.rows else ("None.",)),
         Section("Curves", tuple(pictures(runs, x=config.x))),
     ]
-    write_report(config.out, "Runs compared", ", ".join(map(str, config.runs)), sections)
+    write_report(config.out, "Runs compared", ", ".join(config.runs), sections)
     print(config.out)
 
 
-def labels(runs: tuple[Path, ...]) -> list[str]:
+def labels(runs: Sequence[str]) -> list[str]:
     """The shortest ends of their paths that tell them apart."""
-    parts = [run.resolve().parts for run in runs]
+    parts = [tuple(run.split("/")) if "://" in run else Path(run).resolve().parts for run in runs]
     if len(set(parts)) < len(parts):
         raise UserError("a run is given twice")
     length = 1
@@ -72,7 +76,7 @@ def rows_of(run: Path) -> Rows:
     return rows
 
 
-def differences(runs: tuple[Path, ...]) -> Table:
+def differences(names: Sequence[str], runs: Sequence[Path]) -> Table:
     """The options with other values in one of the runs. A stage of a larger run has its options there."""
     configs = []
     for run in runs:
@@ -80,7 +84,7 @@ def differences(runs: tuple[Path, ...]) -> Table:
         configs.append(options(read_json(file)) if file else {})
     every = sorted({name for config in configs for name in config})
     rows = [(name, *(config.get(name, "") for config in configs)) for name in every]
-    return Table(("option", *labels(runs)), tuple(row for row in rows if len(set(row[1:])) > 1))
+    return Table(("option", *names), tuple(row for row in rows if len(set(row[1:])) > 1))
 
 
 def print_table(table: Table) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dsm_jax.place import open_place
 from dsm_jax.run import CONFIG, MetricsWriter, write_json
 from tests.experiments.scripts import error_line, load_script, run
 
@@ -64,3 +65,15 @@ def test_mistakes_are_one_line(script, tmp_path, monkeypatch, capsys, argv, said
     make_run(tmp_path / "run", 1e-3, 0.0)
     monkeypatch.chdir(tmp_path)
     assert said in error_line(script, capsys, *argv)
+
+
+def test_a_run_in_another_place(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("dsm_jax.place.CACHE", tmp_path / "cache")
+    first, url = make_run(tmp_path / "x", 1e-3, 0.0), (tmp_path / "bucket/y").as_uri()
+    with open_place(url) as place:
+        make_run(place.folder, 3e-3, 0.5)
+    run(script, first, url, "--out", tmp_path / "page.html")
+    rows = {
+        line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()
+    }
+    assert rows["loss"] == ["2.745", "2.245"] and rows["--training.peak-lr"] == ["0.001", "0.003"]

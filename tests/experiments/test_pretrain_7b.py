@@ -158,6 +158,9 @@ def test_a_run_starts_from_another_run_and_exports(script, source, tmp_path, cap
         same = [np.array_equal(found[name], expected[name]) for name in ("embed", "head")]
         assert same == [equal, equal]
     again = [*smoke, "--out", str(tmp_path / "second"), "--init", str(tmp_path / "first")]
+    assert "a model is there already" in error_line(
+        script, capsys, *again, "--export", str(tmp_path / "exported")
+    )
     run(script, *again)
     ends = [
         read_json(tmp_path / name / "results.json")["held_out"]["math_corpus"] for name in ("first", "second")
