@@ -142,6 +142,7 @@ def test_too_little_held_out_text_is_told_by_its_source_when_it_is_tokenised(
     assert "--held-out 100 of 10,000 documents: none of the 1 of --sources.arxiv; hold out more, or" in said
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_run_and_exports(script, source, tmp_path, capsys):
     """From its newest checkpoint, or from a named one: the first loss is what those parameters have."""
     smoke = ["--preset", "smoke", "--sources.math-corpus", str(source), "--workers", "0", "--held-out", "400"]
