@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from dsm_jax.errors import UserError
-from dsm_jax.run import ENDING, write_json
+from dsm_jax.run import ENDING, METRICS, write_json
 
 # In the place: {"run": random, "version": copies made so far, "files": {path: [bytes, mtime_ns]}}; in the folder too, with
 # "sent": files that a copy has brought there without having ended.
 LIST = "files.json"
-METRICS = "metrics.jsonl"
 LAST = ("done.json", "results.json")  # copied after all that they speak of
 UNCHANGING = (
     "checkpoints/",

@@ -88,8 +88,8 @@ def run_loop(
     """Runs to config.steps, or until stop(state, step) says so, from the last checkpoint in `folder` or start().
 
     target: the state's shapes and shardings, for the restore. done.json in `folder` says at which step the loop
-    ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM (the state
-    is saved), UserError when the loss of an update is not finite (the last checkpoint stays); keep_evidence(update) may
+    ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM and
+    KeyboardInterrupt after Ctrl-C (the state is saved), UserError when the loss of an update is not finite (the last checkpoint stays); keep_evidence(update) may
     save what it was made from, and says so. amounts: of each update, by the name of the metric that they are
     divided by its seconds ("tokens_per_second": tokens). at_row(): more numbers of a row, of the time since the one before.
     checkpoints_in: None is checkpoints/ in `folder`.
