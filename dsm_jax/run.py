@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -129,6 +130,13 @@ def open_run(out: Path, config: Any, free: Collection[str] = ()) -> None:
             f"{out} holds a run of another configuration: {', '.join(differing[:3])}{more}; "
             "give the same options, another --out, or delete that folder"
         )
+
+
+def forget_unfinished(out: Path, *made: str) -> None:
+    """Removes these folders of a run that has no configuration yet: a start that failed made them, maybe of other options."""
+    if not (Path(out) / CONFIG).exists():
+        for name in made:
+            shutil.rmtree(Path(out) / name, ignore_errors=True)
 
 
 @contextmanager

@@ -43,7 +43,15 @@ from dsm_jax.model.config import SMOKE, TINY
 from dsm_jax.model.decoder import Params
 from dsm_jax.place import Place, open_place, require_shared
 from dsm_jax.processes import is_first_process, on_first_process, wait_for_first_process
-from dsm_jax.run import open_run, preparing, read_metrics, require_export_folder, write_json, write_text
+from dsm_jax.run import (
+    forget_unfinished,
+    open_run,
+    preparing,
+    read_metrics,
+    require_export_folder,
+    write_json,
+    write_text,
+)
 from dsm_jax.tokenizer import train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, first_windows, make_scorer, unigram
 from dsm_jax.train.lm import FREE, LMTraining, check_rows, train_lm
@@ -195,6 +203,7 @@ def prepare(
     """The run's folder and all that is in it before the first update: one process's work."""
     if config.export:
         require_export_folder(config.export, place.folder)
+    forget_unfinished(place.folder, "sources", "tokenizer")
     if config.stage == "tokenize":
         make_windows(config, place, sources, start)
         return

@@ -137,6 +137,15 @@ def test_files_of_several_forms_from_a_run(own, script, tmp_path):
     assert tokenizers[0] == tokenizers[1]
 
 
+def test_a_start_that_failed_leaves_nothing_of_its_options(script, tmp_path, capsys):
+    """Problems and tokenizer of the first command are not those of the second."""
+    argv = ["--preset", "smoke", "--out", str(tmp_path / "run"), "--workers", "0", "--questions", "0"]
+    said = error_line(script, capsys, *argv, "--problems", "700", "--training.window", "8", *SHORT)
+    assert "no example of up to 8 tokens" in said
+    run(script, *argv, "--problems", "900", *SHORT)
+    assert len((tmp_path / "run/sources/problems.jsonl").read_text().splitlines()) == 900
+
+
 def test_data_without_a_question_to_ask(own, script, tmp_path, capsys):
     rows = [
         {"messages": [{"role": "user", "content": str(n)}, {"role": "assistant", "content": "Yes."}]}
