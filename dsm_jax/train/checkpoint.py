@@ -37,8 +37,8 @@ DISK = (
 
 
 class Checkpoints:
-    """The checkpoints in one folder, which may be gs:// or s3://: the last `keep`, and those of every `keep_every` steps (0: none). Close it, or use it
-    in a `with` block.
+    """The checkpoints in one folder, which may be gs:// or s3://: the last `keep`, and those of every `keep_every` steps
+    (0: none). Close it, or use it in a `with` block.
 
     Opening it removes a save that was killed, with a message on stderr; not so to read only.
     """

@@ -80,7 +80,8 @@ def train_lm(
 
     batch: these rows of the step's arrays [batch_size, window], as in data/windows.py; a process asks for its own.
     stop(parameters, step): whether to end, and numbers for the metrics. rng_seed: of LoRA's first matrices.
-    Goes on from the last checkpoint in `folder` (or checkpoints_in); start() gives the parameters to begin with, and the base of LoRA.
+    Goes on from the last checkpoint in `folder` (or checkpoints_in); start() gives the parameters to begin with, and the
+    base of LoRA.
     """
     model = replace(model, lora=config.lora)
     optimizer, schedule = make_optimizer(config.optimizer, config.loop.steps)
@@ -97,11 +98,7 @@ def train_lm(
 
     def update(state: TrainState, step: int) -> tuple[TrainState, dict]:
         arrays = ahead(step)
-        if (high := int(arrays["tokens"].max())) >= model.vocab_size:
-            raise UserError(
-                f"step {step}: token id {high} is outside the model's vocabulary of {model.vocab_size}; "
-                "were the windows made with its own tokenizer?"
-            )
+        _require_vocabulary(arrays["tokens"], model, step)
         with jax.set_mesh(mesh):
             state, metrics = train_step(state, put_batch(arrays, mesh, of=config.batch_size), base)
         return state, metrics | {"learning_rate": schedule(step)}
@@ -112,13 +109,6 @@ def train_lm(
     def ended(state: TrainState, step: int) -> tuple[bool, Mapping[str, float]]:
         assert stop is not None
         return stop(parameters(state), step)
-
-    def keep_batch(step: int) -> str:
-        file = folder / f"not_finite_{step + 1:06}_process_{jax.process_index()}.npz"
-        arrays: dict[str, Any] = batch(step, rows)
-        folder.mkdir(parents=True, exist_ok=True)  # of a run elsewhere, each host has its own
-        np.savez_compressed(file, rows=rows, **arrays)
-        return f"its batch is in {file}; --training.skip-nonfinite leaves such updates out"
 
     rows = [int(row) for row in own_rows(mesh, config.batch_size)]
     with ReadAhead(lambda step: batch(step, rows), config.loop.steps) as ahead:
@@ -131,9 +121,9 @@ def train_lm(
             description=description,
             stop=ended if stop else None,
             amounts=_amounts(config, model, mesh),
-            keep_evidence=keep_batch,
+            keep_evidence=lambda step: _keep_batch(folder, step, rows, batch(step, rows)),
             checkpoints_in=checkpoints_in,
-            at_row=lambda: {"data_wait_share": ahead.wait_share()} | _peak_memory(mesh),
+            at_row=lambda seconds: {"data_wait_share": ahead.waited() / seconds} | _peak_memory(mesh),
         )
     return parameters(state)
 
@@ -145,6 +135,22 @@ def check_rows(config: LMTraining, mesh: Mesh) -> None:
             f"{config.rows_at_once} rows at once (micro_batch_rows) do not divide over {batch_shards(mesh)} devices "
             "(data x fsdp): change them or --mesh"
         )
+
+
+def _require_vocabulary(tokens: np.ndarray, model: ModelConfig, step: int) -> None:
+    if (high := int(tokens.max())) >= model.vocab_size:
+        raise UserError(
+            f"step {step}: token id {high} is outside the model's vocabulary of {model.vocab_size}; "
+            "were the windows made with its own tokenizer?"
+        )
+
+
+def _keep_batch(folder: Path, step: int, rows: Sequence[int], arrays: dict[str, Any]) -> str:
+    """Writes what an update that is not finite was made from; where it is, and what to do."""
+    file = folder / f"not_finite_{step + 1:06}_process_{jax.process_index()}.npz"
+    folder.mkdir(parents=True, exist_ok=True)  # of a run elsewhere, each host has its own
+    np.savez_compressed(file, rows=rows, **arrays)
+    return f"its batch is in {file}; --training.skip-nonfinite leaves such updates out"
 
 
 def _amounts(config: LMTraining, model: ModelConfig, mesh: Mesh) -> dict[str, float]:

@@ -83,7 +83,7 @@ def run_loop(
     amounts: Mapping[str, float] | None = None,
     keep_evidence: Callable[[int], str] | None = None,
     checkpoints_in: str | Path | None = None,
-    at_row: Callable[[], Mapping[str, float]] | None = None,
+    at_row: Callable[[float], Mapping[str, float]] | None = None,
 ) -> State:
     """Runs to config.steps, or until stop(state, step) says so, from the last checkpoint in `folder` or start().
 
@@ -91,7 +91,7 @@ def run_loop(
     ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM and
     KeyboardInterrupt after Ctrl-C (the state is saved), UserError when the loss of an update is not finite (the last checkpoint stays); keep_evidence(update) may
     save what it was made from, and says so. amounts: of each update, by the name of the metric that they are
-    divided by its seconds ("tokens_per_second": tokens). at_row(): more numbers of a row, of the time since the one before.
+    divided by its seconds ("tokens_per_second": tokens). at_row(seconds): more numbers of a row, whose updates took so long.
     checkpoints_in: None is checkpoints/ in `folder`.
     """
     with ExitStack() as stack:

@@ -18,7 +18,7 @@ class ReadAhead(Generic[Batch]):
         self._batch, self._steps = batch, steps
         self._coming: dict[int, Future[Batch]] = {}
         self._threads = ThreadPoolExecutor(THREADS, "read-ahead")
-        self._waited, self._since = 0.0, time.monotonic()
+        self._waited = 0.0
 
     def __call__(self, step: int) -> Batch:
         for ahead in range(step, max(step + 1, min(step + DEPTH, self._steps))):
@@ -29,12 +29,10 @@ class ReadAhead(Generic[Batch]):
         self._waited += time.monotonic() - start
         return batch
 
-    def wait_share(self) -> float:
-        """Of the time since the last call, the share spent waiting."""
-        now = time.monotonic()
-        share = self._waited / max(now - self._since, 1e-9)
-        self._waited, self._since = 0.0, now
-        return share
+    def waited(self) -> float:
+        """Seconds spent waiting since the last call."""
+        seconds, self._waited = self._waited, 0.0
+        return seconds
 
     def __enter__(self) -> Self:
         return self

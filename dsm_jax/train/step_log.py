@@ -26,8 +26,8 @@ class StepLog:
     """Rows of metrics.jsonl, with the seconds per step since the last row. Use it in a `with` block.
 
     step: updates that are done. keep_evidence(update): saves what an update that is not finite was made from, and says so.
-    amounts: of an update, by the metric that they are divided by its seconds. at_row(): numbers of the time since the row
-    before.
+    amounts: of an update, by the metric that they are divided by its seconds. at_row(seconds): more numbers of a row,
+    whose updates took so long.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class StepLog:
         amounts: Mapping[str, float],
         keep_evidence: Callable[[int], str] | None,
         wandb: str,
-        at_row: Callable[[], Mapping[str, float]] | None,
+        at_row: Callable[[float], Mapping[str, float]] | None,
     ):
         self.step, self.at, self.amounts, self.keep_evidence = step, time.monotonic(), amounts, keep_evidence
         self.at_row, self._aside, self._skipped_in_a_row = at_row, 0.0, 0
@@ -106,9 +106,10 @@ class StepLog:
         if any("skipped" in one for one in updates):
             values["skipped"] = len(updates) - len(done)
         now = time.monotonic()
-        values["step_time"] = (now - self.at - self._aside) / (step - self.step)
+        seconds = now - self.at - self._aside
+        values["step_time"] = seconds / (step - self.step)
         values |= {name: amount / values["step_time"] for name, amount in self.amounts.items()}
-        values |= self.at_row() if self.at_row else {}
+        values |= self.at_row(seconds) if self.at_row else {}
         self.step, self.at, self._aside = step, now, 0.0
         self.write(step, values)
         return f"loss {values['loss']:.3f}" if "loss" in values else "no loss: updates were left out"

@@ -179,15 +179,15 @@ def test_weights_and_biases_that_are_not_here_are_missed_at_once():
 
 
 def test_a_row_s_seconds_are_those_of_its_updates(tmp_path):
-    """Not those of the stop rule; at_row speaks of the time since the row before."""
+    """Not those of the stop rule; at_row is told these seconds."""
     asked = []
 
     def slow(state, step):
         time.sleep(0.3)
         return False, {}
 
-    def at_row():
-        asked.append(None)
+    def at_row(seconds):
+        asked.append(seconds)
         return {"waited": float(len(asked))}
 
     config = LoopConfig(steps=12, log_every=4, checkpoint_every=12, stop_every=2)
@@ -195,6 +195,7 @@ def test_a_row_s_seconds_are_those_of_its_updates(tmp_path):
     run_loop(update, start, TARGET, config, tmp_path, description="test", stop=slow, at_row=at_row)
     rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "step_time" in row]
     assert [row["waited"] for row in rows] == [1, 2, 3]
+    assert asked == pytest.approx([4 * row["step_time"] for row in rows])
     assert all(row["step_time"] < 0.1 for row in rows[1:])  # the first compiles
 
 

@@ -33,12 +33,12 @@ def test_the_next_batches_are_made_while_a_step_runs():
 
 def test_the_wait_is_measured():
     with ReadAhead(lambda step: time.sleep(0.05), 3) as ahead:
-        ahead.wait_share()
         ahead(0)
-        assert ahead.wait_share() > 0.5
+        assert 0.04 < ahead.waited() < 0.2
+        assert ahead.waited() == 0
         time.sleep(0.2)
         ahead(1)
-        assert ahead.wait_share() < 0.2
+        assert ahead.waited() < 0.02
 
 
 def test_an_error_of_a_batch_is_the_step_s():
