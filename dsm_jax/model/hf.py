@@ -156,7 +156,7 @@ def _load(
             for at in (min(at, own - step) for at in range(0, own, step)):
                 read = partial(_read, tensor, split, own, step, at)
                 whole = write(whole, jax.make_array_from_callback(chunk, chunk_sharding, read), layer, at)
-            jax.block_until_ready(whole)  # else the chunks of a fast disk queue up in memory
+                jax.block_until_ready(whole)  # else the chunks of a fast disk queue up in memory
     return whole
 
 
