@@ -6,12 +6,15 @@ Left out on purpose: chat templates (dsm_jax.chat), padding (masks come from len
 and training on more text than fits into memory.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +33,10 @@ ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")  # of tokenizer_con
 BOS_NAMES = ("<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<s>", "<bos>", "<|endoftext|>")
 EOS_NAMES = ("<｜end▁of▁sentence｜>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "<|endoftext|>")
 PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]")
+BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>")  # where rare characters are spelled in bytes
+BROKEN = "\ufffd"  # what decoding gives for bytes that are no character
+UNFINISHED = 3  # at most this many of them may still become a character: all of its bytes but the last
+CONTEXT = 16  # ids that a stream keeps at least
 
 
 class Tokenizer(Protocol):
@@ -179,6 +186,16 @@ class JsonTokenizer:
         self._special = SpecialTokens(self._model)
         self._model.no_truncation()
         self._model.no_padding()
+        self._dropped = {i for i, token in self._model.get_added_tokens_decoder().items() if token.special}
+        self._bytes = self._byte_tokens()
+
+    def _byte_tokens(self) -> dict[int, int]:
+        """Id -> byte, of the tokens that the file's decoder reads as bytes; of a byte-level vocabulary none."""
+        decoder = self._model.decoder
+        if decoder is None or decoder.decode(["<0x41>"]) != "A":
+            return {}
+        names = {i: BYTE_NAME.fullmatch(name) for name, i in self._model.get_vocab().items()}
+        return {i: int(found[1], 16) for i, found in names.items() if found}
 
     def _special_id(self, path: Path, role: str, names: dict[str, str], usual: Sequence[str]) -> int:
         for name in (names[role],) if role in names else usual:
@@ -195,7 +212,27 @@ class JsonTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         known = [int(i) for i in ids if 0 <= int(i) < self.vocab_size]
-        return self._model.decode(known, skip_special_tokens=True)
+        text = self._model.decode(known, skip_special_tokens=True)
+        return self._decode_runs(known) if BROKEN in text and self._bytes else text
+
+    def _decode_runs(self, ids: Sequence[int]) -> str:
+        """As sentencepiece does: of a run of byte tokens only those that are no UTF-8 are lost, not all of the run."""
+        tokens: list[str] = []
+        for is_byte, run in groupby((i for i in ids if i not in self._dropped), self._bytes.__contains__):
+            if is_byte:
+                tokens += _byte_names(bytes(map(self._bytes.__getitem__, run)))
+            else:
+                tokens += filter(None, map(self._model.id_to_token, run))
+        return self._model.decoder.decode(tokens)
+
+
+def _byte_names(run: bytes) -> Iterator[str]:
+    """The names of the bytes' tokens, BROKEN for each that belongs to no character."""
+    for char in run.decode("utf-8", "surrogateescape"):
+        if "\ud800" <= char <= "\udfff":
+            yield BROKEN
+        else:
+            yield from (f"<0x{byte:02X}>" for byte in char.encode())
 
 
 def _document(tokenizer: Tokenizer, text: str) -> np.ndarray:
@@ -232,35 +269,43 @@ class TextStream:
     """The text of ids as they come: whole characters only, in sum what decoding all ids at once gives.
 
     A character may take several tokens (a Chinese one often does); its text comes with the last of them. (A tokenizer
-    that looks back further than one piece, as some do behind a special token, may differ by a space.)
+    that looks back further than a few pieces, as some do behind a special token, may differ by a space.)
     """
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
-        self._ids: list[int] = []  # from the last piece of text that was given away on
-        self._given = (
-            0  # of them, those whose text is out: what follows may be decoded otherwise without them
-        )
+        self._ids: list[int] = []  # the last ones
+        self._given = 0  # characters of their text that are out
+
+    def copy(self) -> TextStream:
+        """The same place in the same text, to go on from twice."""
+        other = TextStream(self.tokenizer)
+        other._ids, other._given = [*self._ids], self._given
+        return other
 
     def push(self, ids: Sequence[int]) -> str:
         """The text that these ids complete; "" while a character is not whole."""
         self._ids += ids
-        text = self._new_text()
-        if text.endswith("\ufffd"):
-            return ""
-        return self._give(text)
+        text = self.tokenizer.decode(self._ids)
+        whole = len(text.rstrip(BROKEN)) if text.endswith(BROKEN) else len(text)
+        new = text[self._given : max(whole, len(text) - UNFINISHED)]
+        self._given += len(new)
+        if len(self._ids) > 4 * CONTEXT:
+            self._forget(len(text) - self._given)
+        return new
 
     def finish(self) -> str:
         """What was held back, where the ids end within a character."""
-        return self._give(self._new_text())
+        new = self.tokenizer.decode(self._ids)[self._given :]
+        self._given += len(new)
+        return new
 
-    def _new_text(self) -> str:
-        before = self.tokenizer.decode(self._ids[: self._given])
-        return self.tokenizer.decode(self._ids)[len(before) :]
-
-    def _give(self, text: str) -> str:
-        self._ids, self._given = self._ids[self._given :], len(self._ids) - self._given
-        return text
+    def _forget(self, held: int) -> None:
+        """Keeps the last ids only, if enough of their text is out: up to three characters are parts of one that is cut."""
+        text = self.tokenizer.decode(self._ids[-CONTEXT:])
+        given = len(text) - held
+        if given > UNFINISHED:
+            self._ids, self._given = self._ids[-CONTEXT:], given
 
 
 def read_tokenizer_config(file: Path) -> dict[str, Any]:

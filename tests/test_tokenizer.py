@@ -214,3 +214,16 @@ def test_a_character_of_several_tokens_comes_with_the_last(hub_folder):
     stream, ids = TextStream(tokenizer), tokenizer.encode("三")
     assert len(ids) == 3 and [stream.push([i]) for i in ids] == ["", "", "三"]
     assert stream.push(ids[:2]) == "" and stream.finish() == "\ufffd"
+
+
+@given(st.lists(st.integers(0, 359), max_size=40))
+def test_broken_bytes_are_decoded_alike_by_both_forms(trained, tmp_path_factory, ids):
+    """The library's decoder loses a whole run of byte tokens for one that is no UTF-8."""
+    folder = tmp_path_factory.getbasetemp() / "as_json_2"
+    if not folder.exists():
+        folder.mkdir()
+        train(folder / "t.model")
+        write_tokenizer_json(folder / "t.model", folder)
+    json_form = load_tokenizer(folder / "tokenizer.json")
+    both = [*trained.encode("三乘"), *ids, *trained.encode("😀三")[:-1], *ids]
+    assert json_form.decode(both) == trained.decode(both)
