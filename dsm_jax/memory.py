@@ -31,6 +31,17 @@ def available_memory(mesh: Mesh) -> int | None:
     return min((device.memory_stats() or {}).get("bytes_limit", 0) for device in devices) or None
 
 
+def free_memory(mesh: Mesh) -> int | None:
+    """Bytes that each of this process's devices still has room for; None where the backend does not say."""
+    devices = mesh.local_devices
+    if devices[0].platform == "cpu":
+        return available_memory(mesh)  # of the host: what arrays take is gone already
+    stats = [device.memory_stats() or {} for device in devices]
+    if not all("bytes_limit" in one for one in stats):
+        return None
+    return min(one["bytes_limit"] - one.get("bytes_in_use", 0) for one in stats)
+
+
 def cgroup_memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> float:
     """Bytes that the process's cgroups and those above them leave it; infinite where none sets a limit.
 

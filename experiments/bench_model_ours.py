@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from bench_worker import MATMUL, serve
+from jax.sharding import PartitionSpec as P
+from jax.sharding import reshard
 
-from dsm_jax.mesh import single_device_mesh
+from dsm_jax.mesh import BATCH, single_device_mesh
 from dsm_jax.model import Model, ModelConfig, save_hf
+from dsm_jax.model.attention import Seats
 from dsm_jax.model.config import LoRA, RopeScaling
-from dsm_jax.model.decoder import bind, unstack
+from dsm_jax.model.decoder import bind, empty_caches, unstack
 from dsm_jax.model.layer import LayerCache
 from dsm_jax.model.params import init_params
 from dsm_jax.train.step import lm_loss
@@ -36,23 +39,24 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         decoder = bind(config, params)
         return decoder.logits(decoder.hidden(jnp.asarray(ids), jnp.ones_like(ids)))
 
-    def decode(params: Any, token: jax.Array, caches: list[LayerCache]) -> tuple:
-        decoder = bind(config, params)
-        hidden, caches = decoder.decode(token, jnp.full(rows, length - 1), caches)
-        return decoder.logits(hidden), caches
+    def decode(params: Any, own: list[LayerCache], shared: list[LayerCache]) -> tuple:
+        decoder, row = bind(config, params), reshard(jnp.arange(rows), P(BATCH))
+        seats = Seats(row[:, None], row, row * 0 + length - 1, row * 0)
+        hidden, own = decoder.decode(ids[:, -1], own, shared, seats)
+        return decoder.logits(hidden), own
 
     forward = jax.jit(logits)
     train = jax.jit(jax.value_and_grad(lambda params: lm_loss(config, params, batch, request["remat"])))
-    one_token = jax.jit(decode, donate_argnums=2)
+    one_token = jax.jit(decode, donate_argnums=1)
     multiply = jax.jit(jnp.matmul)
     square = jnp.ones((MATMUL, MATMUL), config.dtype)
     with jax.set_mesh(mesh):
         layers = jax.jit(lambda params: unstack(config, params))(params)
-        caches = jax.jit(lambda layers: bind(config, layers).prefill(jnp.asarray(ids)))(layers)
-    state = {"caches": caches}
+        shared = jax.jit(lambda layers: bind(config, layers).prefill(jnp.asarray(ids)))(layers)
+    state = {"own": empty_caches(config, mesh, rows, 1)}
 
     def step() -> jax.Array:
-        out, state["caches"] = one_token(layers, ids[:, -1], state["caches"])
+        out, state["own"] = one_token(layers, state["own"], shared)
         return out
 
     return {

@@ -27,6 +27,7 @@ from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import init_params
 from dsm_jax.rl.grpo import GRPOTraining
+from dsm_jax.sample.request import require_answers
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
 from dsm_jax.train.lm import LMTraining, train_lm
@@ -261,6 +262,7 @@ class StopRule:
             max_new_tokens=self.config.grpo.max_completion_length,
             temperature=0.0,
         )
+        require_answers(answers)
         right = defaultdict(list)
         for (answer,), problem in zip(answers, self.problems, strict=True):
             right[problem.family].append(bool(grade(answer.text, problem.answer).correct))

@@ -19,7 +19,8 @@ import numpy as np
 from dsm_jax.evaluate.grader import answer_key, grade, is_boxed
 from dsm_jax.evaluate.scores import Interval, majority_at_k, pass_at_k, share
 from dsm_jax.run import progress, read_json, write_json, write_text
-from dsm_jax.sample.sampler import Completion, Sampler
+from dsm_jax.sample.request import Completion, require_answers
+from dsm_jax.sample.sampler import Sampler
 
 
 class Problem(Protocol):
@@ -86,6 +87,7 @@ def answer_problems(
                 prompt_ids=range(len(problems)),
                 on_finish=bar.advance,
             )
+        require_answers(completions)
         rows = [_graded(problem, row) for problem, row in zip(problems, completions, strict=True)]
         _write(path, sidecar, rows, source)
     return read_answers(path)

@@ -14,6 +14,7 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -188,16 +189,66 @@ def _pad_time(arrays: tuple[jax.Array, ...], multiple: int) -> tuple[jax.Array, 
     return *padded, jnp.pad(segment_ids, ((0, 0), (0, room)), constant_values=PADDING)
 
 
-def cached_attention(q: jax.Array, k: jax.Array, v: jax.Array, positions: jax.Array) -> jax.Array:
-    """One new token per row over that row's cache.
+class Seats(NamedTuple):
+    """Which row of a decode step looks at which shared prefix: a place of a prefix has R seats.
 
-    q [B, K, G, h], k and v [B, K, S, h]; positions [B]: the new token's place, the last one it sees.
-    Returns [B, K, G, h].
+    Rows, places and the numbers that name them are a device's own: each counts from 0.
     """
-    seen = jnp.arange(k.shape[2])[None, :] <= positions[:, None]
-    bias = jnp.where(seen, 0.0, MASKED)[:, None, None]  # [B, 1, 1, S]
-    scores = jnp.einsum("bkgh,bksh->bkgs", q, k, preferred_element_type=jnp.float32)
-    scores = scores * q.shape[-1] ** -0.5 + bias
-    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
-    attended = jnp.einsum("bkgs,bksh->bkgh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
-    return (attended / weights.sum(-1, keepdims=True)).astype(v.dtype)
+
+    rows: jax.Array  # int32 [P, R], the row on each seat; any row where it is empty
+    of_row: jax.Array  # int32 [B], the seat of each row, place * R + seat
+    prefixes: jax.Array  # int32 [B], tokens of the prefix that the row sees
+    own: jax.Array  # int32 [B], tokens of the row's own cache before the one that is decoded
+
+
+def decode_attention(
+    q: jax.Array, own: tuple[jax.Array, jax.Array], shared: tuple[jax.Array, jax.Array], seats: Seats
+) -> jax.Array:
+    """One new token per row over a prefix that rows share and the row's own tokens after it, the new one the last.
+
+    q [B, K, G, h], own keys [B, K, h, S] and values [B, K, S, h], of the prefixes [P, K, h, T] and [P, K, T, h]. Returns
+    [B, K, G, h].
+    The rows of a prefix are one matmul over it; the two parts' softmaxes are merged in fp32 by their log-sum-exp.
+    """
+    return jax.shard_map(_decode_attention, out_specs=_spec(q), check_vma=False)(q, own, shared, seats)
+
+
+def _decode_attention(
+    q: jax.Array, own: tuple[jax.Array, jax.Array], shared: tuple[jax.Array, jax.Array], seats: Seats
+) -> jax.Array:
+    kv, group, h = q.shape[1:]
+    places, room = seats.rows.shape
+    seen = jnp.arange(own[1].shape[2]) <= seats.own[:, None]
+    first = _partial_softmax(q, *own, seen[:, None, None])
+    seated = q[seats.rows].transpose(0, 2, 1, 3, 4).reshape(places, kv, room * group, h)
+    seen = jnp.arange(shared[1].shape[2]) < seats.prefixes[seats.rows][..., None]
+    parts = _partial_softmax(seated, *shared, jnp.repeat(seen, group, axis=1)[:, None])
+    attended, weights, top = (
+        part.reshape(places, kv, room, group, -1)
+        .swapaxes(1, 2)
+        .reshape(places * room, kv, group, -1)[seats.of_row]
+        for part in parts
+    )
+    return _merged(first, (attended, weights, top)).astype(q.dtype)
+
+
+def _partial_softmax(
+    q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """q [B, K, N, h] over k [B, K, h, S] and v [B, K, S, h] where `seen` (broadcast to [B, K, N, S]): the weighted sum of the values
+    [B, K, N, h], and of each query the sum of its weights and their logarithm's offset [B, K, N, 1]; fp32."""
+    scores = jnp.einsum("bknh,bkhs->bkns", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    scores = jnp.where(seen, scores, MASKED)
+    top = scores.max(-1, keepdims=True)
+    weights = jnp.exp(scores - top)
+    attended = jnp.einsum("bkns,bksh->bknh", weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    return attended, weights.sum(-1, keepdims=True), top
+
+
+def _merged(
+    first: tuple[jax.Array, jax.Array, jax.Array], second: tuple[jax.Array, jax.Array, jax.Array]
+) -> jax.Array:
+    """One softmax over the keys of both parts."""
+    top = jnp.maximum(first[2], second[2])
+    a, b = jnp.exp(first[2] - top), jnp.exp(second[2] - top)
+    return (first[0] * a + second[0] * b) / (first[1] * a + second[1] * b)

@@ -13,12 +13,13 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, reshard
 from jax.sharding import PartitionSpec as P
-from jax.sharding import reshard
 
 from dsm_jax.mesh import BATCH
+from dsm_jax.model.attention import Seats
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.layer import Layer, LayerCache, gather, matrix, rms_norm, unflatten
+from dsm_jax.model.layer import CACHE, Layer, LayerCache, gather, matrix, rms_norm, unflatten
 from dsm_jax.model.rope import rope_angles
 
 Params = Any  # nested dict of arrays, as nnx.to_pure_dict gives it
@@ -86,16 +87,29 @@ class Decoder(nnx.Module):
         return caches
 
     def decode(
-        self, ids: jax.Array, positions: jax.Array, caches: list[LayerCache]
+        self, ids: jax.Array, own: list[LayerCache], shared: list[LayerCache], seats: Seats
     ) -> tuple[jax.Array, list[LayerCache]]:
-        """One step: ids [B] at positions [B] -> normed hidden states [B, D] and the caches with them written."""
-        ids, positions = (reshard(a, P(BATCH)) for a in (ids, positions))
-        angles = rope_angles(positions, self.config)
+        """One step: ids [B] -> normed hidden states [B, D] and the rows' own caches with them written."""
+        ids = reshard(ids, P(BATCH))
+        angles = rope_angles(seats.prefixes + seats.own, self.config)
         x, written = self.embed_tokens(ids), []
-        for layer, cache in zip(self.layers, caches, strict=True):
-            x, cache = layer.decode(x, cache, positions, angles)
+        for layer, cache, prefix in zip(self.layers, own, shared, strict=True):
+            x, cache = layer.decode(x, cache, prefix, seats, angles)
             written.append(cache)
         return rms_norm(x, self.final_norm.get_value(), self.config.rms_eps), written
+
+
+def empty_caches(config: ModelConfig, mesh: Mesh, rows: int, length: int) -> list[LayerCache]:
+    """Of every layer, `rows` rows with `length` places."""
+    place = NamedSharding(mesh, CACHE)
+    heads, width = config.n_kv_heads, config.head_dim
+    return [
+        LayerCache(
+            jnp.zeros((rows, heads, width, length), config.dtype, device=place),
+            jnp.zeros((rows, heads, length, width), config.dtype, device=place),
+        )
+        for _ in range(config.n_layers)
+    ]
 
 
 def segment_positions(segment_ids: jax.Array) -> jax.Array:

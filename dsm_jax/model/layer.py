@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
 from dsm_jax.mesh import BATCH, Rules
-from dsm_jax.model.attention import cached_attention, mesh_platform, packed_attention
+from dsm_jax.model.attention import Seats, decode_attention, mesh_platform, packed_attention
 from dsm_jax.model.config import PROJECTIONS, ModelConfig
 from dsm_jax.model.rope import rotate
 
@@ -29,14 +29,15 @@ LOGICAL = {
     "f": "ffn",
     "v": "vocab",
 }  # the rest (group, head width, LoRA rank) is never split
+CACHE = P(BATCH, "tensor")  # of keys and values: rows, heads
 MATMULS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one layer: [B, K, S, h], S places of which a row's first `length` are filled."""
+    """Keys and values of one layer, S places of each row; a step's scores are then one matmul over contiguous places."""
 
-    k: jax.Array
-    v: jax.Array
+    k: jax.Array  # [B, K, h, S]
+    v: jax.Array  # [B, K, S, h]
 
 
 class Layer(nnx.Module):
@@ -104,21 +105,32 @@ class Layer(nnx.Module):
         q, k, v = (unflatten(a, segment_ids.shape, "tensor") for a in qkv(x, angles))
         attended = packed_attention(q, k, v, segment_ids)
         x = finish(x, attended.reshape(-1, *attended.shape[2:]))
-        return x, LayerCache(k.swapaxes(1, 2), v.swapaxes(1, 2))
+        return x, LayerCache(k.transpose(0, 2, 3, 1), v.swapaxes(1, 2))
 
     def decode(
-        self, x: jax.Array, cache: LayerCache, positions: jax.Array, angles: tuple[jax.Array, jax.Array]
+        self,
+        x: jax.Array,
+        own: LayerCache,
+        shared: LayerCache,
+        seats: Seats,
+        angles: tuple[jax.Array, jax.Array],
     ) -> tuple[jax.Array, LayerCache]:
-        """One token per row: x [B, D] at positions [B]; writes the cache there."""
+        """One token per row, x [B, D], after what the row has of its own and a prefix; own [B, K, S, h] with it written."""
         q, k, v = self.qkv(x, angles)
-        cache = LayerCache(_write(cache.k, k, positions), _write(cache.v, v, positions))
-        return self.finish(x, cached_attention(q, cache.k, cache.v, positions)), cache
+        own = LayerCache(_write_key(own.k, k, seats.own), _write_value(own.v, v, seats.own))
+        return self.finish(x, decode_attention(q, own, shared, seats)), own
 
 
 @jax.vmap
-def _write(cache: jax.Array, new: jax.Array, position: jax.Array) -> jax.Array:
-    """cache [B, K, S, h], new [B, K, h]: row b's place position[b] takes new[b]."""
-    return jax.lax.dynamic_update_slice(cache, new[:, None], (0, position, 0))
+def _write_key(cache: jax.Array, new: jax.Array, place: jax.Array) -> jax.Array:
+    """cache [B, K, h, S], new [B, K, h]: row b's place[b] takes new[b]."""
+    return jax.lax.dynamic_update_slice(cache, new[:, :, None], (0, 0, place))
+
+
+@jax.vmap
+def _write_value(cache: jax.Array, new: jax.Array, place: jax.Array) -> jax.Array:
+    """cache [B, K, S, h], new [B, K, h]: row b's place[b] takes new[b]."""
+    return jax.lax.dynamic_update_slice(cache, new[:, None], (0, place, 0))
 
 
 def _matmul(x: jax.Array, weight: nnx.Param) -> jax.Array:

@@ -33,7 +33,8 @@ from dsm_jax.rl.objectives import GRPOConfig, Mean, Metrics, grpo_loss, merge_me
 from dsm_jax.rl.rewards import Reward, accuracy_reward, call_reward
 from dsm_jax.rl.rollout import Rollout, micro_batches
 from dsm_jax.run import write_text
-from dsm_jax.sample.sampler import Completion, Sampler
+from dsm_jax.sample.request import Completion, require_answers
+from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import Tokenizer
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig, run_loop
@@ -162,6 +163,7 @@ class GRPO:
             seed=self.rng_seed,
             prompt_ids=[step * config.prompts_per_step + i for i in range(len(questions))],
         )
+        require_answers(completions)
         graded = self._graded(questions, completions)
         rewards = self.control(graded, rng_seed=self.rng_seed, step=step) if self.control else graded
         return Sampled(questions, completions, graded, rewards, np.asarray(outcome_advantages(rewards)))
@@ -181,7 +183,10 @@ class GRPO:
                 sampled.questions, sampled.completions, sampled.advantages, strict=True
             )
         ]
-        total = (sampled.rewards.size, sum(len(c.tokens) for row in sampled.completions for c in row))
+        total = (
+            sampled.rewards.size,
+            sum(int((~c.inserted).sum()) for row in sampled.completions for c in row),
+        )
         gradients, metrics = None, None
         with jax.set_mesh(self.mesh):
             for micro in micro_batches(rollouts, self.config.micro_batch_rows):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsm_jax.sample.sampler import Completion
+from dsm_jax.sample.request import Completion
 
 BUCKET = 32  # tokens; the width of a micro-batch is a multiple of it
 
@@ -28,7 +28,7 @@ class Rollout:
 def micro_batches(rollouts: Sequence[Rollout], rows: int) -> list[dict[str, np.ndarray]]:
     """Batches of `rows` rows, the shortest sequences first; the last one is filled up with empty rows.
 
-    Each holds tokens, segment_ids (1 on the sequence, 0 on padding), mask (1 on completion tokens, end of
+    Each holds tokens, segment_ids (1 on the sequence, 0 on padding), mask (1 on drawn tokens, end of
     sequence included) and sampler_logps, all [rows, T], and advantages [rows].
     """
     pairs = [
@@ -54,7 +54,7 @@ def _collate(pairs: list[tuple[list[int], Completion, float]], rows: int) -> dic
         start, end = len(prompt), len(prompt) + len(completion.tokens)
         batch["tokens"][row, :end] = [*prompt, *completion.tokens]
         batch["segment_ids"][row, :end] = 1
-        batch["mask"][row, start:end] = 1
+        batch["mask"][row, start:end] = ~completion.inserted
         batch["sampler_logps"][row, start:end] = completion.logps
         batch["advantages"][row] = advantage
     return batch

@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from dsm_jax.errors import UserError
+from dsm_jax.model.config import ModelConfig
 from dsm_jax.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length", "error"]
+INT32 = 2**31
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Request:
     stop: Sequence[str] = ()  # texts that end a completion; they are no part of its text
     stop_token_ids: Sequence[int] = ()  # tokens that end it, beside the end of sequence
     seed: int = 0
-    prompt_id: int | None = None  # names the prompt for the random keys; None: its tokens' hash and occurrence
+    prompt_id: int | None = (
+        None  # names the prompt for the random keys; None: its tokens' hash and occurrence
+    )
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,17 @@ class Tool:
     """Answers within a completion: the model writes `stop`, the answer is inserted, the model goes on."""
 
     call: Callable[[str], str]  # the completion's text so far, up to and with `stop` -> text to insert
-    stop: str  # prompts.TOOL_STOP for our own models
+    stop: str  # data.prompts.TOOL_STOP for our own models
     max_rounds: int = 4  # calls for one completion; where it asks once more, it ends
     timeout_s: float = 60.0  # for one call
+
+    def __post_init__(self) -> None:
+        if not self.stop:
+            raise UserError("tool: stop is empty; give the text with which the model calls it")
+        if self.max_rounds < 1 or not self.timeout_s > 0:
+            raise UserError(
+                f"tool: max_rounds {self.max_rounds} must be at least 1 and timeout_s {self.timeout_s} above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,7 @@ class Completion:
     text: str  # without what ended it
     tokens: np.ndarray  # int32 [t]
     logps: np.ndarray  # fp32 [t], of the distribution that was drawn from: after top-k, top-p and min-p
-    full_logps: np.ndarray  # fp32 [t], of the whole vocabulary
+    full_logps: np.ndarray  # fp32 [t], over the whole vocabulary
     inserted: np.ndarray  # bool [t], a tool's: losses mask them
     finish_reason: FinishReason  # "length": cut at max_new_tokens
     error: str = ""  # why there is no more, in one line
@@ -71,3 +83,76 @@ class Completion:
     def finished(self) -> bool:
         """Whether it ended by itself."""
         return self.finish_reason == "stop"
+
+
+def failed(reason: str) -> Completion:
+    """The completion of a request that cannot be answered."""
+    empty = np.zeros(0, np.float32)
+    return Completion("", empty.astype(np.int32), empty, empty, empty.astype(bool), "error", reason)
+
+
+def require_answers(completions: Iterable[Sequence[Completion]]) -> None:
+    """UserError where a completion has an error: the first one."""
+    for row in completions:
+        for completion in row:
+            if completion.error:
+                raise UserError(f"generate: {completion.error}")
+
+
+def prompt_tokens(request: Request, tokenizer: Tokenizer) -> list[int]:
+    """Ids of the prompt; none where it is empty."""
+    if not isinstance(request.prompt, str):
+        return [int(token) for token in request.prompt]
+    ids = tokenizer.encode(request.prompt)
+    return [tokenizer.bos_id, *ids] if ids else []
+
+
+def complete(request: Request, prompt: Sequence[int], model: ModelConfig) -> Request:
+    """The request with its limit as a number and stop strings in a tuple."""
+    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
+    limit = request.max_new_tokens
+    limit = max(1, model.max_seq_len - len(prompt)) if limit is None else limit
+    return replace(request, max_new_tokens=limit, stop=stop, stop_token_ids=tuple(request.stop_token_ids))
+
+
+def mistake(request: Request, prompt: Sequence[int], model: ModelConfig) -> str:
+    """What is wrong with a complete request, in one line; "" where nothing is."""
+    limit, vocab = request.max_new_tokens or 0, model.vocab_size
+    for name, ids in (("prompt", prompt), ("stop_token_ids", request.stop_token_ids)):
+        for token in ids:
+            if not 0 <= token < vocab:
+                return f"{name}: token id {token} is outside the vocabulary of {vocab}; is this the model's tokenizer?"
+    if not prompt:
+        return "the prompt is empty; give it at least one token"
+    for name in ("n", "max_new_tokens"):
+        if getattr(request, name) < 1:
+            return f"{name} is {getattr(request, name)}; it must be at least 1"
+    if len(prompt) + limit > model.max_seq_len:
+        return (
+            f"the prompt has {len(prompt)} tokens, with {limit} new ones more than the model's {model.max_seq_len}; "
+            "shorten it or lower max_new_tokens"
+        )
+    if not 0 <= request.temperature < math.inf:
+        return f"temperature is {request.temperature}; it must be at least 0 (0 is greedy)"
+    if not 0 < request.top_p <= 1:
+        return f"top_p is {request.top_p}; it must be above 0 and at most 1 (1 keeps all)"
+    if not 0 <= request.min_p <= 1:
+        return f"min_p is {request.min_p}; it must be from 0 (keeps all) to 1"
+    for name in ("top_k", "seed", "prompt_id"):
+        if not 0 <= (getattr(request, name) or 0) < INT32:
+            return f"{name} is {getattr(request, name)}; it must be at least 0 and below {INT32}"
+    if not all(isinstance(text, str) and text for text in request.stop):
+        return "a stop string is empty; leave it out"
+    return ""
+
+
+def prompt_names(requests: Sequence[Request], prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The caller's ids, else a prompt's tokens hashed with how often the same prompt stood before it, 31 bits."""
+    seen: Counter[bytes] = Counter()
+    names = []
+    for request, prompt in zip(requests, prompts, strict=True):
+        data = np.array(prompt, np.int32).tobytes()
+        name = zlib.crc32(data + seen[data].to_bytes(4, "little")) & (INT32 - 1)
+        seen[data] += 1
+        names.append(name if request.prompt_id is None else request.prompt_id)
+    return names

@@ -13,7 +13,8 @@ from dsm_jax.evaluate.harness import accuracy_by, answer_problems, greedy_scores
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.params import init_params
-from dsm_jax.sample.sampler import Completion, Sampler
+from dsm_jax.sample.request import Completion
+from dsm_jax.sample.sampler import Sampler
 
 PROBLEMS = ProblemSet("test", families=FAMILIES[:2], seed=0).distinct(6)
 EMPTY = np.zeros(0, np.float32)
@@ -31,7 +32,10 @@ class Scripted:
     def generate(self, prompts, *, n, on_finish, **options) -> list[list[Completion]]:
         self.calls += 1
         texts = [[self.texts[(p + s) % len(self.texts)] for s in range(n)] for p in range(len(prompts))]
-        return [[Completion(text, EMPTY, EMPTY, self.finish_reason) for text in row] for row in texts]
+        return [
+            [Completion(text, EMPTY, EMPTY, EMPTY, EMPTY, self.finish_reason) for text in row]
+            for row in texts
+        ]
 
 
 def ask(sampler, path, problems=PROBLEMS, prompt=str, **options):

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dsm_jax.mesh import BATCH, batch_shards, parse_mesh, single_device_mesh
+from dsm_jax.mesh import BATCH, batch_sharding, batch_shards, parse_mesh, single_device_mesh
+from dsm_jax.model.attention import Seats
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import bind, unstack
 from dsm_jax.model.layer import LayerCache
@@ -35,19 +36,28 @@ def compiled_decode_step(config: ModelConfig) -> tuple[jax.stages.Compiled, list
         shapes,
         decode_shardings(config, mesh),
     )
-    place = NamedSharding(mesh, P(BATCH, "tensor", None, None))
-    shape = (ROWS, config.n_kv_heads, PLACES, config.head_dim)
-    caches = [LayerCache(*[jax.ShapeDtypeStruct(shape, jnp.float32, sharding=place)] * 2)] * config.n_layers
+    own, shared = (abstract_caches(config, mesh, rows, places) for rows, places in ((ROWS, PLACES), (1, 64)))
 
-    def step(weights: dict, ids: jax.Array, positions: jax.Array, caches: list) -> tuple:
+    def step(weights: dict, ids: jax.Array, own: list, shared: list, seats: Seats) -> tuple:
         decoder = bind(config, weights)
-        hidden, caches = decoder.decode(ids, positions, caches)
-        return decoder.logits(hidden), caches
+        hidden, own = decoder.decode(ids, own, shared, seats)
+        return decoder.logits(hidden), own
 
-    ids = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
+    ids = jax.ShapeDtypeStruct((ROWS,), jnp.int32, sharding=batch_sharding(mesh))
+    seats = Seats(jax.ShapeDtypeStruct((1, ROWS), jnp.int32, sharding=batch_sharding(mesh)), ids, ids, ids)
     with jax.set_mesh(mesh):
-        compiled = jax.jit(step, donate_argnums=3).lower(weights, ids, ids, caches).compile()
-    return compiled, jax.tree.leaves(weights), jax.tree.leaves(caches)
+        compiled = jax.jit(step, donate_argnums=2).lower(weights, ids, own, shared, seats).compile()
+    return compiled, jax.tree.leaves(weights), jax.tree.leaves(own)
+
+
+def abstract_caches(config: ModelConfig, mesh: Mesh, rows: int, places: int) -> list[LayerCache]:
+    place = NamedSharding(mesh, P(BATCH, "tensor"))
+    shape = (rows, config.n_kv_heads)
+    k, v = (
+        jax.ShapeDtypeStruct((*shape, *last), jnp.float32, sharding=place)
+        for last in ((config.head_dim, places), (places, config.head_dim))
+    )
+    return [LayerCache(k, v)] * config.n_layers
 
 
 def nbytes(leaves: list) -> int:

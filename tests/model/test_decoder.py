@@ -6,12 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
+from jax.sharding import reshard
 
+from dsm_jax.mesh import BATCH, abstract_mesh, parse_mesh, single_device_mesh
 from dsm_jax.mesh import PRESETS as MESHES
-from dsm_jax.mesh import abstract_mesh, parse_mesh, single_device_mesh
+from dsm_jax.model.attention import Seats
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig, param_count
-from dsm_jax.model.decoder import bind, segment_positions, unstack
-from dsm_jax.model.layer import LayerCache, _product
+from dsm_jax.model.decoder import bind, empty_caches, segment_positions, unstack
+from dsm_jax.model.layer import _product
 from dsm_jax.model.params import decode_shardings, init_params, param_shapes, param_specs
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.step import abstract_state, state_shardings
@@ -111,18 +114,19 @@ def test_decoding_token_by_token_equals_the_whole_sequence() -> None:
     tokens = np.random.default_rng(0).integers(0, GQA.vocab_size, (3, 20)).astype(np.int32)
     whole = logits_of(GQA, params, tokens, np.ones_like(tokens))
 
-    def run(params: dict, tokens: jax.Array) -> jax.Array:
-        decoder = bind(GQA, unstack(GQA, params))
-        room = ((0, 0), (0, 0), (0, 20 - 8), (0, 0))
-        caches = [LayerCache(*(jnp.pad(a, room) for a in cache)) for cache in decoder.prefill(tokens[:, :8])]
-        logits = []
+    def run(params: dict, tokens: jax.Array, own: list) -> jax.Array:
+        decoder, logits = bind(GQA, unstack(GQA, params)), []
+        shared, rows = decoder.prefill(tokens[:, :8]), reshard(jnp.arange(3), P(BATCH))
         for t in range(8, 20):
-            hidden, caches = decoder.decode(tokens[:, t], jnp.full(3, t), caches)
+            seats = Seats(rows[:, None], rows, rows * 0 + 8, rows * 0 + t - 8)
+            hidden, own = decoder.decode(tokens[:, t], own, shared, seats)
             logits.append(decoder.logits(hidden))
         return jnp.stack(logits, axis=1)
 
     with jax.set_mesh(mesh):
-        np.testing.assert_allclose(jax.jit(run)(params, tokens), whole[:, 8:], atol=2e-5)
+        np.testing.assert_allclose(
+            jax.jit(run)(params, tokens, empty_caches(GQA, mesh, 3, 12)), whole[:, 8:], atol=2e-5
+        )
 
 
 def test_rematerialisation_changes_no_gradient() -> None:

@@ -15,7 +15,7 @@ from dsm_jax.rl.grpo import GRPO, GRPOTraining, reward_metrics, run_grpo
 from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
 from dsm_jax.rl.rollout import Rollout, micro_batches
 from dsm_jax.run import read_metrics
-from dsm_jax.sample.sampler import Completion
+from dsm_jax.sample.request import Completion
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.optimizer import OptimizerConfig
 
@@ -69,9 +69,8 @@ def make(config=TRAINING, mesh=None, **options) -> GRPO:
 
 
 def completion(length: int) -> Completion:
-    return Completion(
-        "x", np.arange(10, 10 + length, dtype=np.int32), np.full(length, -0.5, np.float32), "stop"
-    )
+    logps = np.full(length, -0.5, np.float32)
+    return Completion("x", np.arange(10, 10 + length, dtype=np.int32), logps, logps, logps > 0, "stop")
 
 
 def test_micro_batches_hold_every_completion_once():

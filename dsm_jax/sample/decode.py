@@ -1,0 +1,140 @@
+"""The sampler's programs on the devices: pure functions over caches.
+
+A row's keys and values lie in two parts: those of the prefix it shares (P places a device, [P, K, h, T]), and its own
+([B, K, h, S]) from its prompt's last token on. That token is decoded, not prefilled, so that every token of a completion
+comes out of one program. Left out on purpose: pages (a row's own part is one block, as long as the longest row's).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+from jax.sharding import reshard
+
+from dsm_jax.mesh import BATCH
+from dsm_jax.model.attention import Seats
+from dsm_jax.model.config import ModelConfig
+from dsm_jax.model.decoder import Params, bind, unstack
+from dsm_jax.model.layer import CACHE, LayerCache
+from dsm_jax.sample.sampling import Sampling, draw
+
+
+class Rows(NamedTuple):
+    """What the host knows of each of B slots before a chunk of C steps; M stop tokens at most."""
+
+    tokens: jax.Array  # int32 [B], to be decoded first
+    left: jax.Array  # int32 [B], tokens that may still come; 0: the slot is idle
+    names: jax.Array  # int32 [B, 3], seed, prompt and sample: the random keys
+    sampling: Sampling  # [B]
+    stop_ids: jax.Array  # int32 [B, M], -1 where there are fewer
+    inserted: jax.Array  # int32 [B, C], tokens that come instead of drawn ones; -1: drawn
+    seats: Seats
+
+
+class Chunk(NamedTuple):
+    """What a chunk drew, [B, C] each: -1 and 0 where a row was idle. On every device whole."""
+
+    tokens: jax.Array
+    logps: jax.Array
+    full_logps: jax.Array
+
+
+def decode_params(config: ModelConfig, params: Params) -> Params:
+    """Each layer's own weights in the compute dtype; norms stay fp32. LoRA's matrices stay apart, as in training."""
+    layers = unstack(config, params)
+    return jax.tree.map(lambda a: a.astype(config.dtype) if a.ndim > 1 else a, layers)
+
+
+def prefill(config: ModelConfig, params: Params, ids: jax.Array) -> list[LayerCache]:
+    """Keys and values of prefixes ids [N, T], left-aligned."""
+    return bind(config, params).prefill(ids)
+
+
+def place(
+    shared: list[LayerCache], fresh: list[LayerCache], places: jax.Array, count: jax.Array
+) -> list[LayerCache]:
+    """Writes prefilled prefixes to their places: on each device its first count [1] of `fresh`, to places [N]."""
+
+    def write(shared: list[LayerCache], fresh: list[LayerCache], places: jax.Array, count: jax.Array) -> list:
+        def one(i: jax.Array, shared: list[LayerCache]) -> list[LayerCache]:
+            def put(whole: jax.Array, part: jax.Array) -> jax.Array:
+                row = jax.lax.dynamic_slice_in_dim(part, i, 1)
+                return jax.lax.dynamic_update_slice(whole, row, (places[i], 0, 0, 0))
+
+            return jax.tree.map(put, shared, fresh)
+
+        return jax.lax.fori_loop(0, count[0], one, shared)
+
+    return jax.shard_map(write, out_specs=CACHE, check_vma=False)(shared, fresh, places, count)
+
+
+def take(caches: list[LayerCache], rows: jax.Array) -> list[LayerCache]:
+    """Rows [N] of the caches, each counted on its own device."""
+    return jax.shard_map(
+        lambda caches, rows: jax.tree.map(lambda cache: cache[rows], caches), out_specs=CACHE, check_vma=False
+    )(caches, rows)
+
+
+def longer(cache: LayerCache, length: int) -> LayerCache:
+    """One layer's cache with so many places."""
+    room = length - cache.v.shape[2]
+    return LayerCache(
+        jnp.pad(cache.k, ((0, 0), (0, 0), (0, 0), (0, room))),
+        jnp.pad(cache.v, ((0, 0), (0, 0), (0, room), (0, 0))),
+    )
+
+
+def decode_chunk(
+    config: ModelConfig,
+    params: Params,
+    own: list[LayerCache],
+    shared: list[LayerCache],
+    rows: Rows,
+    steps: jax.Array,
+    most_idle: jax.Array,
+) -> tuple[list[LayerCache], Chunk]:
+    """Up to `steps` steps, ending early where every slot or more than most_idle of them are idle."""
+    decoder = bind(config, params)
+    keys = jax.vmap(row_key)(rows.names)
+
+    def empty(value: float, dtype: type) -> jax.Array:
+        return reshard(jnp.full(rows.inserted.shape, value, dtype), P(BATCH, None))
+
+    def step(carry: tuple) -> tuple:
+        i, own, tokens, left, seats, drawn = carry
+        hidden, own = decoder.decode(tokens, own, shared, seats)
+        logits = reshard(decoder.logits(hidden), P(BATCH, None))
+        new = draw(logits, keys, seats.prefixes + seats.own + 1, rows.sampling)
+        given = jax.lax.dynamic_index_in_dim(rows.inserted, i, axis=1, keepdims=False)
+        token = jnp.where(given >= 0, given, new.tokens)
+        ended = (given < 0) & jnp.any(token[:, None] == rows.stop_ids, axis=1)
+        active = left > 0
+        found = Chunk(
+            jnp.where(active, token, -1),
+            jnp.where(active, new.logps, 0.0),
+            jnp.where(active, new.full_logps, 0.0),
+        )
+        drawn = jax.tree.map(partial(jax.lax.dynamic_update_index_in_dim, index=i, axis=1), drawn, found)
+        left = jnp.where(active, jnp.where(ended, 0, left - 1), 0)
+        seats = seats._replace(own=seats.own + active)
+        return i + 1, own, jnp.where(active, token, tokens), left, seats, drawn
+
+    def more(carry: tuple) -> jax.Array:
+        i, left = carry[0], carry[3]
+        idle = jnp.sum(left == 0)
+        return (i < steps) & (idle <= most_idle) & (idle < left.shape[0])
+
+    drawn = Chunk(empty(-1, jnp.int32), empty(0, jnp.float32), empty(0, jnp.float32))
+    carry = (0, own, rows.tokens, rows.left, rows.seats, drawn)
+    _, own, _, _, _, drawn = jax.lax.while_loop(more, step, carry)
+    return own, jax.tree.map(lambda a: reshard(a, P()), drawn)
+
+
+def row_key(name: jax.Array) -> jax.Array:
+    """uint32 [2] of (seed, prompt, sample); a token's key is folded in with its position."""
+    key = jax.random.fold_in(jax.random.key(name[0]), name[1])
+    return jax.random.key_data(jax.random.fold_in(key, name[2]))

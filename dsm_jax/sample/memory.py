@@ -1,0 +1,81 @@
+"""The memory that sampling takes on each device, from shapes alone, and the slots that it has room for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.multihost_utils import process_allgather
+from jax.sharding import Mesh
+
+from dsm_jax.memory import free_memory
+from dsm_jax.model.attention import BLOCK
+from dsm_jax.model.config import ModelConfig
+from dsm_jax.sample.seating import Shape
+
+SHORTEST = 64  # tokens; lengths are rounded up to this times 1, 1.5, 2, 3, 4, 6, ...
+PREFILL_TOKENS = 8192  # prefilled at once, on a device
+SHARE = 0.9  # of what is free that is planned with
+VOCAB_COPIES = 4  # fp32 arrays [slots, vocabulary] of a step: logits, by temperature, noise, their sum
+
+
+class Lengths(NamedTuple):
+    """Longest prefix, and most tokens after it, rounded up."""
+
+    prefix: int
+    own: int
+
+
+def round_up(length: int) -> int:
+    """To one of few lengths, so that few programs are compiled."""
+    size = SHORTEST
+    while size < length:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
+    return size
+
+
+def prefill_sizes(length: int, shape: Shape) -> list[int]:
+    """How many prefixes of this length are prefilled at once, on a device: 1, 4, 16, ..."""
+    most = max(1, min(shape.places, PREFILL_TOKENS // length))
+    return [4**power for power in range(16) if 4**power <= most]
+
+
+def bytes_per_place(config: ModelConfig, mesh: Mesh) -> int:
+    """Of the keys and values of one token, on one device."""
+    heads = config.n_kv_heads // mesh.shape["tensor"]
+    return 2 * config.n_layers * heads * config.head_dim * jnp.dtype(config.dtype).itemsize
+
+
+def sampling_bytes(config: ModelConfig, mesh: Mesh, shape: Shape, lengths: Lengths) -> int:
+    """What a call takes at most, beside the parameters: the caches, and a decode step's or a prefill's own arrays.
+
+    A cache that grows does so layer by layer: one layer's is there twice.
+    """
+    place = bytes_per_place(config, mesh)
+    own, shared = shape.slots * lengths.own * place, shape.places * lengths.prefix * place
+    logits = VOCAB_COPIES * shape.slots * config.vocab_size * 4
+    return (
+        own
+        + shared
+        + own // config.n_layers
+        + max(logits, _prefill_bytes(config, mesh, shape, lengths.prefix))
+    )
+
+
+def _prefill_bytes(config: ModelConfig, mesh: Mesh, shape: Shape, length: int) -> int:
+    """Of the most prefixes that are prefilled at once: keys and values, a layer's activations, and scores."""
+    rows = prefill_sizes(length, shape)[-1]
+    tensor, itemsize = mesh.shape["tensor"], jnp.dtype(config.dtype).itemsize
+    width = 4 * config.d_model + 3 * config.d_ff // tensor + 4 * config.n_heads * config.head_dim // tensor
+    scores = 2 * 4 * rows * config.n_heads // tensor * min(length, BLOCK) * length
+    return rows * length * (bytes_per_place(config, mesh) + width * itemsize) + scores
+
+
+def free_everywhere(mesh: Mesh) -> int | None:
+    """Bytes that every device of the mesh has room for; None where the backend does not say."""
+    free = free_memory(mesh)
+    if not mesh.is_multi_process:
+        return free if free is None else int(SHARE * free)
+    least = int(np.min(process_allgather(np.int64(-1 if free is None else free))))
+    return None if least < 0 else int(SHARE * least)

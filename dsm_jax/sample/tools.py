@@ -1,0 +1,106 @@
+"""Calls of a tool, each in a thread of its own, so that other rows decode meanwhile.
+
+Of several processes the first one calls, and tells the others. A call that takes too long is given up; its thread may
+stay until the program ends. Left out on purpose: isolation (evaluate/ has the sandbox).
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental.multihost_utils import broadcast_one_to_all
+
+from dsm_jax.processes import is_first_process
+from dsm_jax.sample.request import Tool
+
+POLL_S = 2.0  # longest wait at a time: other processes wait for the first one in a collective operation
+
+Row = int  # the number of a row in its call
+
+
+class Answer(NamedTuple):
+    """What a call came to: text to insert, or an error in one line."""
+
+    text: str
+    error: str
+
+
+class ToolCalls:
+    """The calls under way, by row."""
+
+    def __init__(self, tool: Tool):
+        self.tool = tool
+        self._deadlines: dict[
+            Row, tuple[int, float]
+        ] = {}  # row -> number of its call, and when it is given up
+        self._started = 0
+        self._ended: queue.SimpleQueue[tuple[int, Row, Answer]] = queue.SimpleQueue()
+
+    @property
+    def waiting(self) -> frozenset[Row]:
+        return frozenset(self._deadlines)
+
+    def start(self, row: Row, text: str) -> None:
+        """Calls the tool with a completion's text so far."""
+        self._started += 1
+        self._deadlines[row] = self._started, time.monotonic() + self.tool.timeout_s
+        if is_first_process():
+            threading.Thread(target=self._call, args=(self._started, row, text), daemon=True).start()
+
+    def answers(self, *, wait: bool) -> dict[Row, Answer]:
+        """The answers that have come, the same in every process. wait: at least one, where a call is under way."""
+        found: dict[Row, Answer] = {}
+        while self._deadlines and not found:
+            found = _from_first_process(self._collect(wait) if is_first_process() else {})
+            for row in found:
+                del self._deadlines[row]
+            if not wait:
+                break
+        return found
+
+    def _call(self, number: int, row: Row, text: str) -> None:
+        try:
+            said = self.tool.call(text)
+            answer = (
+                Answer(said, "")
+                if isinstance(said, str)
+                else Answer("", f"gave {type(said).__name__}, not text")
+            )
+        except BaseException as error:  # noqa: BLE001 - whatever a callback raises is its row's
+            answer = Answer("", " ".join(f"raised {type(error).__name__}: {error}".split()))
+        self._ended.put((number, row, answer))
+
+    def _collect(self, wait: bool) -> dict[Row, Answer]:
+        found: dict[Row, Answer] = {}
+        first = min(deadline for _, deadline in self._deadlines.values())
+        pause = max(0.0, min(POLL_S, first - time.monotonic())) if wait else 0.0
+        while True:
+            try:
+                number, row, answer = self._ended.get(timeout=pause) if pause else self._ended.get_nowait()
+            except queue.Empty:
+                break
+            if self._deadlines.get(row, (0, 0.0))[0] == number:  # else it was given up before
+                found[row] = answer
+            pause = 0.0
+        now = time.monotonic()
+        for row, (_, deadline) in self._deadlines.items():
+            if row not in found and now >= deadline:
+                found[row] = Answer("", f"gave no answer within {self.tool.timeout_s:g} s")
+        return found
+
+
+def _from_first_process(found: dict[Row, Answer]) -> dict[Row, Answer]:
+    if jax.process_count() == 1:
+        return found
+    data = np.frombuffer(json.dumps(found).encode(), np.uint8)
+    size = int(broadcast_one_to_all(np.int32(data.size)))
+    padded = np.zeros(size, np.uint8)
+    padded[: min(size, data.size)] = data[:size]
+    said = json.loads(np.asarray(broadcast_one_to_all(padded)).tobytes())
+    return {int(row): Answer(*answer) for row, answer in said.items()}
