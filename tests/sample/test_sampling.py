@@ -235,6 +235,17 @@ def test_the_kept_are_those_that_sorting_keeps(seed: int, spread: float, asks: l
             np.testing.assert_allclose(total[i], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_neighbouring_floats_are_told_apart() -> None:
+    bases = np.array([3e38, 7.0, 1.0, 1e-30, -1e-30, -1.0, -7.0, -3e38], np.float32)
+    places = bases.view(np.int32)[:, None] + np.random.default_rng(0).permuted(
+        np.tile(np.arange(24), (8, 1)), axis=1
+    )
+    logits = places.astype(np.int32).view(np.float32)
+    for top_k in range(1, 24):
+        floor = np.asarray(TRUNCATE(logits, sampling([Ask(top_k=top_k)] * 8))[0])
+        np.testing.assert_array_equal(floor, np.sort(logits)[:, -top_k])
+
+
 def test_a_large_vocabulary_loses_nothing_to_rounding() -> None:
     """Next to a row that is truncated, so that the rows that keep everything go the same way."""
     logits = gaussian(4, 102_400)
