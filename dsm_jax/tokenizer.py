@@ -287,7 +287,7 @@ class TextStream:
         """The text that these ids complete; "" while a character is not whole."""
         self._ids += ids
         text = self.tokenizer.decode(self._ids)
-        whole = len(text.rstrip(BROKEN)) if text.endswith(BROKEN) else len(text)
+        whole = len(text.rstrip(BROKEN))
         new = text[self._given : max(whole, len(text) - UNFINISHED)]
         self._given += len(new)
         if len(self._ids) > 4 * CONTEXT:
