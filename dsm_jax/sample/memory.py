@@ -14,7 +14,7 @@ from dsm_jax.model.attention import BLOCK
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.sample.seating import Shape
 
-SHORTEST = 64  # tokens; lengths are rounded up to this times 1, 1.5, 2, 3, 4, 6, ...
+SHORTEST = 32  # tokens; lengths are rounded up to this times 1, 1.5, 2, 3, 4, 6, ...
 PREFILL_TOKENS = 8192  # prefilled at once, on a device
 SHARE = 0.9  # of what is free that is planned with
 VOCAB_COPIES = 4  # fp32 arrays [slots, vocabulary] of a step: logits, by temperature, noise, their sum
