@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, reshard
 from jax.sharding import PartitionSpec as P
 
 from dsm_jax.mesh import BATCH
-from dsm_jax.model.attention import Seats
+from dsm_jax.model.attention import Seats, keys_are_columns
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.layer import CACHE, Layer, LayerCache, gather, matrix, rms_norm, unflatten
 from dsm_jax.model.rope import rope_angles
@@ -101,13 +101,11 @@ class Decoder(nnx.Module):
 
 def empty_caches(config: ModelConfig, mesh: Mesh, rows: int, length: int) -> list[LayerCache]:
     """Of every layer, `rows` rows with `length` places."""
-    place = NamedSharding(mesh, CACHE)
-    heads, width = config.n_kv_heads, config.head_dim
+    place, heads = NamedSharding(mesh, CACHE), (rows, config.n_kv_heads)
+    values = (*heads, length, config.head_dim)
+    keys = (*heads, config.head_dim, length) if keys_are_columns(mesh.devices.flat[0].platform) else values
     return [
-        LayerCache(
-            jnp.zeros((rows, heads, width, length), config.dtype, device=place),
-            jnp.zeros((rows, heads, length, width), config.dtype, device=place),
-        )
+        LayerCache(*(jnp.zeros(shape, config.dtype, device=place) for shape in (keys, values)))
         for _ in range(config.n_layers)
     ]
 

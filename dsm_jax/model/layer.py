@@ -19,7 +19,13 @@ from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
 from dsm_jax.mesh import BATCH, Rules
-from dsm_jax.model.attention import Seats, decode_attention, mesh_platform, packed_attention
+from dsm_jax.model.attention import (
+    Seats,
+    decode_attention,
+    keys_are_columns,
+    mesh_platform,
+    packed_attention,
+)
 from dsm_jax.model.config import PROJECTIONS, ModelConfig
 from dsm_jax.model.rope import rotate
 
@@ -34,9 +40,9 @@ MATMULS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
 
 class LayerCache(NamedTuple):
-    """Keys and values of one layer, S places of each row; a step's scores are then one matmul over contiguous places."""
+    """Keys and values of one layer, S places of each row."""
 
-    k: jax.Array  # [B, K, h, S]
+    k: jax.Array  # [B, K, h, S] where keys_are_columns, else [B, K, S, h]
     v: jax.Array  # [B, K, S, h]
 
 
@@ -105,7 +111,8 @@ class Layer(nnx.Module):
         q, k, v = (unflatten(a, segment_ids.shape, "tensor") for a in qkv(x, angles))
         attended = packed_attention(q, k, v, segment_ids)
         x = finish(x, attended.reshape(-1, *attended.shape[2:]))
-        return x, LayerCache(k.transpose(0, 2, 3, 1), v.swapaxes(1, 2))
+        keys = (0, 2, 3, 1) if keys_are_columns(mesh_platform()) else (0, 2, 1, 3)
+        return x, LayerCache(k.transpose(keys), v.swapaxes(1, 2))
 
     def decode(
         self,
@@ -117,20 +124,23 @@ class Layer(nnx.Module):
     ) -> tuple[jax.Array, LayerCache]:
         """One token per row, x [B, D], after what the row has of its own and a prefix; own [B, K, S, h] with it written."""
         q, k, v = self.qkv(x, angles)
-        own = LayerCache(_write_key(own.k, k, seats.own), _write_value(own.v, v, seats.own))
+        own = _write(own, k, v, seats.own)
         return self.finish(x, decode_attention(q, own, shared, seats)), own
 
 
-@jax.vmap
-def _write_key(cache: jax.Array, new: jax.Array, place: jax.Array) -> jax.Array:
-    """cache [B, K, h, S], new [B, K, h]: row b's place[b] takes new[b]."""
-    return jax.lax.dynamic_update_slice(cache, new[:, :, None], (0, 0, place))
+def _write(cache: LayerCache, k: jax.Array, v: jax.Array, places: jax.Array) -> LayerCache:
+    """Row b's place places[b] takes k[b] and v[b], [B, K, h]."""
+    columns = keys_are_columns(mesh_platform())
 
+    @jax.vmap
+    def write(cache: LayerCache, k: jax.Array, v: jax.Array, place: jax.Array) -> LayerCache:
+        key = (k[:, :, None], (0, 0, place)) if columns else (k[:, None], (0, place, 0))
+        return LayerCache(
+            jax.lax.dynamic_update_slice(cache.k, *key),
+            jax.lax.dynamic_update_slice(cache.v, v[:, None], (0, place, 0)),
+        )
 
-@jax.vmap
-def _write_value(cache: jax.Array, new: jax.Array, place: jax.Array) -> jax.Array:
-    """cache [B, K, S, h], new [B, K, h]: row b's place[b] takes new[b]."""
-    return jax.lax.dynamic_update_slice(cache, new[:, None], (0, place, 0))
+    return write(cache, k, v, places)
 
 
 def _matmul(x: jax.Array, weight: nnx.Param) -> jax.Array:

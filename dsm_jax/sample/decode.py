@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
 from dsm_jax.mesh import BATCH
-from dsm_jax.model.attention import Seats
+from dsm_jax.model.attention import Seats, keys_are_columns, mesh_platform
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params, bind, unstack
 from dsm_jax.model.layer import CACHE, LayerCache
@@ -81,11 +81,12 @@ def take(caches: list[LayerCache], rows: jax.Array) -> list[LayerCache]:
 
 def longer(cache: LayerCache, length: int) -> LayerCache:
     """One layer's cache with so many places."""
-    room = length - cache.v.shape[2]
-    return LayerCache(
-        jnp.pad(cache.k, ((0, 0), (0, 0), (0, 0), (0, room))),
-        jnp.pad(cache.v, ((0, 0), (0, 0), (0, room), (0, 0))),
-    )
+    before = cache.v.shape[2]
+
+    def pad(a: jax.Array, places: int) -> jax.Array:
+        return jnp.pad(a, [(0, length - before if axis == places else 0) for axis in range(4)])
+
+    return LayerCache(pad(cache.k, 3 if keys_are_columns(mesh_platform()) else 2), pad(cache.v, 2))
 
 
 def decode_chunk(

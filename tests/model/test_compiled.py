@@ -9,14 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from dsm_jax.mesh import BATCH, batch_sharding, batch_shards, parse_mesh, single_device_mesh
+from dsm_jax.mesh import batch_sharding, batch_shards, parse_mesh, single_device_mesh
 from dsm_jax.model.attention import Seats
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
-from dsm_jax.model.decoder import bind, unstack
-from dsm_jax.model.layer import LayerCache
+from dsm_jax.model.decoder import bind, empty_caches, unstack
 from dsm_jax.model.params import abstract_params, decode_shardings, init_params
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.step import lm_loss
@@ -28,7 +25,7 @@ ROWS, PLACES = 12, 1024  # 12, so that no score has as many numbers as a weight
 
 
 def compiled_decode_step(config: ModelConfig) -> tuple[jax.stages.Compiled, list, list]:
-    """One step over ROWS rows; also its weights and its caches, abstract."""
+    """One step over ROWS rows; also its weights, abstract, and its caches."""
     mesh = single_device_mesh()
     shapes = jax.eval_shape(lambda: unstack(config, init_params(config, 0, mesh)))
     weights = jax.tree.map(
@@ -36,7 +33,7 @@ def compiled_decode_step(config: ModelConfig) -> tuple[jax.stages.Compiled, list
         shapes,
         decode_shardings(config, mesh),
     )
-    own, shared = (abstract_caches(config, mesh, rows, places) for rows, places in ((ROWS, PLACES), (1, 64)))
+    own, shared = (empty_caches(config, mesh, rows, places) for rows, places in ((ROWS, PLACES), (1, 64)))
 
     def step(weights: dict, ids: jax.Array, own: list, shared: list, seats: Seats) -> tuple:
         decoder = bind(config, weights)
@@ -48,16 +45,6 @@ def compiled_decode_step(config: ModelConfig) -> tuple[jax.stages.Compiled, list
     with jax.set_mesh(mesh):
         compiled = jax.jit(step, donate_argnums=2).lower(weights, ids, own, shared, seats).compile()
     return compiled, jax.tree.leaves(weights), jax.tree.leaves(own)
-
-
-def abstract_caches(config: ModelConfig, mesh: Mesh, rows: int, places: int) -> list[LayerCache]:
-    place = NamedSharding(mesh, P(BATCH, "tensor"))
-    shape = (rows, config.n_kv_heads)
-    k, v = (
-        jax.ShapeDtypeStruct((*shape, *last), jnp.float32, sharding=place)
-        for last in ((config.head_dim, places), (places, config.head_dim))
-    )
-    return [LayerCache(k, v)] * config.n_layers
 
 
 def nbytes(leaves: list) -> int:

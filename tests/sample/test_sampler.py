@@ -119,6 +119,19 @@ def test_eight_devices_give_the_same_completions(mesh: str) -> None:
     )
 
 
+def test_keys_as_rows_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layout of caches on GPU and TPU."""
+    columns = sampler_of().generate(PROMPTS, **OPTIONS)
+    for module in ("attention", "layer", "decoder"):
+        monkeypatch.setattr(f"dsm_jax.model.{module}.keys_are_columns", lambda platform: False)
+    monkeypatch.setattr("dsm_jax.sample.decode.keys_are_columns", lambda platform: False)
+    jax.clear_caches()
+    assert_all_same(columns, sampler_of().generate(PROMPTS, **OPTIONS))
+    long = sampler_of(tokenizer=Endless()).generate(["long"], max_new_tokens=300)[0][0]
+    assert_trainers(CONFIG, ids("long"), Request(""), long)
+    jax.clear_caches()
+
+
 def test_a_chain_of_prefixes_is_prefilled_once_and_changes_nothing() -> None:
     """A solution's steps, as labelling asks for them: each prompt begins the next one."""
     steps = [ids("a question: " + "step by step. " * count) for count in range(1, 6)]
