@@ -52,7 +52,7 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     square = jnp.ones((MATMUL, MATMUL), config.dtype)
     with jax.set_mesh(mesh):
         layers = jax.jit(lambda params: unstack(config, params))(params)
-        shared = jax.jit(lambda layers: bind(config, layers).prefill(jnp.asarray(ids)))(layers)
+        shared = jax.jit(lambda layers: bind(config, layers).prefill(jnp.asarray(ids))[1])(layers)
     state = {"own": empty_caches(config, mesh, rows, 1)}
 
     def step() -> jax.Array:

@@ -76,15 +76,17 @@ class Decoder(nnx.Module):
         weight = weight.T if self.config.tie_embeddings else weight
         return jnp.einsum("...d,dv->...v", hidden, weight, preferred_element_type=jnp.float32)
 
-    def prefill(self, ids: jax.Array) -> list[LayerCache]:
-        """Prompts ids [B, T], left-aligned -> each layer's cache with S = T; places past a prompt hold noise."""
+    def prefill(self, ids: jax.Array) -> tuple[jax.Array, list[LayerCache]]:
+        """Texts ids [B, T], left-aligned -> normed hidden states [B, T, D] and each layer's cache with S = T; what is past
+        a text's end is noise."""
         segment_ids = jnp.zeros_like(ids)
         angles = rope_angles(segment_positions(segment_ids).reshape(-1), self.config)
         x, caches = self.embed_tokens(ids.reshape(-1)), []
         for layer in self.layers:
             x, cache = layer(x, segment_ids, angles)
             caches.append(cache)
-        return caches
+        x = rms_norm(x, self.final_norm.get_value(), self.config.rms_eps)
+        return unflatten(x, ids.shape), caches
 
     def decode(
         self, ids: jax.Array, own: list[LayerCache], shared: list[LayerCache], seats: Seats

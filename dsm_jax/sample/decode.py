@@ -51,7 +51,15 @@ def decode_params(config: ModelConfig, params: Params) -> Params:
 
 def prefill(config: ModelConfig, params: Params, ids: jax.Array) -> list[LayerCache]:
     """Keys and values of prefixes ids [N, T], left-aligned."""
-    return bind(config, params).prefill(ids)
+    return bind(config, params).prefill(ids)[1]
+
+
+def score(config: ModelConfig, params: Params, ids: jax.Array, head: jax.Array) -> jax.Array:
+    """Hidden states of texts ids [N, T], left-aligned, times a head [D, R]: fp32 [N, T, R], on every device whole."""
+    hidden, _ = bind(config, params).prefill(ids)
+    return reshard(
+        jnp.einsum("ntd,dr->ntr", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32), P()
+    )
 
 
 def place(

@@ -118,10 +118,8 @@ def complete(request: Request, prompt: Sequence[int], model: ModelConfig) -> Req
 def mistake(request: Request, prompt: Sequence[int], model: ModelConfig) -> str:
     """What is wrong with a complete request, in one line; "" where nothing is."""
     limit, vocab = request.max_new_tokens or 0, model.vocab_size
-    for name, ids in (("prompt", prompt), ("stop_token_ids", request.stop_token_ids)):
-        for token in ids:
-            if not 0 <= token < vocab:
-                return f"{name}: token id {token} is outside the vocabulary of {vocab}; is this the model's tokenizer?"
+    if outside := outside_vocabulary(prompt, vocab) or outside_vocabulary(request.stop_token_ids, vocab):
+        return outside
     if not prompt:
         return "the prompt is empty; give it at least one token"
     for name in ("n", "max_new_tokens"):
@@ -144,6 +142,14 @@ def mistake(request: Request, prompt: Sequence[int], model: ModelConfig) -> str:
     if not all(isinstance(text, str) and text for text in request.stop):
         return "a stop string is empty; leave it out"
     return ""
+
+
+def outside_vocabulary(ids: Sequence[int], vocab: int) -> str:
+    """The first id that a vocabulary of this size does not have, in one line; "" where there is none."""
+    token = next((token for token in ids if not 0 <= token < vocab), None)
+    if token is None:
+        return ""
+    return f"token id {token} is outside the vocabulary of {vocab}; is this the model's tokenizer?"
 
 
 def prompt_names(requests: Sequence[Request], prompts: Sequence[Sequence[int]]) -> list[int]:

@@ -25,7 +25,7 @@ from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.hf import Model
 from dsm_jax.model.params import decode_shardings
-from dsm_jax.sample.decode import decode_chunk, decode_params, longer, place, prefill, take
+from dsm_jax.sample.decode import decode_chunk, decode_params, longer, place, prefill, score, take
 from dsm_jax.sample.decoding import Decoding, Finished, OnText
 from dsm_jax.sample.memory import Lengths, free_everywhere, round_up, sampling_bytes
 from dsm_jax.sample.programs import Program, possible_programs
@@ -36,10 +36,12 @@ from dsm_jax.sample.request import (
     complete,
     failed,
     mistake,
+    outside_vocabulary,
     prompt_names,
     prompt_tokens,
 )
 from dsm_jax.sample.row import Row
+from dsm_jax.sample.score import score_texts
 from dsm_jax.sample.seating import Shape, choose_shape, shared_prefixes
 from dsm_jax.sample.stops import StopText
 from dsm_jax.tokenizer import Tokenizer
@@ -51,6 +53,7 @@ PROGRAMS: Mapping[str, Callable[..., Any]] = {
     "prefill": jax.jit(prefill, static_argnums=0),
     "place": jax.jit(place, donate_argnums=0),
     "take": jax.jit(take),
+    "score": jax.jit(score, static_argnums=0),
     "grow": jax.jit(longer, static_argnames="length"),
     "decode": jax.jit(decode_chunk, static_argnums=0, donate_argnums=2),
 }
@@ -246,7 +249,20 @@ class Sampler:
             "lower max_new_tokens or give more devices"
         )
 
-    # For Decoding
+    def score(self, texts: Sequence[Sequence[int]], head: np.ndarray) -> list[np.ndarray]:
+        """What a head [D, R] says at each token of the texts, fp32 [t, R] each: a reward model's scores.
+
+        Raises UserError for a text that is empty, too long, or of ids outside the vocabulary.
+        """
+        most = self.config.max_seq_len
+        for number, text in enumerate(texts):
+            if not 0 < len(text) <= most:
+                raise UserError(f"score: text {number} has {len(text)} tokens; it must have 1 to {most}")
+            if outside := outside_vocabulary(text, self.config.vocab_size):
+                raise UserError(f"score: text {number}: {outside}")
+        return score_texts(self, texts, head)
+
+    # For Decoding and score_texts
 
     def call(self, program: Program, *args: Any, **static: Any) -> Any:
         """Runs one of the compiled programs."""

@@ -116,7 +116,7 @@ def test_decoding_token_by_token_equals_the_whole_sequence() -> None:
 
     def run(params: dict, tokens: jax.Array, own: list) -> jax.Array:
         decoder, logits = bind(GQA, unstack(GQA, params)), []
-        shared, rows = decoder.prefill(tokens[:, :8]), reshard(jnp.arange(3), P(BATCH))
+        (_, shared), rows = decoder.prefill(tokens[:, :8]), reshard(jnp.arange(3), P(BATCH))
         for t in range(8, 20):
             seats = Seats(rows[:, None], rows, rows * 0 + 8, rows * 0 + t - 8)
             hidden, own = decoder.decode(tokens[:, t], own, shared, seats)
