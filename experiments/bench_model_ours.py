@@ -9,14 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from bench_ours import model_config
 from bench_worker import MATMUL, serve
 from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
 from dsm_jax.mesh import BATCH, single_device_mesh
-from dsm_jax.model import Model, ModelConfig, save_hf
+from dsm_jax.model import Model, save_hf
 from dsm_jax.model.attention import Seats
-from dsm_jax.model.config import LoRA, RopeScaling
 from dsm_jax.model.decoder import bind, empty_caches, unstack
 from dsm_jax.model.layer import LayerCache
 from dsm_jax.model.params import init_params
@@ -25,9 +25,7 @@ from dsm_jax.train.step import lm_loss
 
 def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     """Task -> what runs it once. Writes the model to the folder, for the peer to read."""
-    fields = request["model"]
-    fields |= {"rope_scaling": RopeScaling(**fields["rope_scaling"]), "lora": LoRA()}
-    config, mesh = ModelConfig(**fields), single_device_mesh()
+    config, mesh = model_config(request["model"]), single_device_mesh()
     params = init_params(config, 0, mesh)
     save_hf(Model(config, params), Path(request["folder"]))
     rows, length = request["rows"], request["time"]

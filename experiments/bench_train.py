@@ -28,7 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from bench_turns import Rounds, Worker, check_threads, in_turns, plain, worker
+from bench_turns import Rounds, Worker, beside_seen, check_threads, in_turns, plain, worker
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -250,10 +250,7 @@ def beside(config: Bench, results: Mapping[str, dict[str, Any]]) -> list[str]:
     rate = config.rows * config.time / results[peer]["cpu_seconds_per_step"]
     lines = [f"CPU time of {peer} over {OURS}: {ratio(config, results):.2f}"]
     if seen := SEEN.get(peer, 0):
-        slow = ": over 25% slower here, so look at its settings" if rate < 0.75 * seen else ""
-        lines.append(
-            f"{peer} here {rate:,.0f} tokens a CPU second; seen before, a second on 2 cores: {seen:,}{slow}"
-        )
+        lines.append(beside_seen(peer, rate, seen))
     return lines
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from bench_ours import model_config, peak_bytes
 from bench_worker import serve
 from check_accelerator import windows
 
@@ -17,8 +17,7 @@ from dsm_jax.data.corpus import StoredWindows
 from dsm_jax.data.mixture import Mixture, Source
 from dsm_jax.host_memory import keep_host_memory
 from dsm_jax.mesh import single_device_mesh
-from dsm_jax.model import Model, ModelConfig, save_hf
-from dsm_jax.model.config import LoRA, RopeScaling
+from dsm_jax.model import Model, save_hf
 from dsm_jax.model.flops import peak_flops
 from dsm_jax.model.params import init_params
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -86,10 +85,6 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     }
 
 
-def model_config(fields: dict[str, Any]) -> ModelConfig:
-    return ModelConfig(**fields | {"rope_scaling": RopeScaling(**fields["rope_scaling"]), "lora": LoRA()})
-
-
 def ledger(state: TrainState, accumulates: bool, at_start: int) -> dict[str, dict[str, int]]:
     """Bytes of a step by what they hold. Gradients are there twice where micro-batches add to a sum; activations are
     what is left of the peak, the compiler's temporaries among them.
@@ -101,12 +96,6 @@ def ledger(state: TrainState, accumulates: bool, at_start: int) -> dict[str, dic
     return {
         "weights": weights, "moments": moments, "gradients": gradients, "activations": rest, "total": total
     }  # fmt: skip
-
-
-def peak_bytes() -> int:
-    """Of the device; of the process, where the device is the host's CPU."""
-    stats = jax.local_devices()[0].memory_stats()
-    return stats["peak_bytes_in_use"] if stats else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":
