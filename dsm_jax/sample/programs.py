@@ -12,7 +12,8 @@ from typing import NamedTuple
 from dsm_jax.sample.memory import Lengths, prefill_sizes, round_up
 from dsm_jax.sample.seating import Shape, smaller
 
-GROWS_FROM = 128  # tokens of a row's own cache: shorter ones have their whole length at once
+GROWS_FROM = 64  # tokens of a row's own cache: shorter ones have their whole length at once
+DOUBLES_TO = 256  # and from there on grow by less: they are what a step reads
 
 
 class Program(NamedTuple):
@@ -25,8 +26,8 @@ class Program(NamedTuple):
 def own_lengths(lengths: Lengths) -> list[int]:
     """Places of the rows' own caches, as they grow."""
     sizes = [min(lengths.own, GROWS_FROM)]
-    while sizes[-1] < lengths.own:
-        sizes.append(round_up(sizes[-1] + 1))
+    while (size := sizes[-1]) < lengths.own:
+        sizes.append(min(2 * size if size < DOUBLES_TO else round_up(size + 1), lengths.own))
     return sizes
 
 
