@@ -2,8 +2,7 @@
 
 Held all the time: the fp32 master, its two AdamW moments, the reference policy in fp32 (each split over
 fsdp x tensor), and the decode copy in the compute dtype (split over tensor only). On top of that, the larger of
-- the rollout: keys and values of the slots, 2 x layers x slots x places x kv heads x head width, split over every
-  axis, those of the prompts prefilled once, and the logits of a decode step;
+- the rollout: what sample/memory.py says of the sampler's caches and steps;
 - the update: two fp32 gradients (the sum so far and a micro-batch's own) and the activations of a micro-batch.
 
 The state is counted exactly. The rest is an estimate: prompts are taken to have PROMPT_TOKENS tokens, and
@@ -27,6 +26,7 @@ from dsm_jax.model.config import ModelConfig, param_count
 from dsm_jax.model.params import abstract_params, param_shapes, param_specs
 from dsm_jax.model.params import check_mesh as check_model_mesh
 from dsm_jax.rl.grpo import GRPOTraining
+from dsm_jax.sample.memory import groups_bytes
 from dsm_jax.train.memory import activation_bytes, bytes_of
 from dsm_jax.train.optimizer import make_optimizer
 from dsm_jax.train.step import abstract_state
@@ -45,8 +45,7 @@ class Memory:
     decode_copy: int
     gradients: int
     activations: int  # of the update
-    kv_cache: int
-    logits: int  # of a decode step
+    sampling: int  # caches, and arrays of a decode step or a prefill
 
     @property
     def held(self) -> int:
@@ -54,7 +53,7 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        return self.held + max(self.gradients + self.activations, self.kv_cache + self.logits)
+        return self.held + max(self.gradients + self.activations, self.sampling)
 
     def __str__(self) -> str:
         parts = {
@@ -63,10 +62,10 @@ class Memory:
             "reference": self.reference,
             "decode copy": self.decode_copy,
         }
-        if self.gradients + self.activations > self.kv_cache + self.logits:
+        if self.gradients + self.activations > self.sampling:
             parts |= {"gradients": self.gradients, "activations": self.activations}
         else:
-            parts |= {"KV cache": self.kv_cache, "logits": self.logits}
+            parts |= {"sampling": self.sampling}
         return ", ".join(f"{name} {size / GB:.1f}" for name, size in parts.items())
 
 
@@ -108,7 +107,6 @@ def grpo_memory(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Memory:
     reference = abstract_params(model, mesh)
     parameters = bytes_of(state.params)
     moments = bytes_of(state.opt_state)
-    slots = -(-config.slots // batch_shards(mesh))
     return Memory(
         parameters=parameters,
         moments=moments,
@@ -122,8 +120,15 @@ def grpo_memory(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Memory:
             sequence_length(config, model),
             config.remat,
         ),
-        kv_cache=_kv_cache(config, model, mesh),
-        logits=4 * slots * model.vocab_size * 4,  # logits, scaled, noise and their sum, fp32, whole along V
+        sampling=groups_bytes(
+            model,
+            mesh,
+            prompts=config.prompts_per_step,
+            n=config.num_generations,
+            prompt_tokens=min(PROMPT_TOKENS, model.max_seq_len),
+            new_tokens=config.max_completion_length,
+            slots=config.slots,
+        ),
     )
 
 
@@ -149,11 +154,3 @@ def _decode_copy(model: ModelConfig, mesh: Mesh) -> int:
         jax.tree.leaves(jax.tree.map(lambda leaf, spec: _bytes(leaf, spec, mesh), param_shapes(model), specs))
     )
     return fp32 * _itemsize(model) // 4
-
-
-def _kv_cache(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> int:
-    """Of the slots, and of the prompts that wait prefilled."""
-    place = 2 * model.n_layers * model.n_kv_heads * model.head_dim * _itemsize(model)
-    prompts = min(config.slots, max(config.prompts_per_step, 16))
-    places = config.slots * sequence_length(config, model) + prompts * min(PROMPT_TOKENS, model.max_seq_len)
-    return places * place // mesh.size

@@ -10,9 +10,10 @@ from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh
 
 from dsm_jax.memory import free_memory
+from dsm_jax.mesh import batch_shards
 from dsm_jax.model.attention import BLOCK
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.sample.seating import Shape
+from dsm_jax.sample.seating import Shape, choose_shape
 
 SHORTEST = 32  # tokens; lengths are rounded up to this times 1, 1.5, 2, 3, 4, 6, ...
 PREFILL_TOKENS = 8192  # prefilled at once, on a device
@@ -61,6 +62,15 @@ def sampling_bytes(config: ModelConfig, mesh: Mesh, shape: Shape, lengths: Lengt
         + own // config.n_layers
         + max(logits, _prefill_bytes(config, mesh, shape, lengths.prefix))
     )
+
+
+def groups_bytes(
+    config: ModelConfig, mesh: Mesh, *, prompts: int, n: int, prompt_tokens: int, new_tokens: int, slots: int
+) -> int:
+    """sampling_bytes of a call for n completions of each of so many prompts, in at most `slots` slots of the mesh."""
+    shards = batch_shards(mesh)
+    shape = choose_shape(-(-prompts * n // shards), prompts, -(-slots // shards))
+    return sampling_bytes(config, mesh, shape, Lengths(round_up(prompt_tokens), round_up(new_tokens)))
 
 
 def _prefill_bytes(config: ModelConfig, mesh: Mesh, shape: Shape, length: int) -> int:

@@ -71,10 +71,10 @@ def test_the_bare_command_ends_in_one_line(tmp_path, offline):
 
 def test_memory_comes_before_the_weights(script, capsys, monkeypatch):
     monkeypatch.setattr(script, "find_folder", lambda name: pytest.fail("must not look for the weights"))
-    err = error_line(script, capsys, "--mesh", "--grpo.slots", "1000000")
+    err = error_line(script, capsys, "--mesh")
     for part in (
         "6.91B parameters needs",
-        "KV cache",
+        "activations",
         "on each of 8 cpu devices",
         "but there are",
         "--preset tiny",

@@ -36,8 +36,8 @@ def test_7b_on_one_device_by_hand():
     assert gigabytes(needed.reference) == pytest.approx(27.64, abs=0.01)
     assert gigabytes(needed.gradients) == pytest.approx(55.28, abs=0.02)
     assert gigabytes(needed.decode_copy) == pytest.approx(13.82, abs=0.01)
-    # 64 rows of 1,024 places: 32.2 GB; 16 prompts of 256: 2.0 GB
-    assert gigabytes(needed.kv_cache) == pytest.approx(32.21 + 2.01, abs=0.01)
+    # 64 rows of 768 places and 6 prompts of 256, a cache that grows (one layer of it twice), 4 x 64 x 102,400 logits
+    assert gigabytes(needed.sampling) == pytest.approx(24.16 + 0.75 + 0.81 + 0.10, rel=0.1)
     assert needed.peak > needed.held + needed.gradients
 
 
@@ -66,7 +66,7 @@ def test_state_is_what_the_arrays_take_on_each_device(rank):
 def test_decode_copy_and_cache_on_a_mesh():
     one = grpo_memory(SMALL, SMOKE, single_device_mesh())
     eight = grpo_memory(SMALL, SMOKE, parse_mesh(("fsdp=4,tensor=2",)))
-    assert eight.kv_cache * 8 == one.kv_cache
+    assert eight.sampling < one.sampling / 2  # each device has the logits of its rows whole
     assert 0.5 <= eight.decode_copy / one.decode_copy < 0.51  # whole along fsdp
     assert 0.125 <= eight.parameters / one.parameters < 0.13  # norms are on every device
 
