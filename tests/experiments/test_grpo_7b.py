@@ -74,7 +74,7 @@ def test_memory_comes_before_the_weights(script, capsys, monkeypatch):
     err = error_line(script, capsys, "--mesh")
     for part in (
         "6.91B parameters needs",
-        "activations",
+        "sampling",
         "on each of 8 cpu devices",
         "but there are",
         "--preset tiny",
