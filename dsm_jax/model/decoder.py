@@ -105,8 +105,8 @@ def empty_caches(config: ModelConfig, mesh: Mesh, rows: int, length: int) -> lis
     heads, width = config.n_kv_heads, config.head_dim
     return [
         LayerCache(
-            jnp.zeros((rows, heads, width, length), config.dtype, device=place),
-            jnp.zeros((rows, heads, length, width), config.dtype, device=place),
+            reshard(jnp.zeros((rows, heads, width, length), config.dtype), place),
+            reshard(jnp.zeros((rows, heads, length, width), config.dtype), place),
         )
         for _ in range(config.n_layers)
     ]

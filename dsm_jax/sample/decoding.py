@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from dsm_jax.mesh import batch_shards
 from dsm_jax.model.attention import Seats
-from dsm_jax.model.decoder import empty_caches
+from dsm_jax.model.layer import LayerCache
 from dsm_jax.sample.decode import Rows
 from dsm_jax.sample.memory import Lengths, prefill_sizes, round_up
 from dsm_jax.sample.programs import Program, own_lengths
@@ -60,9 +60,8 @@ class Decoding:
         longest_first = sorted(rows, key=lambda row: -row.left)  # no long row is left alone at the end
         self.seating = Seating(shared_prefixes(longest_first), shape, batch_shards(sampler.mesh))
         self.length = own_lengths(lengths)[0]
-        shards = self.seating.shards
-        self.own = empty_caches(sampler.config, sampler.mesh, shards * shape.slots, self.length)
-        self.shared = empty_caches(sampler.config, sampler.mesh, shards * shape.places, lengths.prefix)
+        self.own = self._empty(shape.slots, self.length)
+        self.shared = self._empty(shape.places, lengths.prefix)
 
     def run(self) -> Iterator[Finished]:
         """The completions as they come."""
@@ -132,17 +131,24 @@ class Decoding:
             else:
                 row.insert(ids)
 
-    def _calls_tool(self, row: Row) -> bool:
-        """Whether the stop string that the row has met is the tool's, which is then under way."""
+    def _stopped(self, row: Row) -> Literal["", "stop", "length"]:
+        """How the stop string that the row has met ended it: "" where it is the tool's, whose call is then under way."""
         if not self.calls or row.text is None or row.text.stopped != self.calls.tool.stop:
-            return False
-        if row.rounds == self.calls.tool.max_rounds or not row.left:
-            return False
+            return "stop"
+        if row.rounds == self.calls.tool.max_rounds:
+            return "stop"
+        if not row.left:
+            return "length"  # as where an answer does not fit
         row.rounds += 1
         self.calls.start(row.index, row.text.with_stop)
-        return True
+        return ""
 
     # Caches
+
+    def _empty(self, rows: int, length: int) -> list[LayerCache]:
+        """Caches with so many rows on each device."""
+        sampler, program = self.sampler, Program("empty", (rows, length))
+        return sampler.call(program, sampler.config, sampler.mesh, self.seating.shards * rows, length)
 
     def _shrink(self) -> None:
         """The last rows go on in fewer slots."""
@@ -193,7 +199,7 @@ class Decoding:
             if row.text and self.on_text and (text := row.text.take()):
                 self.on_text(row.number, row.sample, text)
             if ended == "stop string":
-                ended = "" if self._calls_tool(row) else "stop"
+                ended = self._stopped(row)
             if ended:
                 yield self._finish(row, ended)
 

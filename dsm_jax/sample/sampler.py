@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_sharding, batch_shards, single_device_mesh
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import Params
+from dsm_jax.model.decoder import Params, empty_caches
 from dsm_jax.model.hf import Model
 from dsm_jax.model.params import decode_shardings
 from dsm_jax.sample.decode import decode_chunk, decode_params, longer, place, prefill, take
@@ -48,6 +48,7 @@ MOST_SLOTS = 256  # of a device, where memory has room
 CHUNK = 32  # decode steps between two looks by the host
 # Compiled once for all Samplers of a configuration.
 PROGRAMS: Mapping[str, Callable[..., Any]] = {
+    "empty": jax.jit(empty_caches, static_argnums=(0, 1, 2, 3)),
     "prefill": jax.jit(prefill, static_argnums=0),
     "place": jax.jit(place, donate_argnums=0),
     "take": jax.jit(take),
