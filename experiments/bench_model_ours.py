@@ -51,7 +51,7 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     with jax.set_mesh(mesh):
         layers = jax.jit(lambda params: unstack(config, params))(params)
         shared = jax.jit(lambda layers: bind(config, layers).prefill(jnp.asarray(ids))[1])(layers)
-    state = {"own": empty_caches(config, mesh, rows, 1)}
+        state = {"own": jax.jit(lambda: empty_caches(config, rows, 1))()}
 
     def step() -> jax.Array:
         out, state["own"] = one_token(layers, state["own"], shared)

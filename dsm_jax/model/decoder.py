@@ -13,11 +13,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, reshard
 from jax.sharding import PartitionSpec as P
+from jax.sharding import reshard
 
 from dsm_jax.mesh import BATCH
-from dsm_jax.model.attention import Seats, keys_are_columns
+from dsm_jax.model.attention import Seats, keys_are_columns, mesh_platform
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.layer import CACHE, Layer, LayerCache, gather, matrix, rms_norm, unflatten
 from dsm_jax.model.rope import rope_angles
@@ -101,13 +101,12 @@ class Decoder(nnx.Module):
         return rms_norm(x, self.final_norm.get_value(), self.config.rms_eps), written
 
 
-def empty_caches(config: ModelConfig, mesh: Mesh, rows: int, length: int) -> list[LayerCache]:
-    """Of every layer, `rows` rows with `length` places."""
-    place, heads = NamedSharding(mesh, CACHE), (rows, config.n_kv_heads)
-    values = (*heads, length, config.head_dim)
-    keys = (*heads, config.head_dim, length) if keys_are_columns(mesh.devices.flat[0].platform) else values
+def empty_caches(config: ModelConfig, rows: int, length: int) -> list[LayerCache]:
+    """Of every layer, `rows` rows with `length` places. For use inside jit."""
+    values = (rows, config.n_kv_heads, length, config.head_dim)
+    keys = (*values[:2], config.head_dim, length) if keys_are_columns(mesh_platform()) else values
     return [
-        LayerCache(*(jnp.zeros(shape, config.dtype, device=place) for shape in (keys, values)))
+        LayerCache(*(reshard(jnp.zeros(shape, config.dtype), CACHE) for shape in (keys, values)))
         for _ in range(config.n_layers)
     ]
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from dsm_jax.mesh import batch_shards
 from dsm_jax.model.attention import Seats
-from dsm_jax.model.decoder import empty_caches
+from dsm_jax.model.layer import LayerCache
 from dsm_jax.sample.decode import Rows
 from dsm_jax.sample.memory import Lengths, prefill_sizes, round_up
 from dsm_jax.sample.programs import Program, own_lengths
@@ -24,6 +24,7 @@ from dsm_jax.sample.row import Row
 from dsm_jax.sample.sampling import Sampling
 from dsm_jax.sample.seating import Seating, Shape, shared_prefixes, smaller
 from dsm_jax.sample.tools import ToolCalls
+from dsm_jax.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from dsm_jax.sample.sampler import Sampler
@@ -57,12 +58,13 @@ class Decoding:
     ):
         self.sampler, self.rows, self.lengths, self.stops = sampler, rows, lengths, stops
         self.on_text, self.calls = on_text, ToolCalls(tool) if tool else None
-        longest_first = sorted(rows, key=lambda row: -row.left)  # no long row is left alone at the end
-        self.seating = Seating(shared_prefixes(longest_first), shape, batch_shards(sampler.mesh))
+        prefixes = shared_prefixes(sorted(rows, key=lambda row: -row.left))
+        # Long rows and large groups first: what begins last is not left alone at the end.
+        prefixes.sort(key=lambda prefix: (-prefix.queue[0].left, -len(prefix.queue)))
+        self.seating = Seating(prefixes, shape, batch_shards(sampler.mesh))
         self.length = own_lengths(lengths)[0]
-        shards = self.seating.shards
-        self.own = empty_caches(sampler.config, sampler.mesh, shards * shape.slots, self.length)
-        self.shared = empty_caches(sampler.config, sampler.mesh, shards * shape.places, lengths.prefix)
+        self.own = self._empty(shape.slots, self.length)
+        self.shared = self._empty(shape.places, lengths.prefix)
 
     def run(self) -> Iterator[Finished]:
         """The completions as they come."""
@@ -124,7 +126,7 @@ class Decoding:
             return
         for index, answer in self.calls.answers(wait=not self._active()).items():
             row = self.rows[index]
-            ids = self.sampler.tokenizer.encode(answer.text)
+            ids = _ids_behind(self.sampler.tokenizer, row.text.with_stop if row.text else "", answer.text)
             if answer.error:
                 yield self._finish(row, "error", f"request {row.number}: the tool {answer.error}")
             elif len(ids) >= row.left:
@@ -132,17 +134,24 @@ class Decoding:
             else:
                 row.insert(ids)
 
-    def _calls_tool(self, row: Row) -> bool:
-        """Whether the stop string that the row has met is the tool's, which is then under way."""
+    def _stopped(self, row: Row) -> Literal["", "stop", "length"]:
+        """How the stop string that the row has met ended it: "" where it is the tool's, whose call is then under way."""
         if not self.calls or row.text is None or row.text.stopped != self.calls.tool.stop:
-            return False
-        if row.rounds == self.calls.tool.max_rounds or not row.left:
-            return False
+            return "stop"
+        if row.rounds == self.calls.tool.max_rounds:
+            return "stop"
+        if not row.left:
+            return "length"  # as where an answer does not fit
         row.rounds += 1
         self.calls.start(row.index, row.text.with_stop)
-        return True
+        return ""
 
     # Caches
+
+    def _empty(self, rows: int, length: int) -> list[LayerCache]:
+        """Caches with so many rows on each device."""
+        sampler, program = self.sampler, Program("empty", (rows, length))
+        return sampler.call(program, sampler.config, self.seating.shards * rows, length)
 
     def _shrink(self) -> None:
         """The last rows go on in fewer slots."""
@@ -193,7 +202,7 @@ class Decoding:
             if row.text and self.on_text and (text := row.text.take()):
                 self.on_text(row.number, row.sample, text)
             if ended == "stop string":
-                ended = "" if self._calls_tool(row) else "stop"
+                ended = self._stopped(row)
             if ended:
                 yield self._finish(row, ended)
 
@@ -238,3 +247,10 @@ class Decoding:
         return Rows(
             tokens, left, names, Sampling(temperature, top_p, top_k, min_p), stop_ids, inserted, seats
         )
+
+
+def _ids_behind(tokenizer: Tokenizer, text: str, new: str) -> list[int]:
+    """Ids of what is inserted behind a text, as they stand where both are encoded together; alone where that would change
+    the text's own. (Some tokenizers begin every text with a space.)"""
+    before, both = tokenizer.encode(text), tokenizer.encode(text + new)
+    return both[len(before) :] if both[: len(before)] == before else tokenizer.encode(new)

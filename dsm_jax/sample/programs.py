@@ -41,6 +41,7 @@ def possible_programs(shape: Shape, lengths: Lengths, stops: int) -> set[Program
             found.add(Program("place", (count, length, shape.places, lengths.prefix)))
         length = round_up(length + 1)
     sizes, now = own_lengths(lengths), shape
+    found |= {Program("empty", (shape.slots, sizes[0])), Program("empty", (shape.places, lengths.prefix))}
     while True:
         found |= {Program("decode", (*now, lengths.prefix, own, stops)) for own in sizes}
         found |= {Program("grow", (now.slots, *pair)) for pair in pairwise(sizes)}

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_sharding, batch_shards, single_device_mesh
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import Params
+from dsm_jax.model.decoder import Params, empty_caches
 from dsm_jax.model.hf import Model
 from dsm_jax.model.params import decode_shardings
 from dsm_jax.sample.decode import decode_chunk, decode_params, longer, place, prefill, score, take
@@ -50,6 +50,7 @@ MOST_SLOTS = 256  # of a device, where memory has room
 CHUNK = 32  # decode steps between two looks by the host
 # Compiled once for all Samplers of a configuration.
 PROGRAMS: Mapping[str, Callable[..., Any]] = {
+    "empty": jax.jit(empty_caches, static_argnums=(0, 1, 2)),
     "prefill": jax.jit(prefill, static_argnums=0),
     "place": jax.jit(place, donate_argnums=0),
     "take": jax.jit(take),
@@ -199,11 +200,10 @@ class Sampler:
         if not rows:
             return
         stops = -(-max(len(row.stop_ids) for row in rows) // 8) * 8
-        lengths = _lengths((row.prompt, row.left) for row in rows)
-        shape = self._shape(rows, lengths, free)
-        self.usage.memory = max(self.usage.memory, sampling_bytes(self.config, self.mesh, shape, lengths))
-        self.usage.possible |= possible_programs(shape, lengths, stops)
-        yield from Decoding(self, rows, shape, lengths, stops, tool, on_text).run()
+        for part, lengths, shape in self._fitting(rows, free):
+            self.usage.memory = max(self.usage.memory, sampling_bytes(self.config, self.mesh, shape, lengths))
+            self.usage.possible |= possible_programs(shape, lengths, stops)
+            yield from Decoding(self, part, shape, lengths, stops, tool, on_text).run()
 
     def _rows(
         self,
@@ -226,17 +226,27 @@ class Sampler:
                 rows.append(Row(len(rows), number, sample, request, prompt, name, ids, text))
         return rows
 
-    def _shape(self, rows: Sequence[Row], lengths: Lengths, free: int | None) -> Shape:
-        """As many slots as there is use and memory for."""
-        shards, slots = batch_shards(self.mesh), self.slots
+    def _fitting(
+        self, rows: Sequence[Row], free: int | None
+    ) -> Iterator[tuple[Sequence[Row], Lengths, Shape]]:
+        """All rows at once, in as many slots as there is use and memory for. Where one slot alone has no room for the
+        longest prompt and the longest completion, which need not be one row's, the rows in parts."""
+        shards, lengths = batch_shards(self.mesh), _lengths((row.prompt, row.left) for row in rows)
         prefixes, each = len(shared_prefixes(rows)), -(-len(rows) // shards)
-        shape = choose_shape(each, prefixes, slots)
-        while (
-            free is not None and sampling_bytes(self.config, self.mesh, shape, lengths) > free and slots > 1
-        ):
-            slots //= 2
+        slots = self.slots
+        while slots:
             shape = choose_shape(each, prefixes, slots)
-        return shape
+            if (
+                free is None
+                or len(rows) == 1
+                or sampling_bytes(self.config, self.mesh, shape, lengths) <= free
+            ):
+                yield rows, lengths, shape
+                return
+            slots //= 2
+        by_prompt = sorted(rows, key=lambda row: len(row.prompt))
+        for part in (by_prompt[: len(rows) // 2], by_prompt[len(rows) // 2 :]):
+            yield from self._fitting(part, free)
 
     def _too_large(self, request: Request, prompt: Sequence[int], free: int | None) -> str:
         """What is wrong where memory has no room for one row of this request; "" where it has."""

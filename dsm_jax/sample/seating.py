@@ -23,6 +23,8 @@ class Prompted(Protocol):
 
 Row = TypeVar("Row", bound=Prompted)
 
+FEWEST = 4  # slots that a call's last rows are moved into
+
 
 class Shape(NamedTuple):
     """Of one device's part of a decode step."""
@@ -78,9 +80,9 @@ def fitting_slots(rows: int, most: int) -> int:
 
 
 def smaller(shape: Shape) -> Shape | None:
-    """What a call's last rows go on in: a quarter of the slots. None where there is nothing to win."""
+    """What a call's last rows go on in: a quarter of the slots. None where there is little to win."""
     slots = shape.slots // 4
-    return Shape(slots, min(shape.places, slots), min(shape.seats, slots)) if slots else None
+    return Shape(slots, min(shape.places, slots), min(shape.seats, slots)) if slots >= FEWEST else None
 
 
 def _round_up(count: float) -> int:

@@ -67,6 +67,8 @@ class ToolCalls:
     def _call(self, number: int, row: Row, text: str) -> None:
         try:
             said = self.tool.call(text)
+            if isinstance(said, str):
+                said.encode()  # half a character, which no tokenizer takes, is an error of the tool's
             answer = (
                 Answer(said, "")
                 if isinstance(said, str)

@@ -33,7 +33,9 @@ def compiled_decode_step(config: ModelConfig) -> tuple[jax.stages.Compiled, list
         shapes,
         decode_shardings(config, mesh),
     )
-    own, shared = (empty_caches(config, mesh, rows, places) for rows, places in ((ROWS, PLACES), (1, 64)))
+    empty = jax.jit(empty_caches, static_argnums=(0, 1, 2))
+    with jax.set_mesh(mesh):
+        own, shared = empty(config, ROWS, PLACES), empty(config, 1, 64)
 
     def step(weights: dict, ids: jax.Array, own: list, shared: list, seats: Seats) -> tuple:
         decoder = bind(config, weights)

@@ -114,8 +114,8 @@ def test_decoding_token_by_token_equals_the_whole_sequence() -> None:
     tokens = np.random.default_rng(0).integers(0, GQA.vocab_size, (3, 20)).astype(np.int32)
     whole = logits_of(GQA, params, tokens, np.ones_like(tokens))
 
-    def run(params: dict, tokens: jax.Array, own: list) -> jax.Array:
-        decoder, logits = bind(GQA, unstack(GQA, params)), []
+    def run(params: dict, tokens: jax.Array) -> jax.Array:
+        decoder, logits, own = bind(GQA, unstack(GQA, params)), [], empty_caches(GQA, 3, 12)
         (_, shared), rows = decoder.prefill(tokens[:, :8]), reshard(jnp.arange(3), P(BATCH))
         for t in range(8, 20):
             seats = Seats(rows[:, None], rows, rows * 0 + 8, rows * 0 + t - 8)
@@ -124,9 +124,7 @@ def test_decoding_token_by_token_equals_the_whole_sequence() -> None:
         return jnp.stack(logits, axis=1)
 
     with jax.set_mesh(mesh):
-        np.testing.assert_allclose(
-            jax.jit(run)(params, tokens, empty_caches(GQA, mesh, 3, 12)), whole[:, 8:], atol=2e-5
-        )
+        np.testing.assert_allclose(jax.jit(run)(params, tokens), whole[:, 8:], atol=2e-5)
 
 
 def test_rematerialisation_changes_no_gradient() -> None:

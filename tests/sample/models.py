@@ -20,6 +20,9 @@ from dsm_jax.train.logps import token_logps
 
 # Weights large enough that attention is far from uniform; two query heads share one of keys.
 CONFIG = dataclasses.replace(SMOKE, n_kv_heads=2, init_std=0.15)
+ONE_LAYER = dataclasses.replace(
+    CONFIG, n_layers=1, d_model=32, d_ff=64, n_heads=2, n_kv_heads=1
+)  # many steps
 NEAR_TIE = 1e-5  # nats: rounding may turn such a draw
 
 

@@ -73,7 +73,7 @@ def test_logps_are_the_trainers_while_caches_grow_and_slots_shrink() -> None:
         assert len(completion.tokens) == request.max_new_tokens and completion.finish_reason == "length"
         assert_trainers(CONFIG, request.prompt, request, completion)
     names = {program.name for program in sampler.usage.programs}
-    assert names == {"prefill", "place", "decode", "grow", "take"}
+    assert names == {"empty", "prefill", "place", "decode", "grow", "take"}
 
 
 def test_slots_chunks_and_order_change_nothing() -> None:
