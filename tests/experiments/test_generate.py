@@ -19,7 +19,6 @@ from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.params import init_params
 from dsm_jax.sample.request import Completion
-from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import TextStream, load_tokenizer, train_sentencepiece
 from tests.experiments.scripts import error_line, load_script, run
 
@@ -28,7 +27,6 @@ TEXTS = ["User: What is 3*4?\n\nAssistant: It is \\boxed{12}.", "小明有3个�
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"  # no 'User:'
 )
-lands = pytest.mark.skipif(not hasattr(Sampler, "stream"), reason="the sampler does not stream yet")
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +254,6 @@ def test_a_run_stands_for_its_model(script, folder, say, capsys, tmp_path):
     assert capsys.readouterr().out == "12\n"
 
 
-@lands
 def test_a_model_answers(script, folder, capsys):
     """Random numbers write anything: the same whether it comes in pieces or whole, by one device or eight."""
     words = ["--model", folder, "--max-new-tokens", 40, "--temperature", 1]
@@ -271,7 +268,6 @@ def test_a_model_answers(script, folder, capsys):
     assert {one["sample"]: one for one in rows}[0]["completion"] == row["completion"][:3]
 
 
-@lands
 def test_a_prompt_that_is_too_long(script, folder, capsys):
     line = error_line(script, capsys, "--model", folder, "--max-new-tokens", 4, "x y " * SMOKE.max_seq_len)
     assert "Traceback" not in line
