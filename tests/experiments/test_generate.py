@@ -78,7 +78,7 @@ class FakeSampler:
                     raise KeyboardInterrupt
         reason = {"E": "error", "L": "length"}.get(text[-1:], "stop")
         logps = np.full(len(ids), -0.5, np.float32)
-        error = "the prompt is too long" if reason == "error" else ""
+        error = f"request {request}: the prompt is too long" if reason == "error" else ""
         return Completion(text, np.array(ids, np.int32), logps, logps, logps > 0, reason, error)
 
 
@@ -148,7 +148,7 @@ def test_json_lines(script, folder, say, capsys):
     with pytest.raises(SystemExit) as end:
         run(script, "--model", folder, "--json", QUESTION, "b", "c")
     out, err = capsys.readouterr()
-    assert end.value.code == 2 and "1 of 3 questions were not answered; the prompt is too long" in err
+    assert end.value.code == 2 and "1 of 3 questions were not answered; question 3: the prompt is too long" in err
     rows = {row["index"]: row for row in map(json.loads, out.splitlines())}
     count = len(load_tokenizer(folder).encode(" It's \x1b[31m\x9b1m三\n"))
     assert rows[0] == {
@@ -269,5 +269,12 @@ def test_a_model_answers(script, folder, capsys):
 
 
 def test_a_prompt_that_is_too_long(script, folder, capsys):
-    line = error_line(script, capsys, "--model", folder, "--max-new-tokens", 4, "x y " * SMOKE.max_seq_len)
-    assert "Traceback" not in line
+    """Keeps no other question from its answer."""
+    long = "x y " * SMOKE.max_seq_len
+    line = error_line(script, capsys, "--model", folder, "--max-new-tokens", 4, long)
+    assert line.startswith("error: the prompt has")
+    with pytest.raises(SystemExit) as end:
+        run(script, "--model", folder, "--max-new-tokens", 4, QUESTION, long)
+    out, err = capsys.readouterr()
+    assert end.value.code == 2 and "1 of 2 questions were not answered; question 2: the prompt has" in err
+    assert "## 1. What is 3*4? (4 tokens, cut)" in out and "(0 tokens, error: the prompt has" in out
