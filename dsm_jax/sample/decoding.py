@@ -56,7 +56,8 @@ class Decoding:
         on_text: OnText | None,
     ):
         self.sampler, self.rows, self.lengths, self.stops = sampler, rows, lengths, stops
-        self.on_text, self.calls = on_text, ToolCalls(tool) if tool else None
+        self.on_text = on_text
+        self.calls = ToolCalls(tool, of_several=sampler.mesh.is_multi_process) if tool else None
         longest_first = sorted(rows, key=lambda row: -row.left)  # no long row is left alone at the end
         self.seating = Seating(shared_prefixes(longest_first), shape, batch_shards(sampler.mesh))
         self.length = own_lengths(lengths)[0]

@@ -148,7 +148,10 @@ def test_json_lines(script, folder, say, capsys):
     with pytest.raises(SystemExit) as end:
         run(script, "--model", folder, "--json", QUESTION, "b", "c")
     out, err = capsys.readouterr()
-    assert end.value.code == 2 and "1 of 3 questions were not answered; question 3: the prompt is too long" in err
+    assert (
+        end.value.code == 2
+        and "1 of 3 questions were not answered; question 3: the prompt is too long" in err
+    )
     rows = {row["index"]: row for row in map(json.loads, out.splitlines())}
     count = len(load_tokenizer(folder).encode(" It's \x1b[31m\x9b1m三\n"))
     assert rows[0] == {

@@ -104,9 +104,16 @@ def make(mesh: Mesh) -> dict:
     }
 
 
+def alone() -> list[dict]:
+    """A call that each process makes by itself, on its first device, with its own tool."""
+    tool = Tool(lambda text: f"{len(text)}", "e", timeout_s=3.0)
+    sampler = sampler_of(WIDE, tokenizer=Sixteen())
+    return [said(one) for one in sampler.generate(["by myself"], n=2, max_new_tokens=40, tool=tool)[0]]
+
+
 def main(folder: str, meshes: Sequence[str]) -> None:
     for name in meshes:
-        found = make(parse_mesh(name))
+        found = make(parse_mesh(name)) | {"alone": alone()}
         (Path(folder) / f"{name}-{jax.process_index()}.json").write_text(json.dumps(found))
 
 
