@@ -185,8 +185,9 @@ def answer(asker: Asker, questions: Sequence[str]) -> None:
     alone = len(questions) == asker.config.n == 1 and not asker.config.json
     errors = print_as_it_comes(asker, requests) if alone else print_whole(asker, requests, questions)
     if errors and len(questions) > 1:
+        number, reason = min(errors.items())
         raise UserError(
-            f"{len(errors)} of {len(questions)} questions were not answered; {next(iter(errors.values()))}"
+            f"{len(errors)} of {len(questions)} questions were not answered; question {number + 1}: {reason}"
         )
     if errors:
         raise UserError(errors[0])
@@ -208,7 +209,7 @@ def print_as_it_comes(asker: Asker, requests: Sequence[Request]) -> dict[int, st
         if length or completion.finish_reason != "error":
             print()
         if completion.finish_reason == "error":
-            errors[request] = completion.error
+            errors[request] = reason(request, completion)
         if completion.finish_reason == "length":
             print(f"(cut at {len(completion.tokens)} tokens)", file=sys.stderr)
     return errors
@@ -219,14 +220,21 @@ def print_whole(asker: Asker, requests: Sequence[Request], questions: Sequence[s
     errors = {}
     for request, sample, completion in asker.sampler.stream(requests):
         if completion.finish_reason == "error":
-            errors[request] = completion.error
+            errors[request] = reason(request, completion)
         if asker.config.json:
             print(json_line(request, sample, questions[request], completion), flush=True)
-        else:
-            lead = "" if asker.config.raw else " "
-            print(heading(request, sample, questions[request], completion, asker.config.n))
-            print(harmless(completion.text.removeprefix(lead)), end="\n\n", flush=True)
+            continue
+        lead = "" if asker.config.raw else " "
+        print(heading(request, sample, questions[request], completion, asker.config.n))
+        if completion.text or not completion.error:
+            print(harmless(completion.text.removeprefix(lead)))
+        print(flush=True)
     return errors
+
+
+def reason(request: int, completion: Completion) -> str:
+    """Why there is no answer, without the sampler's number of the question: ours count from 1."""
+    return completion.error.removeprefix(f"request {request}: ")
 
 
 def heading(request: int, sample: int, question: str, completion: Completion, n: int) -> str:
@@ -234,7 +242,7 @@ def heading(request: int, sample: int, question: str, completion: Completion, n:
     line = harmless(" ".join(question.split()))
     line = line if len(line) <= HEADING else line[: HEADING - 2] + ".."
     of_several = f", answer {sample + 1} of {n}" if n > 1 else ""
-    ended = {"stop": "", "length": ", cut", "error": f", error: {harmless(completion.error)}"}
+    ended = {"stop": "", "length": ", cut", "error": f", error: {harmless(reason(request, completion))}"}
     return f"## {request + 1}. {line} ({len(completion.tokens)} tokens{of_several}{ended[completion.finish_reason]})"
 
 
@@ -249,7 +257,7 @@ def json_line(request: int, sample: int, question: str, completion: Completion) 
         "finish_reason": completion.finish_reason,
         "logp": round(float(completion.logps.sum(dtype=float)), 6),
     }
-    row |= {"error": completion.error} if completion.error else {}
+    row |= {"error": reason(request, completion)} if completion.error else {}
     return harmless(json.dumps(row, ensure_ascii=False))
 
 

@@ -57,7 +57,8 @@ class Decoding:
         on_text: OnText | None,
     ):
         self.sampler, self.rows, self.lengths, self.stops = sampler, rows, lengths, stops
-        self.on_text, self.calls = on_text, ToolCalls(tool) if tool else None
+        self.on_text = on_text
+        self.calls = ToolCalls(tool, of_several=sampler.mesh.is_multi_process) if tool else None
         prefixes = shared_prefixes(sorted(rows, key=lambda row: -row.left))
         # Long rows and large groups first: what begins last is not left alone at the end.
         prefixes.sort(key=lambda prefix: (-prefix.queue[0].left, -len(prefix.queue)))

@@ -11,14 +11,15 @@ from jax.sharding import Mesh
 
 from dsm_jax.memory import free_memory
 from dsm_jax.mesh import batch_shards
-from dsm_jax.model.attention import BLOCK
+from dsm_jax.model.attention import BLOCK, PARTS, attention_for, blockwise_attention
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.sample.seating import Shape, choose_shape
 
 SHORTEST = 32  # tokens; lengths are rounded up to this times 1, 1.5, 2, 3, 4, 6, ...
 PREFILL_TOKENS = 8192  # prefilled at once, on a device
 SHARE = 0.9  # of what is free that is planned with
-VOCAB_COPIES = 4  # fp32 arrays [slots, vocabulary] of a step: logits, by temperature, noise, their sum
+VOCAB_COPIES = 6  # fp32 arrays [slots, vocabulary] of a step: logits, by temperature, noise, what truncation makes of them
+SCORE_COPIES = 2  # fp32 arrays of attention's scores: they and their exponentials
 
 
 class Lengths(NamedTuple):
@@ -55,13 +56,15 @@ def sampling_bytes(config: ModelConfig, mesh: Mesh, shape: Shape, lengths: Lengt
     """
     place = bytes_per_place(config, mesh)
     own, shared = shape.slots * lengths.own * place, shape.places * lengths.prefix * place
-    logits = VOCAB_COPIES * shape.slots * config.vocab_size * 4
-    return (
-        own
-        + shared
-        + own // config.n_layers
-        + max(logits, _prefill_bytes(config, mesh, shape, lengths.prefix))
-    )
+    work = max(_step_bytes(config, mesh, shape, lengths), _prefill_bytes(config, mesh, shape, lengths.prefix))
+    return own + shared + own // config.n_layers + work
+
+
+def _step_bytes(config: ModelConfig, mesh: Mesh, shape: Shape, lengths: Lengths) -> int:
+    """Of a decode step: logits, and a layer's scores over both parts of the caches."""
+    looked_at = shape.slots * lengths.own + shape.places * shape.seats * lengths.prefix
+    scores = SCORE_COPIES * config.n_heads // mesh.shape["tensor"] * looked_at
+    return 4 * (VOCAB_COPIES * shape.slots * config.vocab_size + scores)
 
 
 def groups_bytes(
@@ -78,8 +81,16 @@ def _prefill_bytes(config: ModelConfig, mesh: Mesh, shape: Shape, length: int) -
     rows = prefill_sizes(length, shape)[-1]
     tensor, itemsize = mesh.shape["tensor"], jnp.dtype(config.dtype).itemsize
     width = 4 * config.d_model + 3 * config.d_ff // tensor + 4 * config.n_heads * config.head_dim // tensor
-    scores = 2 * 4 * rows * config.n_heads // tensor * min(length, BLOCK) * length
-    return rows * length * (bytes_per_place(config, mesh) + width * itemsize) + scores
+    activations = rows * length * (bytes_per_place(config, mesh) + width * itemsize)
+    return activations + rows * _score_bytes(config, mesh, length)
+
+
+def _score_bytes(config: ModelConfig, mesh: Mesh, length: int) -> int:
+    """Of attention within one prefix; none where a kernel keeps none."""
+    if attention_for(mesh.devices.flat[0].platform, config.head_dim) is not blockwise_attention:
+        return 0
+    scores = BLOCK * length if length > BLOCK else length * length * (PARTS + 1) // (2 * PARTS)
+    return SCORE_COPIES * 4 * config.n_heads // mesh.shape["tensor"] * scores
 
 
 def free_everywhere(mesh: Mesh) -> int | None:
@@ -87,5 +98,6 @@ def free_everywhere(mesh: Mesh) -> int | None:
     free = free_memory(mesh)
     if not mesh.is_multi_process:
         return free if free is None else int(SHARE * free)
-    least = int(np.min(process_allgather(np.int64(-1 if free is None else free))))
-    return None if least < 0 else int(SHARE * least)
+    # In MiB: as bytes the number would be cut to 32 bits.
+    least = int(np.min(process_allgather(np.int32(-1 if free is None else free >> 20))))
+    return None if least < 0 else int(SHARE * (least << 20))

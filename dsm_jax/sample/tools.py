@@ -12,7 +12,6 @@ import threading
 import time
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
@@ -32,10 +31,10 @@ class Answer(NamedTuple):
 
 
 class ToolCalls:
-    """The calls under way, by row."""
+    """The calls under way, by row. of_several: whether several processes make the same calls, and the first one does."""
 
-    def __init__(self, tool: Tool):
-        self.tool = tool
+    def __init__(self, tool: Tool, *, of_several: bool = False):
+        self.tool, self.of_several = tool, of_several
         self._deadlines: dict[
             Row, tuple[int, float]
         ] = {}  # row -> number of its call, and when it is given up
@@ -46,18 +45,24 @@ class ToolCalls:
     def waiting(self) -> frozenset[Row]:
         return frozenset(self._deadlines)
 
+    @property
+    def _is_caller(self) -> bool:
+        return not self.of_several or is_first_process()
+
     def start(self, row: Row, text: str) -> None:
         """Calls the tool with a completion's text so far."""
         self._started += 1
         self._deadlines[row] = self._started, time.monotonic() + self.tool.timeout_s
-        if is_first_process():
+        if self._is_caller:
             threading.Thread(target=self._call, args=(self._started, row, text), daemon=True).start()
 
     def answers(self, *, wait: bool) -> dict[Row, Answer]:
         """The answers that have come, the same in every process. wait: at least one, where a call is under way."""
         found: dict[Row, Answer] = {}
         while self._deadlines and not found:
-            found = _from_first_process(self._collect(wait) if is_first_process() else {})
+            found = self._collect(wait) if self._is_caller else {}
+            if self.of_several:
+                found = _from_first_process(found)
             for row in found:
                 del self._deadlines[row]
             if not wait:
@@ -98,8 +103,6 @@ class ToolCalls:
 
 
 def _from_first_process(found: dict[Row, Answer]) -> dict[Row, Answer]:
-    if jax.process_count() == 1:
-        return found
     data = np.frombuffer(json.dumps(found).encode(), np.uint8)
     size = int(broadcast_one_to_all(np.int32(data.size)))
     padded = np.zeros(size, np.uint8)

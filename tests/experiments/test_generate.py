@@ -19,7 +19,6 @@ from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.params import init_params
 from dsm_jax.sample.request import Completion
-from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import TextStream, load_tokenizer, train_sentencepiece
 from tests.experiments.scripts import error_line, load_script, run
 
@@ -28,7 +27,6 @@ TEXTS = ["User: What is 3*4?\n\nAssistant: It is \\boxed{12}.", "小明有3个�
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"  # no 'User:'
 )
-lands = pytest.mark.skipif(not hasattr(Sampler, "stream"), reason="the sampler does not stream yet")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +78,7 @@ class FakeSampler:
                     raise KeyboardInterrupt
         reason = {"E": "error", "L": "length"}.get(text[-1:], "stop")
         logps = np.full(len(ids), -0.5, np.float32)
-        error = "the prompt is too long" if reason == "error" else ""
+        error = f"request {request}: the prompt is too long" if reason == "error" else ""
         return Completion(text, np.array(ids, np.int32), logps, logps, logps > 0, reason, error)
 
 
@@ -150,7 +148,10 @@ def test_json_lines(script, folder, say, capsys):
     with pytest.raises(SystemExit) as end:
         run(script, "--model", folder, "--json", QUESTION, "b", "c")
     out, err = capsys.readouterr()
-    assert end.value.code == 2 and "1 of 3 questions were not answered; the prompt is too long" in err
+    assert (
+        end.value.code == 2
+        and "1 of 3 questions were not answered; question 3: the prompt is too long" in err
+    )
     rows = {row["index"]: row for row in map(json.loads, out.splitlines())}
     count = len(load_tokenizer(folder).encode(" It's \x1b[31m\x9b1m三\n"))
     assert rows[0] == {
@@ -256,7 +257,6 @@ def test_a_run_stands_for_its_model(script, folder, say, capsys, tmp_path):
     assert capsys.readouterr().out == "12\n"
 
 
-@lands
 def test_a_model_answers(script, folder, capsys):
     """Random numbers write anything: the same whether it comes in pieces or whole, by one device or eight."""
     words = ["--model", folder, "--max-new-tokens", 40, "--temperature", 1]
@@ -271,7 +271,13 @@ def test_a_model_answers(script, folder, capsys):
     assert {one["sample"]: one for one in rows}[0]["completion"] == row["completion"][:3]
 
 
-@lands
 def test_a_prompt_that_is_too_long(script, folder, capsys):
-    line = error_line(script, capsys, "--model", folder, "--max-new-tokens", 4, "x y " * SMOKE.max_seq_len)
-    assert "Traceback" not in line
+    """Keeps no other question from its answer."""
+    long = "x y " * SMOKE.max_seq_len
+    line = error_line(script, capsys, "--model", folder, "--max-new-tokens", 4, long)
+    assert line.startswith("error: the prompt has")
+    with pytest.raises(SystemExit) as end:
+        run(script, "--model", folder, "--max-new-tokens", 4, QUESTION, long)
+    out, err = capsys.readouterr()
+    assert end.value.code == 2 and "1 of 2 questions were not answered; question 2: the prompt has" in err
+    assert "## 1. What is 3*4? (4 tokens, cut)" in out and "(0 tokens, error: the prompt has" in out
