@@ -20,7 +20,7 @@ from dsm_jax.model.attention import Seats, keys_are_columns, mesh_platform
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params, bind, unstack
 from dsm_jax.model.layer import CACHE, LayerCache
-from dsm_jax.sample.sampling import Sampling, draw
+from dsm_jax.sample.sampling import Sampling, draw, row_key, token_key
 
 
 class Rows(NamedTuple):
@@ -108,7 +108,11 @@ def decode_chunk(
 ) -> tuple[list[LayerCache], Chunk]:
     """Up to `steps` steps, ending early where every slot or more than most_idle of them are idle."""
     decoder = bind(config, params)
-    keys = jax.vmap(row_key)(rows.names)
+    first, steps_of_chunk = rows.seats.prefixes + rows.seats.own + 1, jnp.arange(rows.inserted.shape[1])
+    of_step = jax.vmap(token_key, in_axes=(None, 0))
+    keys = jax.vmap(lambda name, position: of_step(row_key(name), position + steps_of_chunk))(
+        rows.names, first
+    )
 
     def empty(value: float, dtype: type) -> jax.Array:
         return reshard(jnp.full(rows.inserted.shape, value, dtype), P(BATCH, None))
@@ -117,8 +121,10 @@ def decode_chunk(
         i, own, tokens, left, seats, drawn = carry
         hidden, own = decoder.decode(tokens, own, shared, seats)
         logits = reshard(decoder.logits(hidden), P(BATCH, None))
-        new = draw(logits, keys, seats.prefixes + seats.own + 1, rows.sampling)
-        given = jax.lax.dynamic_index_in_dim(rows.inserted, i, axis=1, keepdims=False)
+        key, given = (
+            jax.lax.dynamic_index_in_dim(a, i, axis=1, keepdims=False) for a in (keys, rows.inserted)
+        )
+        new = draw(logits, key, rows.sampling)
         token = jnp.where(given >= 0, given, new.tokens)
         ended = (given < 0) & jnp.any(token[:, None] == rows.stop_ids, axis=1)
         active = left > 0
@@ -141,9 +147,3 @@ def decode_chunk(
     carry = (0, own, rows.tokens, rows.left, rows.seats, drawn)
     _, own, _, _, _, drawn = jax.lax.while_loop(more, step, carry)
     return own, jax.tree.map(lambda a: reshard(a, P()), drawn)
-
-
-def row_key(name: jax.Array) -> jax.Array:
-    """uint32 [2] of (seed, prompt, sample); a token's key is folded in with its position."""
-    key = jax.random.fold_in(jax.random.key(name[0]), name[1])
-    return jax.random.key_data(jax.random.fold_in(key, name[2]))

@@ -33,11 +33,21 @@ class Drawn(NamedTuple):
     full_logps: jax.Array  # fp32 [B], of softmax(logits / temperature)
 
 
-def draw(logits: jax.Array, keys: jax.Array, positions: jax.Array, sampling: Sampling) -> Drawn:
+def row_key(name: jax.Array) -> jax.Array:
+    """Random key data, uint32 [2], of a row's name [3]: seed, prompt, sample."""
+    key = jax.random.fold_in(jax.random.key(name[0]), name[1])
+    return jax.random.key_data(jax.random.fold_in(key, name[2]))
+
+
+def token_key(row: jax.Array, position: jax.Array) -> jax.Array:
+    """Random key data of a row's token at a position: it depends on nothing else."""
+    return jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(row), position))
+
+
+def draw(logits: jax.Array, keys: jax.Array, sampling: Sampling) -> Drawn:
     """One token a row from softmax(logits / temperature), truncated and renormalised.
 
-    logits [B, V] fp32; keys uint32 [B, 2]; positions [B], the drawn token's place. Temperature 0 takes the most likely
-    token, of equals the lowest id, with both log-probabilities at temperature 1. Tokens whose logit equals the smallest
+    logits [B, V] fp32; keys uint32 [B, 2], of these tokens. Temperature 0 takes the most likely token, of equals the lowest id, with both log-probabilities at temperature 1. Tokens whose logit equals the smallest
     that is kept are all kept. Gumbel-max: argmax(logits + Gumbel noise).
     """
     hot = sampling.temperature > 0
@@ -47,7 +57,7 @@ def draw(logits: jax.Array, keys: jax.Array, positions: jax.Array, sampling: Sam
     floor, kept = jax.lax.cond(
         jnp.any(asked), lambda: truncate(scaled, sampling), lambda: (jnp.full_like(full, -jnp.inf), full)
     )
-    rated = jax.lax.cond(jnp.any(hot), lambda: _rate(scaled, floor, keys, positions, hot), lambda: scaled)
+    rated = jax.lax.cond(jnp.any(hot), lambda: _rate(scaled, floor, keys, hot), lambda: scaled)
     tokens = _first_largest(rated)
     chosen = jnp.where(jnp.arange(logits.shape[-1]) == tokens[:, None], scaled, 0.0).sum(-1)
     # A row that asked for nothing has the same bits whatever its neighbours ask for.
@@ -60,16 +70,13 @@ def _asked(sampling: Sampling, vocab: int) -> jax.Array:
     return top_k | (sampling.top_p < 1) | (sampling.min_p > 0)
 
 
-def _rate(
-    scaled: jax.Array, floor: jax.Array, keys: jax.Array, positions: jax.Array, hot: jax.Array
-) -> jax.Array:
+def _rate(scaled: jax.Array, floor: jax.Array, keys: jax.Array, hot: jax.Array) -> jax.Array:
     """What a row's token is the largest of: where `hot` [B], kept logits with Gumbel noise; elsewhere the logits."""
 
-    def noise(key: jax.Array, position: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(jax.random.wrap_key_data(key), position)
-        return jax.random.gumbel(key, scaled.shape[1:])
+    def noise(key: jax.Array) -> jax.Array:
+        return jax.random.gumbel(jax.random.wrap_key_data(key), scaled.shape[1:])
 
-    noisy = scaled + jax.vmap(noise)(keys, positions)
+    noisy = scaled + jax.vmap(noise)(keys)
     return jnp.where(hot[:, None], _keep(scaled, floor, noisy), scaled)
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.decoder import bind
 from dsm_jax.sample import Completion, Request
-from dsm_jax.sample.decode import row_key
 from dsm_jax.sample.request import prompt_names
+from dsm_jax.sample.sampling import row_key
 from tests.sample.models import CONFIG, Endless, Letters, assert_same, assert_trainers, params_of, sampler_of
 
 MESHES = {

@@ -14,12 +14,18 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dsm_jax.mesh import BATCH, batch_sharding, parse_mesh
-from dsm_jax.sample.sampling import Drawn, Sampling, draw, truncate
+from dsm_jax.sample.sampling import Drawn, Sampling, draw, token_key, truncate
 
-DRAW, TRUNCATE = jax.jit(draw), jax.jit(truncate)
+TRUNCATE = jax.jit(truncate)
 INF = np.inf
 # Of chi-square at 1 - 1e-4, by degrees of freedom.
 QUANTILES = [0.0, 15.1, 18.4, 21.1, 23.5, 25.7, 27.9, 29.9, 31.8, 33.7, 35.6, 37.4]
+
+
+@jax.jit
+def draw_at(logits: jax.Array, keys: jax.Array, positions: jax.Array, sampling: Sampling) -> Drawn:
+    """Each row's token at its position."""
+    return draw(logits, jax.vmap(token_key)(keys, positions), sampling)
 
 
 class Ask(NamedTuple):
@@ -58,7 +64,7 @@ def gaussian(*shape: int, seed: int = 0) -> np.ndarray:
 
 def drawn(logits: np.ndarray, asks: list[Ask]) -> Drawn:
     rows = len(asks)
-    return jax.device_get(DRAW(logits, keys(rows), np.arange(rows) + 17, sampling(asks)))
+    return jax.device_get(draw_at(logits, keys(rows), np.arange(rows) + 17, sampling(asks)))
 
 
 def probabilities(scaled: np.ndarray) -> np.ndarray:
@@ -168,7 +174,7 @@ def test_neighbours_change_nothing() -> None:
     together = drawn(logits, MIXED)
     assert len(set(together.tokens)) > 4
     for i, ask in enumerate(MIXED):
-        alone = DRAW(logits[i : i + 1], keys(len(MIXED))[i : i + 1], np.array([i + 17]), sampling([ask]))
+        alone = draw_at(logits[i : i + 1], keys(len(MIXED))[i : i + 1], np.array([i + 17]), sampling([ask]))
         assert alone.tokens[0] == together.tokens[i]
         np.testing.assert_allclose([a[0] for a in alone[1:]], [t[i] for t in together[1:]], atol=1e-6)
 
@@ -182,7 +188,7 @@ def test_eight_devices_draw_the_same() -> None:
         """The third of three steps, in a loop as the sampler has it."""
 
         def step(carry: tuple[int, Drawn]) -> tuple[int, Drawn]:
-            return carry[0] + 1, draw(logits, keys, positions + carry[0], asks)
+            return carry[0] + 1, draw_at(logits, keys, positions + carry[0], asks)
 
         nothing = Drawn(positions, asks.temperature, asks.temperature)
         return jax.lax.while_loop(lambda carry: carry[0] < 3, step, (0, nothing))[1]

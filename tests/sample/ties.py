@@ -13,7 +13,7 @@ from dsm_jax.mesh import single_device_mesh
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params, bind
 from dsm_jax.sample import Completion, Request
-from dsm_jax.sample.decode import row_key
+from dsm_jax.sample.sampling import row_key
 from tests.sample.models import NEAR_TIE, assert_same, params_of
 
 
