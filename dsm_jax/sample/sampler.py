@@ -232,10 +232,9 @@ class Sampler:
         """All rows at once, in as many slots as there is use and memory for. Where one slot alone has no room for the
         longest prompt and the longest completion, which need not be one row's, the rows in parts."""
         shards, lengths = batch_shards(self.mesh), _lengths((row.prompt, row.left) for row in rows)
-        prefixes, each = len(shared_prefixes(rows)), -(-len(rows) // shards)
-        slots = self.slots
+        prefixes, slots = len(shared_prefixes(rows)), self.slots
         while slots:
-            shape = choose_shape(each, prefixes, slots)
+            shape = choose_shape(len(rows), prefixes, slots, shards)
             if (
                 free is None
                 or len(rows) == 1

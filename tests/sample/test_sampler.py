@@ -147,6 +147,13 @@ def test_a_prompt_is_prefilled_once_for_its_group() -> None:
     assert sampler.usage.prefill_tokens == len("a prompt")
 
 
+def test_a_group_is_prefilled_once_on_many_devices() -> None:
+    """Its rows share a device where they have room there."""
+    sampler = sampler_of(mesh=parse_mesh(("data=8",)), slots=64)
+    sampler.generate([[3 + i] * 9 for i in range(16)], n=4, max_new_tokens=4)
+    assert sampler.usage.prefill_tokens == 16 * 8
+
+
 def test_greedy_takes_the_most_likely_token() -> None:
     greedy = sampler_of().generate(["what is this"], max_new_tokens=30, temperature=0.0)[0][0]
     mesh = single_device_mesh()
