@@ -169,6 +169,8 @@ class Sampler:
         if isinstance(prompts, str):
             raise UserError("generate: prompts is one text; give a list of them")
         names: Sequence[int | None] = [None] * len(prompts) if prompt_ids is None else prompt_ids
+        if len(names) != len(prompts):
+            raise UserError(f"generate: {len(prompts)} prompts have {len(names)} prompt_ids; give one each")
         asked = [
             prompt if isinstance(prompt, Request) else Request(prompt, prompt_id=name, **options)
             for prompt, name in zip(prompts, names, strict=True)
