@@ -56,8 +56,8 @@ class Decoding:
         tool: Tool | None,
         on_text: OnText | None,
     ):
-        self.sampler, self.rows, self.lengths, self.stops = sampler, rows, lengths, stops
-        self.on_text = on_text
+        self.sampler, self.lengths, self.stops, self.on_text = sampler, lengths, stops, on_text
+        self.rows = {row.index: row for row in rows}  # not all of a call's, where they go in parts
         self.calls = ToolCalls(tool, of_several=sampler.mesh.is_multi_process) if tool else None
         prefixes = shared_prefixes(sorted(rows, key=lambda row: -row.left))
         # Long rows and large groups first: what begins last is not left alone at the end.

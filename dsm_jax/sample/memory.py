@@ -72,7 +72,7 @@ def groups_bytes(
 ) -> int:
     """sampling_bytes of a call for n completions of each of so many prompts, in at most `slots` slots of the mesh."""
     shards = batch_shards(mesh)
-    shape = choose_shape(-(-prompts * n // shards), prompts, -(-slots // shards))
+    shape = choose_shape(prompts * n, prompts, -(-slots // shards), shards)
     return sampling_bytes(config, mesh, shape, Lengths(round_up(prompt_tokens), round_up(new_tokens)))
 
 

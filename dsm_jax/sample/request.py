@@ -20,6 +20,7 @@ from dsm_jax.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length", "error"]
 INT32 = 2**31
+LEAST_TEMPERATURE = 1e-4  # logits over a smaller one are too large for fp32 to tell log-probabilities
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,9 @@ def mistake(request: Request, prompt: Sequence[int], model: ModelConfig) -> str:
         return outside
     if not prompt:
         return "the prompt is empty; give it at least one token"
+    for name in ("n", "max_new_tokens", "top_k", "seed", "prompt_id"):
+        if not isinstance(getattr(request, name) or 0, int | np.integer):
+            return f"{name} is {getattr(request, name)}; it must be a whole number"
     for name in ("n", "max_new_tokens"):
         if getattr(request, name) < 1:
             return f"{name} is {getattr(request, name)}; it must be at least 1"
@@ -132,6 +136,8 @@ def mistake(request: Request, prompt: Sequence[int], model: ModelConfig) -> str:
         )
     if not 0 <= request.temperature < math.inf:
         return f"temperature is {request.temperature}; it must be at least 0 (0 is greedy)"
+    if 0 < request.temperature < LEAST_TEMPERATURE:
+        return f"temperature is {request.temperature}; it must be 0 (greedy) or at least {LEAST_TEMPERATURE}"
     if not 0 < request.top_p <= 1:
         return f"top_p is {request.top_p}; it must be above 0 and at most 1 (1 keeps all)"
     if not 0 <= request.min_p <= 1:
@@ -139,8 +145,10 @@ def mistake(request: Request, prompt: Sequence[int], model: ModelConfig) -> str:
     for name in ("top_k", "seed", "prompt_id"):
         if not 0 <= (getattr(request, name) or 0) < INT32:
             return f"{name} is {getattr(request, name)}; it must be at least 0 and below {INT32}"
-    if not all(isinstance(text, str) and text for text in request.stop):
+    if not all(request.stop):
         return "a stop string is empty; leave it out"
+    if not all(isinstance(text, str) for text in request.stop):
+        return "stop has something that is no text; tokens go into stop_token_ids"
     return ""
 
 

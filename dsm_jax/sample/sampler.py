@@ -169,6 +169,8 @@ class Sampler:
         if isinstance(prompts, str):
             raise UserError("generate: prompts is one text; give a list of them")
         names: Sequence[int | None] = [None] * len(prompts) if prompt_ids is None else prompt_ids
+        if len(names) != len(prompts):
+            raise UserError(f"generate: {len(prompts)} prompts have {len(names)} prompt_ids; give one each")
         asked = [
             prompt if isinstance(prompt, Request) else Request(prompt, prompt_id=name, **options)
             for prompt, name in zip(prompts, names, strict=True)
@@ -232,10 +234,9 @@ class Sampler:
         """All rows at once, in as many slots as there is use and memory for. Where one slot alone has no room for the
         longest prompt and the longest completion, which need not be one row's, the rows in parts."""
         shards, lengths = batch_shards(self.mesh), _lengths((row.prompt, row.left) for row in rows)
-        prefixes, each = len(shared_prefixes(rows)), -(-len(rows) // shards)
-        slots = self.slots
+        prefixes, slots = len(shared_prefixes(rows)), self.slots
         while slots:
-            shape = choose_shape(each, prefixes, slots)
+            shape = choose_shape(len(rows), prefixes, slots, shards)
             if (
                 free is None
                 or len(rows) == 1

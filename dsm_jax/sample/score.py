@@ -31,6 +31,7 @@ def score_texts(sampler: Sampler, texts: Sequence[Sequence[int]], head: np.ndarr
             for row, number in enumerate(batch):
                 ids[row, : len(texts[number])] = texts[number]
             program = Program("score", (rows, length, *head.shape))
+            sampler.usage.possible.add(program)
             scores = sampler.call(program, sampler.config, sampler.params, sampler.put(ids), head)
             for number, one in zip(batch, jax.device_get(scores), strict=False):
                 found[number] = one[: len(texts[number])]

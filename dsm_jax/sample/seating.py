@@ -59,13 +59,13 @@ def shared_prefixes(rows: Iterable[Row]) -> list[Prefix[Row]]:
     return list(dict.fromkeys(found))
 
 
-def choose_shape(rows: int, prefixes: int, slots: int) -> Shape:
-    """The shape for so many rows on so many prefixes, all on one device of at most `slots` slots.
+def choose_shape(rows: int, prefixes: int, slots: int, shards: int = 1) -> Shape:
+    """The shape for so many rows on so many prefixes, on `shards` devices of at most `slots` slots each.
 
     A prefix keeps its place until its longest row ends. Of R exponential lengths the longest is 1 + 1/2 + .. + 1/R
     times the mean, so that with that many times the places that full seats need, few slots wait for a place.
     """
-    slots = fitting_slots(rows, slots)
+    slots = fitting_slots(-(-rows // shards), slots)
     each = min(rows / prefixes, slots)
     seats = 1 << max(0, round(each) - 1).bit_length()
     needed = slots / each * sum(1 / i for i in range(1, seats + 1)) if seats > 1 else slots

@@ -147,6 +147,13 @@ def test_a_prompt_is_prefilled_once_for_its_group() -> None:
     assert sampler.usage.prefill_tokens == len("a prompt")
 
 
+def test_a_group_is_prefilled_once_on_many_devices() -> None:
+    """Its rows share a device where they have room there."""
+    sampler = sampler_of(mesh=parse_mesh(("data=8",)), slots=64)
+    sampler.generate([[3 + i] * 9 for i in range(16)], n=4, max_new_tokens=4)
+    assert sampler.usage.prefill_tokens == 16 * 8
+
+
 def test_greedy_takes_the_most_likely_token() -> None:
     greedy = sampler_of().generate(["what is this"], max_new_tokens=30, temperature=0.0)[0][0]
     mesh = single_device_mesh()
@@ -236,10 +243,15 @@ BAD = [
     (Request([5, 512]), "token id 512 is outside the vocabulary of 512"),
     (Request([-1]), "token id -1 is outside"),
     (Request("a", n=0), "n is 0; it must be at least 1"),
+    (Request("a", n=1.5), "n is 1.5; it must be a whole number"),
+    (Request("a", max_new_tokens=2.5), "max_new_tokens is 2.5; it must be a whole number"),
+    (Request("a", seed=1.5), "seed is 1.5; it must be a whole number"),
     (Request("a", max_new_tokens=0), "max_new_tokens is 0; it must be at least 1"),
     (Request("a", stop=["b", ""]), "a stop string is empty; leave it out"),
+    (Request("a", stop=[7]), "stop has something that is no text; tokens go into stop_token_ids"),
     (Request("a", stop_token_ids=[600]), "token id 600 is outside"),
     (Request("a", temperature=-1.0), "temperature is -1.0"),
+    (Request("a", temperature=1e-10), "temperature is 1e-10; it must be 0 (greedy) or at least 0.0001"),
     (Request("a", temperature=float("nan")), "temperature is nan"),
     (Request("a", top_p=0.0), "top_p is 0.0; it must be above 0"),
     (Request("a", min_p=1.5), "min_p is 1.5"),
@@ -274,3 +286,8 @@ def test_one_text_is_no_list_of_prompts() -> None:
     with pytest.raises(UserError, match="prompts is one text; give a list"):
         sampler_of().generate("a prompt")
     assert sampler_of().generate([]) == []
+
+
+def test_prompt_ids_are_one_each() -> None:
+    with pytest.raises(UserError, match="2 prompts have 1 prompt_ids; give one each"):
+        sampler_of().generate(["a", "b"], prompt_ids=[1])

@@ -17,7 +17,9 @@ HEAD = RNG.normal(size=(CONFIG.d_model, 2)).astype(np.float32)
 @pytest.mark.parametrize("mesh", ["fsdp=1", "data=2,fsdp=2,tensor=2"])
 def test_scores_are_the_trainers_hidden_states_times_the_head(mesh: str) -> None:
     devices = jax.devices()[: 1 if mesh == "fsdp=1" else 8]
-    scores = sampler_of(mesh=parse_mesh((mesh,), devices)).score(TEXTS, HEAD)
+    sampler = sampler_of(mesh=parse_mesh((mesh,), devices))
+    scores = sampler.score(TEXTS, HEAD)
+    assert 0 < sampler.usage.compilations <= sampler.usage.max_compilations
 
     @jax.jit
     def run(params: dict, ids: jax.Array) -> jax.Array:

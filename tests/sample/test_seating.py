@@ -157,9 +157,11 @@ def test_shrinking_keeps_rows_and_says_where_they_were(
         ((5, 5, 256), (8, 6, 1)),
         ((1024, 16, 256), (256, 16, 64)),
         ((10**6, 10**6, 1), (1, 1, 1)),
+        ((512, 64, 64, 8), (64, 24, 8)),  # eight devices: a group of eight sits on one of them
+        ((64, 1, 64, 8), (8, 1, 8)),  # and one of 64 on all
     ],
 )
-def test_shapes(asked: tuple[int, int, int], shape: tuple[int, int, int]) -> None:
+def test_shapes(asked: tuple[int, ...], shape: tuple[int, int, int]) -> None:
     assert choose_shape(*asked) == shape
 
 

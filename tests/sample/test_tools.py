@@ -12,6 +12,7 @@ import pytest
 
 from dsm_jax.errors import UserError
 from dsm_jax.sample import Completion, Request, Sampler, Tool
+from dsm_jax.sample.decoding import Decoding
 from tests.sample.models import ONE_LAYER, Letters, assert_same, assert_trainers, sampler_of
 from tests.sample.ties import assert_same_or_near_tie
 
@@ -247,6 +248,30 @@ def test_others_go_through_the_slots_while_a_call_is_under_way(sampler: Sampler)
     together = sampler.generate(requests, tool=Tool(call, "="), on_finish=ended.release)
     for (ours,), (theirs,) in zip(together, sampler.generate(requests, tool=CALCULATOR), strict=True):
         assert_same(ours, theirs)
+
+
+def test_rows_in_parts_get_their_own_answers(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the longest prompt and the longest completion, of two requests, do not fit together."""
+    requests = [
+        dataclasses.replace(request, prompt=[*request.prompt, *Sums().encode("1" * (200 * (i == 0)))])
+        for i, request in enumerate(asked(8))
+    ]
+    requests[1] = dataclasses.replace(requests[1], max_new_tokens=300)
+    good = sampler.generate(requests, tool=CALCULATOR)
+    alone = sampler_of(ONE_LAYER, tokenizer=Sums(), slots=1)
+    needed = []
+    for request in requests[:2]:
+        alone.reset_usage()
+        alone.generate([request])
+        needed.append(alone.usage.memory)
+    parts: list[int] = []
+    monkeypatch.setattr("dsm_jax.sample.sampler.free_everywhere", lambda mesh: max(needed))
+    monkeypatch.setattr(
+        "dsm_jax.sample.sampler.Decoding", lambda *args: parts.append(len(args[1])) or Decoding(*args)
+    )
+    for (ours,), (theirs,) in zip(sampler.generate(requests, tool=CALCULATOR), good, strict=True):
+        assert_same(ours, theirs)
+    assert len(parts) > 1 and sum(parts) == len(requests)
 
 
 @pytest.mark.slow
