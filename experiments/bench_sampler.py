@@ -85,11 +85,10 @@ class Bench:
     rounds: int = 5  # each measures every task once with every worker
     # the C library's settings: each worker's as its users have it (ours sets its own), or ours for both
     allocator: Literal["own", "same"] = "own"
-    starts: bool = (
-        True  # whether to time a process's start; without compilations on the disk it takes a while
-    )
+    # whether to time a process's start; without compilations on the disk it takes a while
+    starts: bool = True
     json: Path | None = None  # file for the numbers
-    peer: Literal["", "transformers", "tunix"] = ""
+    peer: Literal["", "transformers", "tunix"] = ""  # who is measured beside us
     peer_python: Path = Path("python")  # of the peer's environment
 
     def __post_init__(self) -> None:

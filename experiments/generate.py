@@ -20,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import tyro
@@ -32,7 +32,8 @@ from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh
 from dsm_jax.model import load_hf
 from dsm_jax.model.hf_folder import find_folder, read_config
-from dsm_jax.sample.request import Completion, Request
+from dsm_jax.run import METRICS
+from dsm_jax.sample.request import Completion, Request, asked
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer
 
@@ -88,19 +89,7 @@ class Asker:
     template: ChatTemplate | None
 
     def request(self, question: str) -> Request:
-        config = self.config
-        chance = (config.n, config.top_p, config.top_k, config.min_p, config.seed) != (1, 1.0, 0, 0.0, 0)
-        return Request(
-            self.prompt(question),
-            n=config.n,
-            max_new_tokens=config.max_new_tokens,
-            temperature=float(chance) if config.temperature is None else config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            min_p=config.min_p,
-            stop=config.stop,
-            seed=config.seed,
-        )
+        return Request(self.prompt(question), **options(self.config))
 
     def prompt(self, question: str) -> list[int]:
         if self.config.raw:
@@ -112,11 +101,20 @@ class Asker:
         return prompt_ids(question, self.tokenizer)
 
 
+def options(config: Generation) -> dict[str, Any]:
+    """How an answer is drawn, as the sampler takes it."""
+    names = ("n", "max_new_tokens", "top_p", "top_k", "min_p", "stop", "seed")
+    chance = (config.n, config.top_p, config.top_k, config.min_p, config.seed) != (1, 1.0, 0, 0.0, 0)
+    temperature = float(chance) if config.temperature is None else config.temperature
+    return {name: getattr(config, name) for name in names} | {"temperature": temperature}
+
+
 def main(config: Generation) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an answer may hold what the terminal cannot show
     try:
-        questions = config.questions or (() if sys.stdin.isatty() else piped_questions())
+        on_terminal = sys.stdin is not None and sys.stdin.isatty()
+        questions = config.questions or (() if on_terminal else piped_questions())
         asker = load(config)
         if questions:
             answer(asker, questions)
@@ -132,7 +130,7 @@ def main(config: Generation) -> None:
 def piped_questions() -> tuple[str, ...]:
     """The lines of standard input that are not blank."""
     try:
-        questions = tuple(line.rstrip("\r\n") for line in sys.stdin if line.strip())
+        questions = tuple(line.rstrip("\r\n") for line in sys.stdin or () if line.strip())
     except UnicodeDecodeError as error:
         raise UserError("standard input is not text in UTF-8; convert it") from error
     if not questions:
@@ -151,6 +149,8 @@ def load(config: Generation) -> Asker:
     folder = find_folder(own_model(config.model))
     tokenizer = load_tokenizer(folder, rows=read_config(folder).vocab_size)
     template = ChatTemplate(folder) if config.chat else None
+    if error := asked(Request([tokenizer.bos_id], **options(config)), tokenizer, read_config(folder)).error:
+        raise UserError(f"an option cannot be: {error}")
     model = load_hf(folder, mesh, dtype=config.dtype or ("float32" if on_cpu else "bfloat16"))
     return Asker(config, Sampler(model, tokenizer, mesh), tokenizer, template)
 
@@ -158,6 +158,8 @@ def load(config: Generation) -> Asker:
 def own_model(name: str) -> str:
     """The folder of the model that a run of ours ended in; any other name as it is."""
     result = Path(name) / "model"
+    if (Path(name) / METRICS).exists() and not (result / "config.json").is_file():
+        raise UserError(f"{name}: this run has no model yet; the command that began it goes on with it")
     return str(result) if (result / "config.json").is_file() else name
 
 

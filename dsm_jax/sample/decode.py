@@ -65,13 +65,17 @@ def score(config: ModelConfig, params: Params, ids: jax.Array, head: jax.Array) 
 def place(
     shared: list[LayerCache], fresh: list[LayerCache], places: jax.Array, count: jax.Array
 ) -> list[LayerCache]:
-    """Writes prefilled prefixes to their places: on each device its first count [1] of `fresh`, to places [N]."""
+    """Writes prefilled prefixes to their places: on each device its first count [1] of `fresh`, to places [N].
+
+    Behind them zeros: a number that is not finite, of the prefix before, would spoil the sums though it is masked.
+    """
 
     def write(shared: list[LayerCache], fresh: list[LayerCache], places: jax.Array, count: jax.Array) -> list:
         def one(i: jax.Array, shared: list[LayerCache]) -> list[LayerCache]:
             def put(whole: jax.Array, part: jax.Array) -> jax.Array:
                 row = jax.lax.dynamic_slice_in_dim(part, i, 1)
-                return jax.lax.dynamic_update_slice(whole, row, (places[i], 0, 0, 0))
+                room = [(0, a - b) for a, b in zip((1, *whole.shape[1:]), row.shape, strict=True)]
+                return jax.lax.dynamic_update_slice(whole, jnp.pad(row, room), (places[i], 0, 0, 0))
 
             return jax.tree.map(put, shared, fresh)
 
@@ -85,6 +89,15 @@ def take(caches: list[LayerCache], rows: jax.Array) -> list[LayerCache]:
     return jax.shard_map(
         lambda caches, rows: jax.tree.map(lambda cache: cache[rows], caches), out_specs=CACHE, check_vma=False
     )(caches, rows)
+
+
+def clear(own: list[LayerCache], rows: jax.Array) -> list[LayerCache]:
+    """Zeros in the rows [B] that are true."""
+
+    def zero(own: list[LayerCache], rows: jax.Array) -> list[LayerCache]:
+        return jax.tree.map(lambda cache: jnp.where(rows[:, None, None, None], 0, cache), own)
+
+    return jax.shard_map(zero, out_specs=CACHE, check_vma=False)(own, rows)
 
 
 def longer(cache: LayerCache, length: int) -> LayerCache:

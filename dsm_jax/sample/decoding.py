@@ -58,6 +58,7 @@ class Decoding:
     ):
         self.sampler, self.lengths, self.stops, self.on_text = sampler, lengths, stops, on_text
         self.rows = {row.index: row for row in rows}  # not all of a call's, where they go in parts
+        self.params = sampler.params  # `load` may replace them meanwhile
         self.calls = ToolCalls(tool, of_several=sampler.mesh.is_multi_process) if tool else None
         prefixes = shared_prefixes(sorted(rows, key=lambda row: -row.left))
         # Long rows and large groups first: what begins last is not left alone at the end.
@@ -110,7 +111,7 @@ class Decoding:
                 self.sampler.usage.prefill_tokens += len(tokens)
         sampler = self.sampler
         fresh = sampler.call(
-            Program("prefill", (count, length)), sampler.config, sampler.params, sampler.put(ids)
+            Program("prefill", (count, length)), sampler.config, self.params, sampler.put(ids)
         )
         program = Program("place", (count, length, shape.places, self.lengths.prefix))
         self.shared = sampler.call(program, self.shared, fresh, *sampler.put((places, counts)))
@@ -188,7 +189,7 @@ class Decoding:
         self._grow(max(len(row.tokens) + min(steps, row.left) for _, row in self.seating.held()))
         self.own, chunk = sampler.call(
             Program("decode", (*self.seating.shape, self.lengths.prefix, self.length, self.stops)),
-            sampler.config, sampler.params, self.own, self.shared, sampler.put(self._rows(active)), steps, self._most_idle(len(active)),
+            sampler.config, self.params, self.own, self.shared, sampler.put(self._rows(active)), steps, self._most_idle(len(active)),
         )  # fmt: skip
         tokens, logps, full_logps = jax.device_get(chunk)
         counts = (tokens >= 0).sum(axis=1)
@@ -202,10 +203,21 @@ class Decoding:
             sampler.usage.tokens += len(row.tokens) - before
             if row.text and self.on_text and (text := row.text.take()):
                 self.on_text(row.number, row.sample, text)
+            if np.isnan(full_logps[slot, drawn]).any():
+                yield self._spoiled(slot, row)
+                continue
             if ended == "stop string":
                 ended = self._stopped(row)
             if ended:
                 yield self._finish(row, ended)
+
+    def _spoiled(self, slot: int, row: Row) -> Finished:
+        """Ends a row of which the model makes no numbers; its slot's next row must not meet them, not even masked."""
+        sampler, shape = self.sampler, self.seating.shape
+        slots = np.arange(len(self.seating.rows)) == slot
+        self.own = sampler.call(Program("clear", (shape.slots, self.length)), self.own, sampler.put(slots))
+        error = f"request {row.number}: the model's log-probabilities are not finite; are its parameters?"
+        return self._finish(row, "error", error)
 
     def _finish(self, row: Row, reason: FinishReason, error: str = "") -> Finished:
         self.seating.leave(self.seating.rows.index(row))

@@ -44,6 +44,7 @@ def possible_programs(shape: Shape, lengths: Lengths, stops: int) -> set[Program
     found |= {Program("empty", (shape.slots, sizes[0])), Program("empty", (shape.places, lengths.prefix))}
     while True:
         found |= {Program("decode", (*now, lengths.prefix, own, stops)) for own in sizes}
+        found |= {Program("clear", (now.slots, own)) for own in sizes}
         found |= {Program("grow", (now.slots, *pair)) for pair in pairwise(sizes)}
         less = smaller(now)
         if not less:

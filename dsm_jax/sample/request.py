@@ -10,7 +10,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from operator import index
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -100,20 +101,42 @@ def require_answers(completions: Iterable[Sequence[Completion]]) -> None:
                 raise UserError(f"generate: {completion.error}")
 
 
+class Asked(NamedTuple):
+    """A request as the sampler takes it, the tokens of its prompt, and what is wrong with it, in one line."""
+
+    request: Request
+    prompt: list[int]
+    error: str
+
+
+def asked(request: Request, tokenizer: Tokenizer, model: ModelConfig) -> Asked:
+    """The request with its limit as a number and its stop strings in a tuple."""
+    try:
+        prompt = prompt_tokens(request, tokenizer)
+        request = complete(request, prompt, model)
+        return Asked(request, prompt, mistake(request, prompt, model))
+    except (TypeError, ValueError, OverflowError) as error:
+        return Asked(request, [], f"its prompt or an option is of the wrong kind: {error}")
+
+
 def prompt_tokens(request: Request, tokenizer: Tokenizer) -> list[int]:
     """Ids of the prompt; none where it is empty."""
+    if isinstance(request.prompt, bytes):
+        raise TypeError("the prompt is bytes, not text")
     if not isinstance(request.prompt, str):
-        return [int(token) for token in request.prompt]
+        return [index(token) for token in request.prompt]
     ids = tokenizer.encode(request.prompt)
     return [tokenizer.bos_id, *ids] if ids else []
 
 
 def complete(request: Request, prompt: Sequence[int], model: ModelConfig) -> Request:
     """The request with its limit as a number and stop strings in a tuple."""
-    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
+    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
     limit = request.max_new_tokens
     limit = max(1, model.max_seq_len - len(prompt)) if limit is None else limit
-    return replace(request, max_new_tokens=limit, stop=stop, stop_token_ids=tuple(request.stop_token_ids))
+    return replace(
+        request, max_new_tokens=limit, stop=stop, stop_token_ids=tuple(request.stop_token_ids or ())
+    )
 
 
 def mistake(request: Request, prompt: Sequence[int], model: ModelConfig) -> str:
@@ -129,6 +152,8 @@ def mistake(request: Request, prompt: Sequence[int], model: ModelConfig) -> str:
     for name in ("n", "max_new_tokens"):
         if getattr(request, name) < 1:
             return f"{name} is {getattr(request, name)}; it must be at least 1"
+    if len(prompt) >= model.max_seq_len:
+        return f"the prompt has {len(prompt)} tokens, and the model's sequences end at {model.max_seq_len}; shorten it"
     if len(prompt) + limit > model.max_seq_len:
         return (
             f"the prompt has {len(prompt)} tokens, with {limit} new ones more than the model's {model.max_seq_len}; "
@@ -160,11 +185,11 @@ def outside_vocabulary(ids: Sequence[int], vocab: int) -> str:
     return f"token id {token} is outside the vocabulary of {vocab}; is this the model's tokenizer?"
 
 
-def prompt_names(requests: Sequence[Request], prompts: Sequence[Sequence[int]]) -> list[int]:
+def prompt_names(requests: Iterable[Asked]) -> list[int]:
     """The caller's ids, else a prompt's tokens hashed with how often the same prompt stood before it, 31 bits."""
     seen: Counter[bytes] = Counter()
     names = []
-    for request, prompt in zip(requests, prompts, strict=True):
+    for request, prompt, _ in requests:
         data = np.array(prompt, np.int32).tobytes()
         name = zlib.crc32(data + seen[data].to_bytes(4, "little")) & (INT32 - 1)
         seen[data] += 1

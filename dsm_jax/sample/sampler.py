@@ -8,7 +8,10 @@ Left out on purpose: speculative decoding, quantised caches, a cache that outliv
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -24,21 +27,20 @@ from dsm_jax.mesh import batch_sharding, batch_shards, single_device_mesh
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params, empty_caches
 from dsm_jax.model.hf import Model
-from dsm_jax.model.params import decode_shardings
-from dsm_jax.sample.decode import decode_chunk, decode_params, longer, place, prefill, score, take
+from dsm_jax.model.params import decode_shardings, param_shapes
+from dsm_jax.sample.decode import clear, decode_chunk, decode_params, longer, place, prefill, score, take
 from dsm_jax.sample.decoding import Decoding, Finished, OnText
 from dsm_jax.sample.memory import Lengths, free_everywhere, round_up, sampling_bytes
 from dsm_jax.sample.programs import Program, possible_programs
 from dsm_jax.sample.request import (
+    Asked,
     Completion,
     Request,
     Tool,
-    complete,
+    asked,
     failed,
-    mistake,
     outside_vocabulary,
     prompt_names,
-    prompt_tokens,
 )
 from dsm_jax.sample.row import Row
 from dsm_jax.sample.score import score_texts
@@ -48,12 +50,14 @@ from dsm_jax.tokenizer import Tokenizer
 
 MOST_SLOTS = 256  # of a device, where memory has room
 CHUNK = 32  # decode steps between two looks by the host
+OPTIONS = [field.name for field in dataclasses.fields(Request) if field.name not in ("prompt", "prompt_id")]
 # Compiled once for all Samplers of a configuration.
 PROGRAMS: Mapping[str, Callable[..., Any]] = {
     "empty": jax.jit(empty_caches, static_argnums=(0, 1, 2)),
     "prefill": jax.jit(prefill, static_argnums=0),
     "place": jax.jit(place, donate_argnums=0),
     "take": jax.jit(take),
+    "clear": jax.jit(clear, donate_argnums=0),
     "score": jax.jit(score, static_argnums=0),
     "grow": jax.jit(longer, static_argnames="length"),
     "decode": jax.jit(decode_chunk, static_argnums=0, donate_argnums=2),
@@ -71,6 +75,13 @@ class Usage:
     memory: int = 0  # bytes on a device of the largest call's caches and temporary arrays
     programs: set[Program] = field(default_factory=set)  # that were needed, since the Sampler was made
     possible: set[Program] = field(default_factory=set)  # that its calls' shapes could have come to
+
+    def __str__(self) -> str:
+        return (
+            f"{self.tokens:,} tokens in {self.steps:,} steps, {self.idle_share:.1%} of the slots idle; "
+            f"{self.prefill_tokens:,} tokens prefilled; {self.compilations} compilations (at most "
+            f"{self.max_compilations} for these calls); {self.memory / 1e6:,.1f} MB of caches and work"
+        )
 
     @property
     def idle_share(self) -> float:
@@ -119,7 +130,12 @@ class Sampler:
             self.load(model.params)
 
     def load(self, params: Params) -> None:
-        """Takes new parameters: one jitted cast and reshard from the training layout."""
+        """Takes new parameters: one jitted cast and reshard from the training layout. UserError for another model's."""
+        expected = param_shapes(self.config)
+        if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, expected):
+            raise UserError(
+                "load: these are not the parameters of this model; give those of its configuration"
+            )
         self.params = None  # the old copy goes before the new one comes
         with jax.set_mesh(self.mesh):
             self.params = _loader(self.config, self.mesh)(params)
@@ -148,11 +164,11 @@ class Sampler:
         options: fields of Request, for the prompts that are none; prompt_ids: their prompt_id, one each. A request with a
         mistake has one completion, whose finish_reason is "error"; request.require_answers raises it.
         """
-        found: dict[int, dict[int, Completion]] = {row: {} for row in range(len(prompts))}
+        found: dict[int, dict[int, Completion]] = defaultdict(dict)
         for request, sample, completion in self.stream(prompts, prompt_ids=prompt_ids, tool=tool, **options):
             found[request][sample] = completion
             on_finish()
-        return [[row[sample] for sample in sorted(row)] for row in found.values()]
+        return [[found[row][sample] for sample in sorted(found[row])] for row in sorted(found)]
 
     def stream(
         self,
@@ -166,39 +182,41 @@ class Sampler:
         """The completions as they end. on_text(request, sample, text) is called with the text that has become certain."""
         if self.params is None:
             raise RuntimeError("Sampler: load parameters first")
-        if isinstance(prompts, str):
-            raise UserError("generate: prompts is one text; give a list of them")
+        if isinstance(prompts, str | Request):
+            raise UserError(
+                f"generate: prompts is one {'text' if isinstance(prompts, str) else 'Request'}; give a list of them"
+            )
+        if unknown := next((name for name in options if name not in OPTIONS), None):
+            close = difflib.get_close_matches(unknown, OPTIONS, n=1, cutoff=0.5)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"generate: no option {unknown}{hint}; Request has {', '.join(OPTIONS)}")
+        prompts = list(prompts)
         names: Sequence[int | None] = [None] * len(prompts) if prompt_ids is None else prompt_ids
         if len(names) != len(prompts):
             raise UserError(f"generate: {len(prompts)} prompts have {len(names)} prompt_ids; give one each")
-        asked = [
+        if (
+            (options or prompt_ids is not None)
+            and prompts
+            and all(isinstance(one, Request) for one in prompts)
+        ):
+            raise UserError("generate: a Request has options and a prompt_id of its own; give none beside it")
+        requests = [
             prompt if isinstance(prompt, Request) else Request(prompt, prompt_id=name, **options)
             for prompt, name in zip(prompts, names, strict=True)
         ]
-        tokens = [prompt_tokens(request, self.tokenizer) for request in asked]
-        requests = [
-            complete(request, prompt, self.config) for request, prompt in zip(asked, tokens, strict=True)
-        ]
-        free = free_everywhere(self.mesh)
-        errors = [
-            mistake(request, prompt, self.config) or self._too_large(request, prompt, free)
-            for request, prompt in zip(requests, tokens, strict=True)
-        ]
-        return self._stream(requests, tokens, errors, free, tool, on_text)
+        return self._stream([asked(one, self.tokenizer, self.config) for one in requests], tool, on_text)
 
     def _stream(
-        self,
-        requests: Sequence[Request],
-        prompts: Sequence[Sequence[int]],
-        errors: Sequence[str],
-        free: int | None,
-        tool: Tool | None,
-        on_text: OnText | None,
+        self, requests: Sequence[Asked], tool: Tool | None, on_text: OnText | None
     ) -> Iterator[Finished]:
-        for number, error in enumerate(errors):
-            if error:
+        free = free_everywhere(self.mesh)
+        numbers = []
+        for number, one in enumerate(requests):
+            if error := one.error or self._too_large(one, free):
                 yield Finished(number, 0, failed(f"request {number}: {error}"))
-        rows = self._rows(requests, prompts, [not error for error in errors], tool, on_text)
+            else:
+                numbers.append(number)
+        rows = self._rows(numbers, [requests[number] for number in numbers], tool, on_text)
         if not rows:
             return
         stops = -(-max(len(row.stop_ids) for row in rows) // 8) * 8
@@ -208,19 +226,11 @@ class Sampler:
             yield from Decoding(self, part, shape, lengths, stops, tool, on_text).run()
 
     def _rows(
-        self,
-        requests: Sequence[Request],
-        prompts: Sequence[Sequence[int]],
-        good: Sequence[bool],
-        tool: Tool | None,
-        on_text: OnText | None,
+        self, numbers: Sequence[int], requests: Sequence[Asked], tool: Tool | None, on_text: OnText | None
     ) -> list[Row]:
-        """Every completion of the requests without a mistake."""
-        numbers = [number for number, one in enumerate(good) if one]
-        names = prompt_names([requests[i] for i in numbers], [prompts[i] for i in numbers])
+        """Every completion of requests without a mistake, and with these numbers."""
         rows: list[Row] = []
-        for number, name in zip(numbers, names, strict=True):
-            request, prompt = requests[number], prompts[number]
+        for number, (request, prompt, _), name in zip(numbers, requests, prompt_names(requests), strict=True):
             stop = (*request.stop, tool.stop) if tool else request.stop
             ids = tuple(dict.fromkeys((self.tokenizer.eos_id, *request.stop_token_ids)))
             for sample in range(request.n):
@@ -249,9 +259,9 @@ class Sampler:
         for part in (by_prompt[: len(rows) // 2], by_prompt[len(rows) // 2 :]):
             yield from self._fitting(part, free)
 
-    def _too_large(self, request: Request, prompt: Sequence[int], free: int | None) -> str:
+    def _too_large(self, one: Asked, free: int | None) -> str:
         """What is wrong where memory has no room for one row of this request; "" where it has."""
-        lengths = _lengths([(prompt, request.max_new_tokens or 1)])
+        lengths = _lengths([(one.prompt, one.request.max_new_tokens or 1)])
         needed = sampling_bytes(self.config, self.mesh, Shape(1, 1, 1), lengths)
         if free is None or needed <= free:
             return ""

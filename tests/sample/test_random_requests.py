@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.decoder import bind
 from dsm_jax.sample import Completion, Request
-from dsm_jax.sample.request import prompt_names
+from dsm_jax.sample.request import Asked, prompt_names
 from dsm_jax.sample.sampling import row_key
 from tests.sample.models import CONFIG, Endless, Letters, assert_same, assert_trainers, params_of, sampler_of
 
@@ -101,7 +101,7 @@ def test_random_calls(call: dict[str, Any]) -> None:
 
 def check(requests: list[Request], devices: int, mesh: str, slots: int, chunk: int) -> None:
     """Every completion against its request's alone, and against the trainer's log-probs."""
-    names = prompt_names(requests, [request.prompt for request in requests])
+    names = prompt_names(Asked(request, list(request.prompt), "") for request in requests)
     requests = [dataclasses.replace(one, prompt_id=name) for one, name in zip(requests, names, strict=True)]
     sampler = sampler_of(mesh=mesh_of(mesh, devices), tokenizer=Sixteen(), slots=slots, chunk=chunk)
     together = sampler.generate(requests)

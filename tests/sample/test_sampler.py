@@ -257,6 +257,13 @@ BAD = [
     (Request("a", min_p=1.5), "min_p is 1.5"),
     (Request("a", top_k=-2), "top_k is -2"),
     (Request("a", seed=2**31), "seed is 2147483648"),
+    (Request("a" * 600), "the prompt has 601 tokens, and the model's sequences end at 512"),
+    (Request(b"abc"), "its prompt or an option is of the wrong kind: the prompt is bytes"),
+    (Request(["a"]), "its prompt or an option is of the wrong kind"),
+    (Request([5.5]), "its prompt or an option is of the wrong kind"),
+    (Request(None), "its prompt or an option is of the wrong kind"),
+    (Request("a", temperature="1"), "its prompt or an option is of the wrong kind"),
+    (Request("a", stop_token_ids=5), "its prompt or an option is of the wrong kind"),
 ]
 
 
@@ -282,10 +289,58 @@ def test_a_request_whose_cache_does_not_fit_says_so(monkeypatch: pytest.MonkeyPa
     )
 
 
+def test_a_row_that_is_not_finite_ends_alone() -> None:
+    """Its neighbours, and who comes into its slot and place after it, are what they are without it."""
+    mesh = single_device_mesh()
+    embed = np.array(params_of(CONFIG, mesh)["embed"])
+    embed[500] = np.nan
+    params = params_of(CONFIG, mesh)
+    params |= {"embed": jax.device_put(embed, params["embed"].sharding)}
+    requests = [Request([40 + i, 3], max_new_tokens=30 - i, top_k=400) for i in range(6)]
+    spoiled = [Request([1, 500, 7], max_new_tokens=60), Request([1, 500], max_new_tokens=61)]
+    for slots in (1, 2):
+        sampler = sampler_of(tokenizer=Endless(), slots=slots)
+        alone = sampler.generate(requests)
+        sampler.load(params)
+        first, second, *others = sampler.generate([*spoiled, *requests])
+        assert_all_same(others, alone)
+        for number, (one,) in enumerate((first, second)):
+            assert (
+                one.error
+                == f"request {number}: the model's log-probabilities are not finite; are its parameters?"
+            )
+
+
+def test_new_parameters_wait_for_the_call_under_way() -> None:
+    mesh, sampler = single_device_mesh(), sampler_of(slots=1)
+    rows = sampler.stream(["first", "second"], max_new_tokens=20)
+    found = [next(rows)]
+    sampler.load(init_params(CONFIG, 1, mesh))
+    found += rows
+    expected = sampler_of(slots=1).generate(["first", "second"], max_new_tokens=20)
+    assert_all_same([[one.completion] for one in found], expected)
+
+
 def test_one_text_is_no_list_of_prompts() -> None:
     with pytest.raises(UserError, match="prompts is one text; give a list"):
         sampler_of().generate("a prompt")
     assert sampler_of().generate([]) == []
+    for prompts, options, line in (
+        ([Request("a")], {"max_new_tokens": 3}, "a Request has options and a prompt_id of its own"),
+        (Request("a"), {}, "prompts is one Request; give a list"),
+        (["a"], {"max_tokens": 3}, r"no option max_tokens \(did you mean max_new_tokens\?\)"),
+    ):
+        with pytest.raises(UserError, match=line):
+            sampler_of().generate(prompts, **options)
+
+
+def test_parameters_of_another_model_leave_those_that_are_there() -> None:
+    sampler = sampler_of()
+    before = sampler.fingerprint()
+    for wrong in (None, {"a": 1}, params_of(dataclasses.replace(CONFIG, d_ff=64), single_device_mesh())):
+        with pytest.raises(UserError, match="load: these are not the parameters of this model"):
+            sampler.load(wrong)
+    assert sampler.fingerprint() == before
 
 
 def test_prompt_ids_are_one_each() -> None:

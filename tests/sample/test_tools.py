@@ -147,7 +147,7 @@ def test_an_empty_answer_changes_nothing(sampler: Sampler) -> None:
 def test_an_answer_that_does_not_fit_ends_the_row(sampler: Sampler) -> None:
     """One token has to be drawn after it."""
     request = next(one for one in asked(30) if sampler.generate([one], tool=CALCULATOR)[0][0].inserted.any())
-    first = sampler.generate([request], stop=(), tool=CALCULATOR)[0][0]
+    first = sampler.generate([request], tool=CALCULATOR)[0][0]
     called = int(first.inserted.argmax())
     room = (request.max_new_tokens or 0) - called
     (fits,), (not_quite,) = (
