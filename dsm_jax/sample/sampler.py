@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ from dsm_jax.sample.request import (
 )
 from dsm_jax.sample.row import Row
 from dsm_jax.sample.score import score_texts
-from dsm_jax.sample.seating import Shape, choose_shape, shared_prefixes
+from dsm_jax.sample.seating import Shape, choose_shape, in_parts, shared_prefixes
 from dsm_jax.sample.stops import StopText
 from dsm_jax.tokenizer import Tokenizer
 
@@ -220,7 +221,8 @@ class Sampler:
         if not rows:
             return
         stops = -(-max(len(row.stop_ids) for row in rows) // 8) * 8
-        for part, lengths, shape in self._fitting(rows, free):
+        fitting = (self._fitting(part, free) for part in in_parts(rows))
+        for part, lengths, shape in itertools.chain.from_iterable(fitting):
             self.usage.memory = max(self.usage.memory, sampling_bytes(self.config, self.mesh, shape, lengths))
             self.usage.possible |= possible_programs(shape, lengths, stops)
             yield from Decoding(self, part, shape, lengths, stops, tool, on_text).run()
@@ -244,9 +246,9 @@ class Sampler:
         """All rows at once, in as many slots as there is use and memory for. Where one slot alone has no room for the
         longest prompt and the longest completion, which need not be one row's, the rows in parts."""
         shards, lengths = batch_shards(self.mesh), _lengths((row.prompt, row.left) for row in rows)
-        prefixes, slots = len(shared_prefixes(rows)), self.slots
+        sizes, slots = [len(prefix.queue) for prefix in shared_prefixes(rows)], self.slots
         while slots:
-            shape = choose_shape(len(rows), prefixes, slots, shards)
+            shape = choose_shape(len(rows), len(sizes), slots, shards, max(sizes))
             if (
                 free is None
                 or len(rows) == 1

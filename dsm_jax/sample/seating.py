@@ -8,6 +8,7 @@ Left out on purpose: prompts of which each shares a part of the other only.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class Prompted(Protocol):
 
 Row = TypeVar("Row", bound=Prompted)
 
+SPARSEST = 4  # seats for each row that sits
 FEWEST = 4  # slots that a call's last rows are moved into
 
 
@@ -59,15 +61,32 @@ def shared_prefixes(rows: Iterable[Row]) -> list[Prefix[Row]]:
     return list(dict.fromkeys(found))
 
 
-def choose_shape(rows: int, prefixes: int, slots: int, shards: int = 1) -> Shape:
+def in_parts(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows in parts that follow each other: one part, unless a few large groups beside many small ones would leave
+    three of four seats empty, which cost as much as taken ones."""
+    prefixes = sorted(shared_prefixes(rows), key=lambda prefix: -len(prefix.queue))
+    largest = len(prefixes[0].queue)
+    if largest * len(prefixes) <= SPARSEST * len(rows):
+        return [list(rows)]
+    parts: list[list[Row]] = [[]]
+    for prefix in prefixes:
+        if SPARSEST * len(prefix.queue) < largest:
+            parts.append([])
+            largest = len(prefix.queue)
+        parts[-1] += prefix.queue
+    return parts
+
+
+def choose_shape(rows: int, prefixes: int, slots: int, shards: int = 1, largest: int = 0) -> Shape:
     """The shape for so many rows on so many prefixes, on `shards` devices of at most `slots` slots each.
 
-    A prefix keeps its place until its longest row ends. Of R exponential lengths the longest is 1 + 1/2 + .. + 1/R
+    largest: rows of the prefix that has most; 0: all have the same number. All of them have a seat at one place, so that
+    no device holds a prefix twice. A prefix keeps its place until its longest row ends. Of R exponential lengths the longest is 1 + 1/2 + .. + 1/R
     times the mean, so that with that many times the places that full seats need, few slots wait for a place.
     """
     slots = fitting_slots(-(-rows // shards), slots)
     each = min(rows / prefixes, slots)
-    seats = 1 << max(0, round(each) - 1).bit_length()
+    seats = 1 << (min(largest or math.ceil(each), slots) - 1).bit_length()
     needed = slots / each * sum(1 / i for i in range(1, seats + 1)) if seats > 1 else slots
     return Shape(slots, _round_up(min(needed, prefixes, slots)), min(seats, slots))
 

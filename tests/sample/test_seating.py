@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsm_jax.sample.seating import Seating, Shape, choose_shape, fitting_slots, shared_prefixes, smaller
+from dsm_jax.sample.seating import (
+    Seating,
+    Shape,
+    choose_shape,
+    fitting_slots,
+    in_parts,
+    shared_prefixes,
+    smaller,
+)
 
 
 @dataclass(eq=False)
@@ -163,6 +171,28 @@ def test_shrinking_keeps_rows_and_says_where_they_were(
 )
 def test_shapes(asked: tuple[int, ...], shape: tuple[int, int, int]) -> None:
     assert choose_shape(*asked) == shape
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=40), st.integers(1, 64), st.integers(0, 2**32))
+def test_a_prefix_is_held_once_whatever_the_groups(sizes: list[int], slots: int, seed: int) -> None:
+    """Groups of any sizes: no row is lost, no prefix comes to a second place of the device, few seats are for nobody."""
+    chance = random.Random(seed)
+    rows = [Asked([number, 0]) for number, size in enumerate(sizes) for _ in range(size)]
+    parts = in_parts(rows)
+    assert sorted(map(id, rows)) == sorted(id(row) for part in parts for row in part)
+    for part in parts:
+        prefixes = shared_prefixes(part)
+        largest = max(len(prefix.queue) for prefix in prefixes)
+        assert len(parts) > 1 or largest * len(prefixes) <= 4 * len(part)
+        assert len(parts) == 1 or 4 * min(len(prefix.queue) for prefix in prefixes) >= largest
+        seating = Seating(prefixes, choose_shape(len(part), len(prefixes), slots, largest=largest), 1)
+        placed = 0
+        while seating.queued or seating.held():
+            placed += len(seating.fill())
+            for slot, _ in seating.held():
+                if chance.random() < 0.3:
+                    seating.leave(slot)
+        assert placed == len(prefixes)
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 300))
