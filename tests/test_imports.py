@@ -41,7 +41,7 @@ ALLOWED = {
         "model",
         "data",
     },
-    "sample": {"errors", "run", "processes", "mesh", "tokenizer", "model", "data"},
+    "sample": {"errors", "run", "processes", "mesh", "memory", "tokenizer", "model", "data"},
     "evaluate": {"errors", "run", "processes", "mesh", "tokenizer", "model", "data", "train", "sample"},
     # The reward is the grader's verdict.
     "rl": {

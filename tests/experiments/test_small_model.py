@@ -36,7 +36,7 @@ def stops(small_model, monkeypatch):
             right = seen[problem.family] < shares[problem.family] * counts[problem.family]
             seen[problem.family] += 1
             text = f"\\boxed{{{problem.answer if right else 'no'}}}" if right or i < boxed * 200 else "no"
-            answers.append([SimpleNamespace(text=text, finished=True)])
+            answers.append([SimpleNamespace(text=text, finished=True, error="")])
         rule.sampler = SimpleNamespace(load=lambda params: None, generate=lambda *_, **__: answers)
         return rule(None, 10)[0]
 
