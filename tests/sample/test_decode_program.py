@@ -13,6 +13,8 @@ from dsm_jax.model.config import TINY
 from dsm_jax.sample.sampler import PROGRAMS, Sampler
 from tests.sample.models import Endless, params_of
 
+pytestmark = pytest.mark.slow  # compiles much
+
 # Wide enough that weights and caches outweigh everything else, and no two of them have one size.
 WIDE = dataclasses.replace(
     TINY, vocab_size=2048, d_model=256, d_ff=1024, n_kv_heads=2, head_dim=128, n_layers=2

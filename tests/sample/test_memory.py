@@ -15,6 +15,8 @@ from dsm_jax.sample import sampler as module
 from dsm_jax.sample.memory import free_everywhere
 from tests.sample.models import CONFIG, Endless, sampler_of
 
+pytestmark = pytest.mark.slow  # compiles much
+
 LARGE = dataclasses.replace(CONFIG, vocab_size=4096, n_layers=4, d_ff=352)
 CALLS = {  # configuration, mesh, tokens of the prompts, completions of each, new tokens
     "many rows of few prompts": (LARGE, "", (250, 200), 32, 60),
