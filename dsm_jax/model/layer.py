@@ -122,7 +122,7 @@ class Layer(nnx.Module):
         seats: Seats,
         angles: tuple[jax.Array, jax.Array],
     ) -> tuple[jax.Array, LayerCache]:
-        """One token per row, x [B, D], after what the row has of its own and a prefix; own [B, K, S, h] with it written."""
+        """One token per row, x [B, D], after what the row has of its own and a prefix; also `own` with it written."""
         q, k, v = self.qkv(x, angles)
         own = _write(own, k, v, seats.own)
         return self.finish(x, decode_attention(q, own, shared, seats)), own

@@ -15,6 +15,7 @@ import numpy as np
 
 from dsm_jax.mesh import batch_shards
 from dsm_jax.model.attention import Seats
+from dsm_jax.model.decoder import Params
 from dsm_jax.model.layer import LayerCache
 from dsm_jax.sample.decode import Rows
 from dsm_jax.sample.memory import Lengths, prefill_sizes, round_up
@@ -49,6 +50,7 @@ class Decoding:
     def __init__(
         self,
         sampler: Sampler,
+        params: Params,
         rows: Sequence[Row],
         shape: Shape,
         lengths: Lengths,
@@ -58,7 +60,7 @@ class Decoding:
     ):
         self.sampler, self.lengths, self.stops, self.on_text = sampler, lengths, stops, on_text
         self.rows = {row.index: row for row in rows}  # not all of a call's, where they go in parts
-        self.params = sampler.params  # `load` may replace them meanwhile
+        self.params = params  # the sampler's when the call began: `load` may replace them meanwhile
         self.calls = ToolCalls(tool, of_several=sampler.mesh.is_multi_process) if tool else None
         prefixes = shared_prefixes(sorted(rows, key=lambda row: -row.left))
         # Long rows and large groups first: what begins last is not left alone at the end.

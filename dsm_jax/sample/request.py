@@ -5,13 +5,14 @@ Left out on purpose: beam search, penalties for repetition, constrained grammars
 
 from __future__ import annotations
 
+import difflib
 import math
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from operator import index
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,9 @@ class Request:
     prompt_id: int | None = (
         None  # names the prompt for the random keys; None: its tokens' hash and occurrence
     )
+
+
+OPTIONS = [field.name for field in fields(Request) if field.name not in ("prompt", "prompt_id")]
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,32 @@ def require_answers(completions: Iterable[Sequence[Completion]]) -> None:
         for completion in row:
             if completion.error:
                 raise UserError(f"generate: {completion.error}")
+
+
+def requests_of(
+    prompts: Iterable[str | Sequence[int] | Request],
+    prompt_ids: Sequence[int] | None,
+    options: Mapping[str, Any],
+) -> list[Request]:
+    """The prompts as requests, those that are none with these options. Raises UserError for what concerns all of them."""
+    if isinstance(prompts, str | Request):
+        kind = "text" if isinstance(prompts, str) else "Request"
+        raise UserError(f"generate: prompts is one {kind}; give a list of them")
+    if unknown := next((name for name in options if name not in OPTIONS), None):
+        close = difflib.get_close_matches(unknown, OPTIONS, n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UserError(f"generate: no option {unknown}{hint}; Request has {', '.join(OPTIONS)}")
+    prompts = list(prompts)
+    names = [None] * len(prompts) if prompt_ids is None else list(prompt_ids)
+    if len(names) != len(prompts):
+        raise UserError(f"generate: {len(prompts)} prompts have {len(names)} prompt_ids; give one each")
+    requests = [
+        one if isinstance(one, Request) else Request(one, prompt_id=name, **options)
+        for one, name in zip(prompts, names, strict=True)
+    ]
+    if (options or prompt_ids is not None) and prompts and all(isinstance(one, Request) for one in prompts):
+        raise UserError("generate: a Request has options and a prompt_id of its own; give none beside it")
+    return requests
 
 
 class Asked(NamedTuple):

@@ -8,8 +8,6 @@ Left out on purpose: speculative decoding, quantised caches, a cache that outliv
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import hashlib
 import itertools
 from collections import defaultdict
@@ -42,6 +40,7 @@ from dsm_jax.sample.request import (
     failed,
     outside_vocabulary,
     prompt_names,
+    requests_of,
 )
 from dsm_jax.sample.row import Row
 from dsm_jax.sample.score import score_texts
@@ -51,7 +50,6 @@ from dsm_jax.tokenizer import Tokenizer
 
 MOST_SLOTS = 256  # of a device, where memory has room
 CHUNK = 32  # decode steps between two looks by the host
-OPTIONS = [field.name for field in dataclasses.fields(Request) if field.name not in ("prompt", "prompt_id")]
 # Compiled once for all Samplers of a configuration.
 PROGRAMS: Mapping[str, Callable[..., Any]] = {
     "empty": jax.jit(empty_caches, static_argnums=(0, 1, 2)),
@@ -183,32 +181,13 @@ class Sampler:
         """The completions as they end. on_text(request, sample, text) is called with the text that has become certain."""
         if self.params is None:
             raise RuntimeError("Sampler: load parameters first")
-        if isinstance(prompts, str | Request):
-            raise UserError(
-                f"generate: prompts is one {'text' if isinstance(prompts, str) else 'Request'}; give a list of them"
-            )
-        if unknown := next((name for name in options if name not in OPTIONS), None):
-            close = difflib.get_close_matches(unknown, OPTIONS, n=1, cutoff=0.5)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise UserError(f"generate: no option {unknown}{hint}; Request has {', '.join(OPTIONS)}")
-        prompts = list(prompts)
-        names: Sequence[int | None] = [None] * len(prompts) if prompt_ids is None else prompt_ids
-        if len(names) != len(prompts):
-            raise UserError(f"generate: {len(prompts)} prompts have {len(names)} prompt_ids; give one each")
-        if (
-            (options or prompt_ids is not None)
-            and prompts
-            and all(isinstance(one, Request) for one in prompts)
-        ):
-            raise UserError("generate: a Request has options and a prompt_id of its own; give none beside it")
-        requests = [
-            prompt if isinstance(prompt, Request) else Request(prompt, prompt_id=name, **options)
-            for prompt, name in zip(prompts, names, strict=True)
-        ]
-        return self._stream([asked(one, self.tokenizer, self.config) for one in requests], tool, on_text)
+        requests = requests_of(prompts, prompt_ids, options)
+        return self._stream(
+            self.params, [asked(one, self.tokenizer, self.config) for one in requests], tool, on_text
+        )
 
     def _stream(
-        self, requests: Sequence[Asked], tool: Tool | None, on_text: OnText | None
+        self, params: Params, requests: Sequence[Asked], tool: Tool | None, on_text: OnText | None
     ) -> Iterator[Finished]:
         free = free_everywhere(self.mesh)
         numbers = []
@@ -225,7 +204,7 @@ class Sampler:
         for part, lengths, shape in itertools.chain.from_iterable(fitting):
             self.usage.memory = max(self.usage.memory, sampling_bytes(self.config, self.mesh, shape, lengths))
             self.usage.possible |= possible_programs(shape, lengths, stops)
-            yield from Decoding(self, part, shape, lengths, stops, tool, on_text).run()
+            yield from Decoding(self, params, part, shape, lengths, stops, tool, on_text).run()
 
     def _rows(
         self, numbers: Sequence[int], requests: Sequence[Asked], tool: Tool | None, on_text: OnText | None
@@ -277,6 +256,8 @@ class Sampler:
 
         Raises UserError for a text that is empty, too long, or of ids outside the vocabulary.
         """
+        if self.params is None:
+            raise RuntimeError("Sampler: load parameters first")
         most = self.config.max_seq_len
         for number, text in enumerate(texts):
             if not 0 < len(text) <= most:

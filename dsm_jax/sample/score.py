@@ -24,7 +24,7 @@ def score_texts(sampler: Sampler, texts: Sequence[Sequence[int]], head: np.ndarr
         by_length[round_up(len(text))].append(number)
     found: dict[int, np.ndarray] = {}
     for length, numbers in by_length.items():
-        most = 1 << (PREFILL_TOKENS // length).bit_length() - 1 if length < PREFILL_TOKENS else 1
+        most = max(1, PREFILL_TOKENS // length)
         shards = batch_shards(sampler.mesh)
         rows = shards * min(most, 1 << (-(-len(numbers) // shards) - 1).bit_length())
         for start in range(0, len(numbers), rows):

@@ -25,7 +25,6 @@ class Prompted(Protocol):
 Row = TypeVar("Row", bound=Prompted)
 
 SPARSEST = 4  # seats for each row that sits
-FEWEST = 4  # slots that a call's last rows are moved into
 
 
 class Shape(NamedTuple):
@@ -80,9 +79,9 @@ def in_parts(rows: Sequence[Row]) -> list[list[Row]]:
 def choose_shape(rows: int, prefixes: int, slots: int, shards: int = 1, largest: int = 0) -> Shape:
     """The shape for so many rows on so many prefixes, on `shards` devices of at most `slots` slots each.
 
-    largest: rows of the prefix that has most; 0: all have the same number. All of them have a seat at one place, so that
-    no device holds a prefix twice. A prefix keeps its place until its longest row ends. Of R exponential lengths the longest is 1 + 1/2 + .. + 1/R
-    times the mean, so that with that many times the places that full seats need, few slots wait for a place.
+    largest: rows of the prefix that has most; 0: all have the same number. A place has seats for all of them, so that no
+    device holds a prefix twice. A prefix keeps its place until its longest row ends. Of R exponential lengths the longest
+    is 1 + 1/2 + .. + 1/R times the mean, so that with that many times the places that full seats need, few slots wait.
     """
     slots = fitting_slots(-(-rows // shards), slots)
     each = min(rows / prefixes, slots)
@@ -99,9 +98,9 @@ def fitting_slots(rows: int, most: int) -> int:
 
 
 def smaller(shape: Shape) -> Shape | None:
-    """What a call's last rows go on in: a quarter of the slots. None where there is little to win."""
+    """What a call's last rows go on in: a quarter of the slots. None where there are too few to part."""
     slots = shape.slots // 4
-    return Shape(slots, min(shape.places, slots), min(shape.seats, slots)) if slots >= FEWEST else None
+    return Shape(slots, min(shape.places, slots), min(shape.seats, slots)) if slots else None
 
 
 def _round_up(count: float) -> int:

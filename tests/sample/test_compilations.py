@@ -36,7 +36,7 @@ def compilations() -> Iterator[list[str]]:
 
 def mix(chance: random.Random) -> list[Request]:
     """Requests of one call, of any kind."""
-    longest, most = chance.choice([1, 20, 150]), chance.choice([1, 10, 100, 200])
+    longest, most = chance.choice([1, 20, 150, 300]), chance.choice([1, 10, 100, 200])
     return [
         Request(
             [chance.randrange(3, 500) for _ in range(chance.randint(1, longest))],
@@ -54,13 +54,10 @@ def mix(chance: random.Random) -> list[Request]:
     ]
 
 
-@pytest.mark.parametrize("mixes", [pytest.param(50, marks=pytest.mark.slow)])
-def test_compilations_stay_within_the_bound(mixes: int) -> None:
-    config = dataclasses.replace(
-        ONE_LAYER, head_dim=8 + 2 * (mixes > 6)
-    )  # of no other test: nothing is there yet
+def test_compilations_stay_within_the_bound() -> None:
+    config = dataclasses.replace(ONE_LAYER, head_dim=10)  # of no other test: nothing is there yet
     sampler = sampler_of(config, tokenizer=Letters(), slots=8)
-    calls = [mix(random.Random(seed)) for seed in range(mixes)]
+    calls = [mix(random.Random(seed)) for seed in range(50)]
     with compilations() as compiled:
         for requests in calls:
             sampler.generate(requests)

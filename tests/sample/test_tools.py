@@ -267,7 +267,7 @@ def test_rows_in_parts_get_their_own_answers(sampler: Sampler, monkeypatch: pyte
     parts: list[int] = []
     monkeypatch.setattr("dsm_jax.sample.sampler.free_everywhere", lambda mesh: max(needed))
     monkeypatch.setattr(
-        "dsm_jax.sample.sampler.Decoding", lambda *args: parts.append(len(args[1])) or Decoding(*args)
+        "dsm_jax.sample.sampler.Decoding", lambda *args: parts.append(len(args[2])) or Decoding(*args)
     )
     for (ours,), (theirs,) in zip(sampler.generate(requests, tool=CALCULATOR), good, strict=True):
         assert_same(ours, theirs)

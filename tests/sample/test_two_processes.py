@@ -38,4 +38,4 @@ def test_two_processes_sample_as_one_device(tmp_path: Path) -> None:
                 assert_same(heard(one), heard(other))
             assert there["shown"] == here["shown"] and there["fingerprint"] == here["fingerprint"]
             assert there["calls"] == (here["calls"] if process == 0 else 0)
-            assert {"empty", "prefill", "place", "decode", "grow"} <= {*there["programs"]}
+            assert {"empty", "prefill", "place", "decode", "grow", "take"} == {*there["programs"]}
