@@ -135,7 +135,8 @@ def decode_chunk(
         hidden, own = decoder.decode(tokens, own, shared, seats)
         logits = reshard(decoder.logits(hidden), P(BATCH, None))
         key, given = (
-            jax.lax.dynamic_index_in_dim(a, i, axis=1, keepdims=False) for a in (keys, rows.inserted)
+            reshard(jax.lax.dynamic_index_in_dim(a, i, axis=1, keepdims=False), P(BATCH))  # one row loses it
+            for a in (keys, rows.inserted)
         )
         new = draw(logits, key, rows.sampling)
         token = jnp.where(given >= 0, given, new.tokens)

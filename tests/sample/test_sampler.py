@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -119,17 +120,23 @@ def test_eight_devices_give_the_same_completions(mesh: str) -> None:
     )
 
 
-def test_keys_as_rows_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The layout of caches on GPU and TPU."""
-    columns = sampler_of().generate(PROMPTS, **OPTIONS)
-    for module in ("attention", "layer", "decoder"):
-        monkeypatch.setattr(f"dsm_jax.model.{module}.keys_are_columns", lambda platform: False)
-    monkeypatch.setattr("dsm_jax.sample.decode.keys_are_columns", lambda platform: False)
+@pytest.fixture
+def keys_as_rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The layout of caches on GPU and TPU; nothing that was compiled in it stays."""
+    for module in ("model.attention", "model.layer", "model.decoder", "sample.decode"):
+        monkeypatch.setattr(f"dsm_jax.{module}.keys_are_columns", lambda platform: False)
     jax.clear_caches()
-    assert_all_same(columns, sampler_of().generate(PROMPTS, **OPTIONS))
+    yield
+    jax.clear_caches()
+
+
+def test_keys_as_rows_are_the_trainers(keys_as_rows: None) -> None:
+    requests = [Request(prompt, **OPTIONS) for prompt in PROMPTS]
+    for request, completions in zip(requests, sampler_of().generate(requests), strict=True):
+        for completion in completions:
+            assert_trainers(CONFIG, ids(request.prompt), request, completion)
     long = sampler_of(tokenizer=Endless()).generate(["long"], max_new_tokens=300)[0][0]
     assert_trainers(CONFIG, ids("long"), Request(""), long)
-    jax.clear_caches()
 
 
 def test_a_chain_of_prefixes_is_prefilled_once_and_changes_nothing() -> None:
