@@ -4,6 +4,9 @@
 # make lint      ruff and mypy;  make drill: kills of every stage;  make check-extras: setup.py's extras resolve
 # make clean     removes what the others made, except runs/
 #
+# `make test` has XLA compile quickly: a small test's programs run for less time than their optimisation takes. The slow
+# tests run what users run.
+#
 # Each creates .venv when it is missing or the requirements changed. PYTHON=... chooses the Python (3.11 or 3.12).
 
 VENV := .venv
@@ -30,7 +33,7 @@ demo: $(VENV)/installed
 install: $(VENV)/installed
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+	XLA_FLAGS=--xla_backend_optimization_level=0 $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -m slow

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from bench_turns import Rounds, check_threads, in_turns, plain, worker
+from bench_turns import Rounds, check_options, in_turns, plain, worker
 from bench_worker import MATMUL
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -29,7 +29,7 @@ from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
 from dsm_jax.model.config import TINY, ModelConfig
 from dsm_jax.model.flops import flops_per_token
-from dsm_jax.run import require_writable, write_json
+from dsm_jax.run import write_json
 
 TASKS = ("matmul", "forward", "train", "decode")
 # 4.46M parameters: a core computes a step of 16 x 256 tokens in about a second.
@@ -59,11 +59,7 @@ class Bench:
             raise UserError(
                 f"--time is {self.time}; the model's longest sequence is {self.model.max_seq_len}"
             )
-        check_threads(self.threads)
-        if self.model.lora.rank:
-            raise UserError("--model.lora.rank: the benchmark is of the whole model; leave it out")
-        if self.json:
-            require_writable(self.json, "--json")
+        check_options(self)
 
 
 def main(config: Bench) -> None:

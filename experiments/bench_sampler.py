@@ -41,7 +41,7 @@ from typing import Any, Literal
 
 import numpy as np
 from bench_train import FOUR_MILLION
-from bench_turns import Rounds, Worker, beside_seen, check_threads, in_turns, plain, worker
+from bench_turns import Rounds, Worker, beside_seen, check_options, in_turns, plain, worker
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -50,7 +50,7 @@ from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig, param_count
 from dsm_jax.model.flops import flops_per_token
-from dsm_jax.run import require_writable, write_json
+from dsm_jax.run import write_json
 
 OURS = "dsm_jax"
 WORKLOADS = ("fixed", "geometric")
@@ -103,13 +103,7 @@ class Bench:
                 f"--prompt is {self.prompt}; it must be at least 2 and at most {room}, which is what the model's "
                 f"{self.model.max_seq_len} tokens leave"
             )
-        if self.threads < 0 or (self.peer and not self.threads):
-            raise UserError(f"--threads is {self.threads}; a peer needs at least 1, and 0 is the accelerator")
-        check_threads(self.threads)
-        if self.model.lora.rank:
-            raise UserError("--model.lora.rank: the benchmark is of the whole model; leave it out")
-        if self.json:
-            require_writable(self.json, "--json")
+        check_options(self)
 
 
 Lengths = Sequence[Sequence[int]]  # of each prompt's completions, in tokens

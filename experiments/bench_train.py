@@ -28,7 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from bench_turns import Rounds, Worker, beside_seen, check_threads, in_turns, plain, worker
+from bench_turns import Rounds, Worker, beside_seen, check_options, in_turns, plain, worker
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -40,7 +40,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, TINY, ModelConfig
 from dsm_jax.model.decoder import Remat
 from dsm_jax.model.flops import flops_per_token
-from dsm_jax.run import require_writable, write_json
+from dsm_jax.run import write_json
 from dsm_jax.tokenizer import train_sentencepiece
 from dsm_jax.train.optimizer import OptimizerConfig
 
@@ -102,13 +102,7 @@ class Bench:
             raise UserError(
                 f"--micro-batch-rows is {self.micro_batch_rows}; it must divide --rows {self.rows}, or be 0"
             )
-        if self.threads < 0 or (self.peer and not self.threads):
-            raise UserError(f"--threads is {self.threads}; a peer needs at least 1, and 0 is the accelerator")
-        check_threads(self.threads)
-        if self.model.lora.rank:
-            raise UserError("--model.lora.rank: the benchmark is of the whole model; leave it out")
-        if self.json:
-            require_writable(self.json, "--json")
+        check_options(self)
 
 
 def main(config: Bench) -> None:

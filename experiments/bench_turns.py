@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dsm_jax.errors import UserError
-from dsm_jax.run import progress
+from dsm_jax.model.config import ModelConfig
+from dsm_jax.run import progress, require_writable
 
 HERE = Path(__file__).parent
 # Memory stays with the process, in huge pages: a step's time is else up to a tenth the kernel's, clearing pages.
@@ -58,16 +60,13 @@ def worker(
     """A script beside this one. threads: cores that it is pinned to; 0 leaves it as this process is. allocator: whether
     it has ALLOCATOR. env: what its environment has besides."""
     command = [str(python), str(HERE / script)]
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | (_settings(threads, allocator) if threads else {}) | dict(env or {}),
-        )
-    except OSError as error:
-        raise UserError(f"--peer-python {command[0]}: {error.strerror}") from error
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | (_settings(threads, allocator) if threads else {}) | dict(env or {}),
+    )
     if threads:  # before it starts any thread
         os.sched_setaffinity(process.pid, sorted(os.sched_getaffinity(0))[:threads])
     with process:
@@ -100,10 +99,28 @@ def in_turns(workers: Mapping[str, Worker], tasks: Sequence[str], rounds: int) -
     return found
 
 
-def check_threads(threads: int) -> None:
-    """UserError where there are fewer cores."""
-    if threads > (cores := len(os.sched_getaffinity(0))):
-        raise UserError(f"--threads is {threads}; there are {cores} cores")
+class Options(Protocol):
+    """What the benchmarks' options have in common."""
+
+    model: ModelConfig
+    threads: int
+    json: Path | None
+    peer: str
+    peer_python: Path
+
+
+def check_options(config: Options) -> None:
+    """UserError where workers could not start or their numbers not be kept."""
+    if config.threads < 0 or (config.peer and not config.threads):
+        raise UserError(f"--threads is {config.threads}; a peer needs at least 1, and 0 is the accelerator")
+    if config.threads > (cores := len(os.sched_getaffinity(0))):
+        raise UserError(f"--threads is {config.threads}; there are {cores} cores")
+    if config.peer and not shutil.which(config.peer_python):
+        raise UserError(f"--peer-python {config.peer_python}: there is no such program")
+    if config.model.lora.rank:
+        raise UserError("--model.lora.rank: the benchmark is of the whole model; leave it out")
+    if config.json:
+        require_writable(config.json, "--json")
 
 
 def beside_seen(peer: str, rate: float, seen: int) -> str:

@@ -106,7 +106,7 @@ def test_a_peer_of_the_training_step_that_is_not_there(tmp_path, peer):
     python = str(tmp_path / "no")
     ended = run("bench_train.py", "--preset", "tiny", *ONE_STEP, "--peer", peer, "--peer-python", python)
     assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1] == f"error: --peer-python {python}: No such file or directory"
+    assert ended.stderr.splitlines()[-1] == f"error: --peer-python {python}: there is no such program"
 
 
 def test_a_peer_that_computes_something_else_is_refused():

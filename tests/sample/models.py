@@ -50,7 +50,7 @@ def params_of(config: ModelConfig, mesh: Mesh) -> Params:
 
 
 def sampler_of(
-    config: ModelConfig = CONFIG, mesh: Mesh | None = None, tokenizer: Any = None, **options: Any
+    config: ModelConfig = ONE_LAYER, mesh: Mesh | None = None, tokenizer: Any = None, **options: Any
 ) -> Sampler:
     mesh = mesh or single_device_mesh()
     sampler = Sampler(config, tokenizer or Letters(), mesh, **{"slots": 8, "chunk": 8} | options)

@@ -103,12 +103,12 @@ def check(requests: list[Request], devices: int, mesh: str, slots: int, chunk: i
     """Every completion against its request's alone, and against the trainer's log-probs."""
     names = prompt_names(Asked(request, list(request.prompt), "") for request in requests)
     requests = [dataclasses.replace(one, prompt_id=name) for one, name in zip(requests, names, strict=True)]
-    sampler = sampler_of(mesh=mesh_of(mesh, devices), tokenizer=Sixteen(), slots=slots, chunk=chunk)
+    sampler = sampler_of(CONFIG, mesh_of(mesh, devices), tokenizer=Sixteen(), slots=slots, chunk=chunk)
     together = sampler.generate(requests)
     assert sampler.usage.compilations <= sampler.usage.max_compilations
     assert sampler.usage.programs <= sampler.usage.possible
     for request, row in zip(requests, together, strict=True):
-        alone = sampler_of(tokenizer=Sixteen()).generate([request])[0]
+        alone = sampler_of(CONFIG, tokenizer=Sixteen()).generate([request])[0]
         for sample, (ours, theirs) in enumerate(zip(row, alone, strict=True)):
             assert_trainers(CONFIG, request.prompt, request, ours)
             if np.array_equal(ours.tokens, theirs.tokens):
@@ -184,7 +184,7 @@ def logits_after(ids: list[int]) -> np.ndarray:
 def test_the_recomputed_draw_is_the_sampler_s() -> None:
     """Every token of a completion has the best rating: a near tie is looked for in the right place."""
     request = Request([7, 8, 9], max_new_tokens=6, temperature=0.9, seed=4, prompt_id=11, n=2)
-    for sample, completion in enumerate(sampler_of(tokenizer=Endless()).generate([request])[0]):
+    for sample, completion in enumerate(sampler_of(CONFIG, tokenizer=Endless()).generate([request])[0]):
         for at, token in enumerate(completion.tokens.tolist()):
             ids = [*request.prompt, *completion.tokens[:at].tolist()]
             assert rated(request, sample, ids).argmax() == token

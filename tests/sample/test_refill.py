@@ -31,7 +31,7 @@ def requests_of(count: int, longest: int) -> list[Request]:
 )
 def test_sixteen_slots_are_seldom_idle_and_change_nothing(count: int, longest: int) -> None:
     """Random lengths through 16 slots, against one by one."""
-    sampler = sampler_of(ONE_LAYER, tokenizer=Endless(), slots=16)
+    sampler = sampler_of(tokenizer=Endless(), slots=16)
     requests = requests_of(count, longest)
     together = sampler.generate(requests)
     idle = sampler.usage.idle_share
@@ -44,10 +44,11 @@ def test_sixteen_slots_are_seldom_idle_and_change_nothing(count: int, longest: i
     assert tied <= 2
 
 
-@pytest.mark.parametrize(("n", "most"), [(1, 0.10), (8, 0.10)])
-def test_rows_that_end_by_themselves_leave_few_slots_idle(n: int, most: float) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 8])
+def test_rows_that_end_by_themselves_leave_few_slots_idle(n: int) -> None:
     """Lengths that nobody knows before, about 64 tokens in the mean; groups wait for a place too."""
-    sampler = sampler_of(ONE_LAYER, tokenizer=Endless(), slots=16)
+    sampler = sampler_of(tokenizer=Endless(), slots=16)
     requests = [
         dataclasses.replace(request, n=n, max_new_tokens=256, stop_token_ids=ENDS, temperature=2.0)
         for request in requests_of(200 // n, 1)
@@ -56,12 +57,12 @@ def test_rows_that_end_by_themselves_leave_few_slots_idle(n: int, most: float) -
     mean = sum(len(row.tokens) for row in completions) / len(completions)
     print(f"n {n}: {mean:.0f} tokens in the mean, idle {sampler.usage.idle_share:.3f}")
     assert sum(row.finished for row in completions) > 0.8 * len(completions)
-    assert sampler.usage.idle_share < most
+    assert sampler.usage.idle_share < 0.10
 
 
 def test_another_draw_is_no_near_tie() -> None:
     """The comparison of these tests fails where tokens differ for any other reason than rounding."""
-    sampler = sampler_of(ONE_LAYER, tokenizer=Endless(), slots=16)
+    sampler = sampler_of(tokenizer=Endless(), slots=16)
     request = Request([1, 50, 60], max_new_tokens=30, seed=1, prompt_id=4)
     (ours,), (theirs,) = (sampler.generate([dataclasses.replace(request, seed=seed)])[0] for seed in (1, 2))
     with pytest.raises(AssertionError):

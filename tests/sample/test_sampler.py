@@ -20,6 +20,7 @@ from dsm_jax.sample import Request, Sampler
 from dsm_jax.train.logps import token_logps
 from tests.sample.models import (
     CONFIG,
+    ONE_LAYER,
     Endless,
     Letters,
     assert_all_same,
@@ -47,7 +48,7 @@ def ids(prompt: str) -> list[int]:
 def test_logps_are_the_trainers(options: dict) -> None:
     request = Request("", **OPTIONS | options)
     ended = []
-    for prompt, row in zip(PROMPTS, sampler_of().generate(PROMPTS, **OPTIONS | options), strict=True):
+    for prompt, row in zip(PROMPTS, sampler_of(CONFIG).generate(PROMPTS, **OPTIONS | options), strict=True):
         for completion in row:
             assert_trainers(CONFIG, ids(prompt), request, completion)
             assert completion.finished == (completion.tokens[-1] == 2)
@@ -72,7 +73,7 @@ def test_logps_are_the_trainers_while_caches_grow_and_slots_shrink() -> None:
     ]
     for request, (completion,) in zip(requests, sampler.generate(requests), strict=True):
         assert len(completion.tokens) == request.max_new_tokens and completion.finish_reason == "length"
-        assert_trainers(CONFIG, request.prompt, request, completion)
+        assert_trainers(ONE_LAYER, request.prompt, request, completion)
     names = {program.name for program in sampler.usage.programs}
     assert names == {"empty", "prefill", "place", "decode", "grow", "take"}
 
@@ -111,7 +112,13 @@ def test_a_prompt_that_stands_twice_gets_other_completions() -> None:
     assert_all_same(named[:1], named[1:])
 
 
-@pytest.mark.parametrize("mesh", ["data=2,fsdp=2,tensor=2", "fsdp=8", "fsdp=1,tensor=2,data=4"])
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        "data=2,fsdp=2,tensor=2",
+        *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in ("fsdp=8", "fsdp=1,tensor=2,data=4")),
+    ],
+)
 def test_eight_devices_give_the_same_completions(mesh: str) -> None:
     config = dataclasses.replace(CONFIG, d_model=64)
     here = sampler_of(config).generate(PROMPTS, **OPTIONS, top_p=0.95)
@@ -134,9 +141,9 @@ def test_keys_as_rows_are_the_trainers(keys_as_rows: None) -> None:
     requests = [Request(prompt, **OPTIONS) for prompt in PROMPTS]
     for request, completions in zip(requests, sampler_of().generate(requests), strict=True):
         for completion in completions:
-            assert_trainers(CONFIG, ids(request.prompt), request, completion)
+            assert_trainers(ONE_LAYER, ids(request.prompt), request, completion)
     long = sampler_of(tokenizer=Endless()).generate(["long"], max_new_tokens=300)[0][0]
-    assert_trainers(CONFIG, ids("long"), Request(""), long)
+    assert_trainers(ONE_LAYER, ids("long"), Request(""), long)
 
 
 def test_a_chain_of_prefixes_is_prefilled_once_and_changes_nothing() -> None:
@@ -162,7 +169,7 @@ def test_a_group_is_prefilled_once_on_many_devices() -> None:
 
 
 def test_greedy_takes_the_most_likely_token() -> None:
-    greedy = sampler_of().generate(["what is this"], max_new_tokens=30, temperature=0.0)[0][0]
+    greedy = sampler_of(CONFIG).generate(["what is this"], max_new_tokens=30, temperature=0.0)[0][0]
     mesh = single_device_mesh()
     sequence = np.array([[*ids("what is this"), *greedy.tokens.tolist()]], np.int32)
 
@@ -182,7 +189,7 @@ def test_pad_ids_may_be_drawn_and_the_end_may_come_first() -> None:
     completions = sampler.generate(["p"], n=64, max_new_tokens=60, temperature=3.0)[0]
     assert any(0 in c.tokens for c in completions) and any(2 in c.tokens for c in completions)
     for completion in completions:
-        assert_trainers(CONFIG, ids("p"), Request("", temperature=3.0), completion)
+        assert_trainers(ONE_LAYER, ids("p"), Request("", temperature=3.0), completion)
     first = next(token for token in completions[0].tokens[:1].tolist())
     stopped = sampler.generate(["p"], n=64, max_new_tokens=60, temperature=3.0, stop_token_ids=[first])[0]
     assert stopped[0].tokens.tolist() == [first] and stopped[0].finished and stopped[0].text == ""
@@ -210,7 +217,7 @@ def test_lora_is_sampled_as_it_is_trained() -> None:
 
 def test_a_model_brings_its_mesh_and_parameters() -> None:
     mesh = single_device_mesh()
-    sampler = Sampler(Model(CONFIG, params_of(CONFIG, mesh)), Letters())
+    sampler = Sampler(Model(ONE_LAYER, params_of(ONE_LAYER, mesh)), Letters())
     asked = {"max_new_tokens": 10, "seed": 3}
     assert_all_same(sampler.generate(["a"], **asked), sampler_of().generate(["a"], **asked))
 
@@ -232,7 +239,10 @@ def test_rows_come_as_they_finish_and_their_text_as_it_grows() -> None:
 
 def test_the_memory_decides_on_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = ids("a") * 3
-    few, many = sampler_of(slots=64, tokenizer=Endless()), sampler_of(slots=64, tokenizer=Endless())
+    few, many = (
+        sampler_of(slots=64, tokenizer=Endless()),
+        sampler_of(slots=64, tokenizer=Endless()),
+    )
     asked = {"n": 64, "max_new_tokens": 100}
     whole_call = many.generate([prompts], **asked)
     monkeypatch.setattr("dsm_jax.sample.sampler.free_everywhere", lambda mesh: many.usage.memory // 3)
@@ -286,7 +296,10 @@ def test_a_bad_request_has_one_line_and_the_others_finish(bad: Request, line: st
 
 
 def test_a_request_whose_cache_does_not_fit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler, requests = sampler_of(), [Request("a", max_new_tokens=20), Request("b", max_new_tokens=500)]
+    sampler, requests = (
+        sampler_of(),
+        [Request("a", max_new_tokens=20), Request("b", max_new_tokens=500)],
+    )
     sampler.generate(requests[:1])
     monkeypatch.setattr("dsm_jax.sample.sampler.free_everywhere", lambda mesh: sampler.usage.memory)
     small, large = sampler.generate(requests)
@@ -299,10 +312,10 @@ def test_a_request_whose_cache_does_not_fit_says_so(monkeypatch: pytest.MonkeyPa
 def test_a_row_that_is_not_finite_ends_alone() -> None:
     """Its neighbours, and who comes into its slot and place after it, are what they are without it."""
     mesh = single_device_mesh()
-    embed = np.array(params_of(CONFIG, mesh)["embed"])
+    embed = np.array(params_of(ONE_LAYER, mesh)["embed"])
     embed[500] = np.nan
-    params = params_of(CONFIG, mesh)
-    params |= {"embed": jax.device_put(embed, params["embed"].sharding)}
+    params = params_of(ONE_LAYER, mesh)
+    params = params | {"embed": jax.device_put(embed, params["embed"].sharding)}
     requests = [Request([40 + i, 3], max_new_tokens=30 - i, top_k=400) for i in range(6)]
     spoiled = [Request([1, 500, 7], max_new_tokens=60), Request([1, 500], max_new_tokens=61)]
     for slots in (1, 2):
@@ -322,7 +335,7 @@ def test_new_parameters_wait_for_the_call_under_way() -> None:
     mesh, sampler = single_device_mesh(), sampler_of(slots=1)
     rows = sampler.stream(["first", "second"], max_new_tokens=20)
     found = [next(rows)]
-    sampler.load(init_params(CONFIG, 1, mesh))
+    sampler.load(init_params(ONE_LAYER, 1, mesh))
     found += rows
     expected = sampler_of(slots=1).generate(["first", "second"], max_new_tokens=20)
     assert_all_same([[one.completion] for one in found], expected)
@@ -344,7 +357,7 @@ def test_one_text_is_no_list_of_prompts() -> None:
 def test_parameters_of_another_model_leave_those_that_are_there() -> None:
     sampler = sampler_of()
     before = sampler.fingerprint()
-    for wrong in (None, {"a": 1}, params_of(dataclasses.replace(CONFIG, d_ff=64), single_device_mesh())):
+    for wrong in (None, {"a": 1}, params_of(dataclasses.replace(ONE_LAYER, d_ff=32), single_device_mesh())):
         with pytest.raises(UserError, match="load: these are not the parameters of this model"):
             sampler.load(wrong)
     assert sampler.fingerprint() == before

@@ -17,7 +17,7 @@ HEAD = RNG.normal(size=(CONFIG.d_model, 2)).astype(np.float32)
 @pytest.mark.parametrize("mesh", ["fsdp=1", "data=2,fsdp=2,tensor=2"])
 def test_scores_are_the_trainers_hidden_states_times_the_head(mesh: str) -> None:
     devices = jax.devices()[: 1 if mesh == "fsdp=1" else 8]
-    sampler = sampler_of(mesh=parse_mesh((mesh,), devices))
+    sampler = sampler_of(CONFIG, parse_mesh((mesh,), devices))
     scores = sampler.score(TEXTS, HEAD)
     assert 0 < sampler.usage.compilations <= sampler.usage.max_compilations
 
@@ -37,4 +37,4 @@ def test_scores_are_the_trainers_hidden_states_times_the_head(mesh: str) -> None
 )
 def test_a_bad_text_is_one_line(text: list[int], line: str) -> None:
     with pytest.raises(UserError, match=f"score: text 1{line}"):
-        sampler_of().score([[5], text], HEAD)
+        sampler_of(CONFIG).score([[5], text], HEAD)

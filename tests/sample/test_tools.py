@@ -61,7 +61,7 @@ def asked(count: int, longest: int = 60, **options: object) -> list[Request]:
 
 @pytest.fixture(scope="module")
 def sampler() -> Sampler:
-    return sampler_of(ONE_LAYER, tokenizer=Sums(), slots=16)
+    return sampler_of(tokenizer=Sums(), slots=16)
 
 
 def check(request: Request, completion: Completion, tool: Tool) -> int:
@@ -102,8 +102,9 @@ def check_all(sampler: Sampler, requests: Sequence[Request], tool: Tool) -> list
     return completions
 
 
-def test_a_calculator_for_many_is_what_it_is_for_one(sampler: Sampler) -> None:
-    requests = asked(100)
+@pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_calculator_for_many_is_what_it_is_for_one(sampler: Sampler, count: int) -> None:
+    requests = asked(count)
     together, tied = check_all(sampler, requests, CALCULATOR), 0
     for request, completion in zip(requests, together, strict=True):
         alone = sampler.generate([request], tool=CALCULATOR)[0][0]
@@ -250,6 +251,7 @@ def test_others_go_through_the_slots_while_a_call_is_under_way(sampler: Sampler)
         assert_same(ours, theirs)
 
 
+@pytest.mark.slow
 def test_rows_in_parts_get_their_own_answers(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the longest prompt and the longest completion, of two requests, do not fit together."""
     requests = [
@@ -258,7 +260,7 @@ def test_rows_in_parts_get_their_own_answers(sampler: Sampler, monkeypatch: pyte
     ]
     requests[1] = dataclasses.replace(requests[1], max_new_tokens=300)
     good = sampler.generate(requests, tool=CALCULATOR)
-    alone = sampler_of(ONE_LAYER, tokenizer=Sums(), slots=1)
+    alone = sampler_of(tokenizer=Sums(), slots=1)
     needed = []
     for request in requests[:2]:
         alone.reset_usage()
@@ -276,7 +278,7 @@ def test_rows_in_parts_get_their_own_answers(sampler: Sampler, monkeypatch: pyte
 
 @pytest.mark.slow
 def test_caches_grow_and_slots_shrink_while_rows_are_paused() -> None:
-    sampler, chance = sampler_of(ONE_LAYER, tokenizer=Sums(), slots=16), random.Random(3)
+    sampler, chance = sampler_of(tokenizer=Sums(), slots=16), random.Random(3)
 
     def call(text: str) -> str:
         time.sleep(chance.choice([0.0, 0.02, 0.2]))
