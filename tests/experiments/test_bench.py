@@ -69,6 +69,7 @@ def test_the_benchmark_beside_a_peer_that_is_not_there(tmp_path):
     assert ended.stderr.splitlines()[-1].startswith("error: ")
 
 
+@pytest.mark.slow
 def test_the_benchmark_alone(tmp_path):
     out = tmp_path / "bench.json"
     small = ("--rows", "2", "--time", "16", "--rounds", "1", "--model.n-layers", "1")
@@ -89,7 +90,9 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("threads", ["1", "0"])  # 0 is the accelerator's way, here without one
+@pytest.mark.parametrize(
+    "threads", ["1", pytest.param("0", marks=pytest.mark.slow)]
+)  # 0: an accelerator's way
 def test_the_training_step_s_benchmark(tmp_path, threads):
     out = tmp_path / "bench.json"
     ended = run("bench_train.py", "--preset", "tiny", *ONE_STEP, "--threads", threads, "--json", str(out))

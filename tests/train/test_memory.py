@@ -43,7 +43,7 @@ def test_lora_trains_little_and_holds_the_base(rank):
 
 
 @pytest.mark.parametrize("remat", ["none", "dots", "full"])
-@pytest.mark.parametrize("rows", [8, 4])
+@pytest.mark.parametrize("rows", [4, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_step_takes_about_what_is_estimated(remat, rows, monkeypatch):
     """XLA's temporary memory holds gradients and activations."""
     config, mesh = replace(TRAINING, remat=remat, micro_batch_rows=rows), single_device_mesh()
