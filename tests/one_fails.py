@@ -43,4 +43,5 @@ def main(options: Options) -> None:
 
 if __name__ == "__main__":
     ending.GRACE_S = 2.0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     run_script(main, {"only": Options()})
