@@ -1,6 +1,8 @@
 """Every test sees 8 CPU devices. Data too large for the repository comes through DSM_DATA only."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports jax.
@@ -17,6 +19,14 @@ import pytest
 # A shared machine is slow at times, and a test must fail for the next person too.
 hypothesis.settings.register_profile("repository", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repository")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_go_with_their_module() -> Iterator[None]:
+    """Each is some mappings of memory, of which a process may have 65,530: all tests in one process came near that."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
 
 
 @pytest.fixture(scope="session")
