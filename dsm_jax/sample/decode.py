@@ -121,11 +121,7 @@ def decode_chunk(
 ) -> tuple[list[LayerCache], Chunk]:
     """Up to `steps` steps, ending early where every slot or more than most_idle of them are idle."""
     decoder = bind(config, params)
-    first, steps_of_chunk = rows.seats.prefixes + rows.seats.own + 1, jnp.arange(rows.inserted.shape[1])
-    of_step = jax.vmap(token_key, in_axes=(None, 0))
-    keys = jax.vmap(lambda name, position: of_step(row_key(name), position + steps_of_chunk))(
-        rows.names, first
-    )
+    keys = _keys(rows.names, rows.seats.prefixes + rows.seats.own + 1, rows.inserted.shape[1])
 
     def empty(value: float, dtype: type) -> jax.Array:
         return reshard(jnp.full(rows.inserted.shape, value, dtype), P(BATCH, None))
@@ -161,3 +157,12 @@ def decode_chunk(
     carry = (0, own, rows.tokens, rows.left, rows.seats, drawn)
     _, own, _, _, _, drawn = jax.lax.while_loop(more, step, carry)
     return own, jax.tree.map(lambda a: reshard(a, P()), drawn)
+
+
+def _keys(names: jax.Array, positions: jax.Array, count: int) -> jax.Array:
+    """Random key data, uint32 [B, count, 2], of the tokens from each row's position [B] on."""
+
+    def of_row(name: jax.Array, position: jax.Array) -> jax.Array:
+        return jax.vmap(token_key, in_axes=(None, 0))(row_key(name), position + jnp.arange(count))
+
+    return jax.shard_map(jax.vmap(of_row), out_specs=P(BATCH), check_vma=False)(names, positions)
