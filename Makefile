@@ -33,7 +33,7 @@ demo: $(VENV)/installed
 install: $(VENV)/installed
 
 test: $(VENV)/installed
-	XLA_FLAGS=--xla_backend_optimization_level=0 $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/installed
 	$(VENV)/bin/python -m pytest -m slow

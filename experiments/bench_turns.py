@@ -116,7 +116,7 @@ def check_options(config: Options) -> None:
     if config.threads > (cores := len(os.sched_getaffinity(0))):
         raise UserError(f"--threads is {config.threads}; there are {cores} cores")
     if config.peer and not shutil.which(config.peer_python):
-        raise UserError(f"--peer-python {config.peer_python}: there is no such program")
+        raise UserError(f"--peer-python {config.peer_python}: no such program, or it cannot be run")
     if config.model.lora.rank:
         raise UserError("--model.lora.rank: the benchmark is of the whole model; leave it out")
     if config.json:

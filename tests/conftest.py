@@ -23,7 +23,7 @@ hypothesis.settings.load_profile("repository")
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs_go_with_their_module() -> Iterator[None]:
-    """Each is some mappings of memory, of which a process may have 65,530: all tests in one process came near that."""
+    """Each is some mappings of memory, of which a process may have 65,530: all tests in one process need more."""
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()

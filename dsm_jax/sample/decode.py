@@ -131,7 +131,8 @@ def decode_chunk(
         hidden, own = decoder.decode(tokens, own, shared, seats)
         logits = reshard(decoder.logits(hidden), P(BATCH, None))
         key, given = (
-            reshard(jax.lax.dynamic_index_in_dim(a, i, axis=1, keepdims=False), P(BATCH))  # one row loses it
+            # jax 0.11 drops the sharding of an axis of length 1
+            reshard(jax.lax.dynamic_index_in_dim(a, i, axis=1, keepdims=False), P(BATCH))
             for a in (keys, rows.inserted)
         )
         new = draw(logits, key, rows.sampling)
@@ -160,7 +161,10 @@ def decode_chunk(
 
 
 def _keys(names: jax.Array, positions: jax.Array, count: int) -> jax.Array:
-    """Random key data, uint32 [B, count, 2], of the tokens from each row's position [B] on."""
+    """Random key data, uint32 [B, count, 2], of the tokens from each row's position [B] on.
+
+    Each device makes its rows' own: outside of shard_map jax 0.11 refuses this vmap where there is one row.
+    """
 
     def of_row(name: jax.Array, position: jax.Array) -> jax.Array:
         return jax.vmap(token_key, in_axes=(None, 0))(row_key(name), position + jnp.arange(count))

@@ -90,9 +90,8 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize(
-    "threads", ["1", pytest.param("0", marks=pytest.mark.slow)]
-)  # 0: an accelerator's way
+# 0 threads: the accelerator's way, here without one
+@pytest.mark.parametrize("threads", ["1", pytest.param("0", marks=pytest.mark.slow)])
 def test_the_training_step_s_benchmark(tmp_path, threads):
     out = tmp_path / "bench.json"
     ended = run("bench_train.py", "--preset", "tiny", *ONE_STEP, "--threads", threads, "--json", str(out))
@@ -109,7 +108,10 @@ def test_a_peer_of_the_training_step_that_is_not_there(tmp_path, peer):
     python = str(tmp_path / "no")
     ended = run("bench_train.py", "--preset", "tiny", *ONE_STEP, "--peer", peer, "--peer-python", python)
     assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1] == f"error: --peer-python {python}: there is no such program"
+    assert (
+        ended.stderr.splitlines()[-1]
+        == f"error: --peer-python {python}: no such program, or it cannot be run"
+    )
 
 
 def test_a_peer_that_computes_something_else_is_refused():

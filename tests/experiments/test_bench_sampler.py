@@ -91,7 +91,7 @@ def test_a_peer_that_is_not_there(tmp_path, capsys, peer):
     said = error_line(
         bench, capsys, "--preset", "tiny", "--no-starts", "--peer", peer, "--peer-python", python
     )
-    assert said == f"error: --peer-python {python}: there is no such program"
+    assert said == f"error: --peer-python {python}: no such program, or it cannot be run"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def nbytes(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("mesh", ["fsdp=1", pytest.param("data=2,fsdp=2,tensor=2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mesh", ["fsdp=1", "data=2,fsdp=2,tensor=2"])
 def test_a_step_copies_no_weight_and_no_cache(mesh: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled, params, own, shared = compiled_chunk(mesh, monkeypatch)
     devices = 1 if mesh == "fsdp=1" else 8

@@ -26,10 +26,7 @@ CALLS = {  # configuration, mesh, tokens of the prompts, completions of each, ne
 }
 
 
-FAST, *SLOW = CALLS
-
-
-@pytest.mark.parametrize("name", [FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize("name", CALLS)
 def test_the_estimate_is_what_xla_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches as they are, and beside them the largest program's results and temporary arrays, on one device."""
     config, mesh, prompts, n, new = CALLS[name]

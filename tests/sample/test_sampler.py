@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 import numpy as np
@@ -66,14 +67,14 @@ def test_logps_are_the_trainers_under_rope_scaling(scaling: str) -> None:
 
 
 def test_logps_are_the_trainers_while_caches_grow_and_slots_shrink() -> None:
-    sampler = sampler_of(tokenizer=Endless(), slots=16)
+    sampler = sampler_of(CONFIG, tokenizer=Endless(), slots=16)
     lengths = [300, 290, 17, 150] + [5] * 28
     requests = [
         Request(ids(f"{i} of many"), max_new_tokens=length, seed=i) for i, length in enumerate(lengths)
     ]
     for request, (completion,) in zip(requests, sampler.generate(requests), strict=True):
         assert len(completion.tokens) == request.max_new_tokens and completion.finish_reason == "length"
-        assert_trainers(ONE_LAYER, request.prompt, request, completion)
+        assert_trainers(CONFIG, request.prompt, request, completion)
     names = {program.name for program in sampler.usage.programs}
     assert names == {"empty", "prefill", "place", "decode", "grow", "take"}
 
@@ -127,23 +128,25 @@ def test_eight_devices_give_the_same_completions(mesh: str) -> None:
     )
 
 
-@pytest.fixture
-def keys_as_rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The layout of caches on GPU and TPU; nothing that was compiled in it stays."""
-    for module in ("model.attention", "model.layer", "model.decoder", "sample.decode"):
-        monkeypatch.setattr(f"dsm_jax.{module}.keys_are_columns", lambda platform: False)
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
+@contextmanager
+def keys_as_rows() -> Iterator[None]:
+    """The layout of caches on GPU and TPU; nothing that was compiled in it stays, also where a check fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("model.attention", "model.layer", "model.decoder", "sample.decode"):
+            patch.setattr(f"dsm_jax.{module}.keys_are_columns", lambda platform: False)
+        jax.clear_caches()
+        try:
+            yield
+        finally:
+            jax.clear_caches()
 
 
-def test_keys_as_rows_are_the_trainers(keys_as_rows: None) -> None:
-    requests = [Request(prompt, **OPTIONS) for prompt in PROMPTS]
-    for request, completions in zip(requests, sampler_of().generate(requests), strict=True):
-        for completion in completions:
-            assert_trainers(ONE_LAYER, ids(request.prompt), request, completion)
-    long = sampler_of(tokenizer=Endless()).generate(["long"], max_new_tokens=300)[0][0]
-    assert_trainers(ONE_LAYER, ids("long"), Request(""), long)
+def test_keys_as_rows_give_the_same() -> None:
+    columns = sampler_of(CONFIG).generate(PROMPTS, **OPTIONS)
+    with keys_as_rows():
+        assert_all_same(columns, sampler_of(CONFIG).generate(PROMPTS, **OPTIONS))
+        long = sampler_of(CONFIG, tokenizer=Endless()).generate(["long"], max_new_tokens=300)[0][0]
+    assert_trainers(CONFIG, ids("long"), Request(""), long)
 
 
 def test_a_chain_of_prefixes_is_prefilled_once_and_changes_nothing() -> None:
@@ -239,10 +242,7 @@ def test_rows_come_as_they_finish_and_their_text_as_it_grows() -> None:
 
 def test_the_memory_decides_on_the_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = ids("a") * 3
-    few, many = (
-        sampler_of(slots=64, tokenizer=Endless()),
-        sampler_of(slots=64, tokenizer=Endless()),
-    )
+    few, many = (sampler_of(slots=64, tokenizer=Endless()) for _ in range(2))
     asked = {"n": 64, "max_new_tokens": 100}
     whole_call = many.generate([prompts], **asked)
     monkeypatch.setattr("dsm_jax.sample.sampler.free_everywhere", lambda mesh: many.usage.memory // 3)
@@ -296,10 +296,7 @@ def test_a_bad_request_has_one_line_and_the_others_finish(bad: Request, line: st
 
 
 def test_a_request_whose_cache_does_not_fit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    sampler, requests = (
-        sampler_of(),
-        [Request("a", max_new_tokens=20), Request("b", max_new_tokens=500)],
-    )
+    sampler, requests = sampler_of(), [Request("a", max_new_tokens=20), Request("b", max_new_tokens=500)]
     sampler.generate(requests[:1])
     monkeypatch.setattr("dsm_jax.sample.sampler.free_everywhere", lambda mesh: sampler.usage.memory)
     small, large = sampler.generate(requests)
