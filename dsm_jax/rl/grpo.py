@@ -29,7 +29,8 @@ from dsm_jax.model.config import LoRA, ModelConfig
 from dsm_jax.model.decoder import Params, Remat
 from dsm_jax.model.params import abstract_params, param_shapes, param_shardings
 from dsm_jax.rl.advantages import outcome_advantages
-from dsm_jax.rl.objectives import GRPOConfig, Mean, Metrics, grpo_loss, merge_metrics, metric_values
+from dsm_jax.rl.metrics import Mean, Metrics, merge_metrics, metric_values
+from dsm_jax.rl.objectives import GRPOConfig, grpo_loss
 from dsm_jax.rl.rewards import Reward, accuracy_reward, call_reward
 from dsm_jax.rl.rollout import Rollout, micro_batches
 from dsm_jax.run import write_text

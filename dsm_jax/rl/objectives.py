@@ -1,59 +1,105 @@
-"""The GRPO loss of DeepSeekMath (arXiv 2402.03300, eq. 3): a pure function of log-probabilities.
+"""The GRPO loss of DeepSeekMath (arXiv 2402.03300, eq. 3) and its published variants: a pure function of log-probabilities.
 
 No model, no sampler and no reward in here: arrays come in, a scalar and its metrics go out. Everything adds up
-exactly over micro-batches and devices. Only the paper's objective is built: ratio per token, clipped on both
-sides, k3 in the loss, mean over the tokens of a row, then over the rows.
+exactly over micro-batches and devices. Left out on purpose: SAPO, VESPO, LUSPO, entropy bonus, masking by the importance
+ratio.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+from jax.sharding import reshard
 
 from dsm_jax.errors import UserError
+from dsm_jax.rl.metrics import Mean, Metrics, highest, lowest, masked_mean
 
 MAX_LOG_RATIO = 20.0  # e^20 = 5e8: far outside any clip range, far inside float32
 
 
 @dataclass(frozen=True)
 class GRPOConfig:
-    """What the loss needs to know; names as TRL's. Raises UserError for a value out of range."""
+    """What the loss needs to know; names as TRL's. Raises UserError for a value out of range.
 
+    The defaults are the paper's eq. 3; what it does not state is marked.
+    """
+
+    loss_type: Literal["grpo", "dapo", "dr_grpo", "cispo"] = (
+        "grpo"  # what is averaged over what, and how it is clipped
+    )
     beta: float = 0.04  # weight of the KL to the reference policy (paper, section 4.2)
-    epsilon: float = 0.2  # the ratio is clipped to [1 - epsilon, 1 + epsilon]; not stated in the paper
+    epsilon: float = 0.2  # the ratio is clipped to [1 - epsilon, 1 + epsilon_high]; not stated in the paper
+    epsilon_high: float | None = None  # None: epsilon; with cispo the largest weight itself, above 1
+    delta: float | None = None  # largest ratio also where the advantage is negative; None: no limit
+    importance_sampling_level: Literal["token", "sequence"] = (
+        "token"  # sequence: the ratio of GSPO, one for a row
+    )
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"  # eq. 4 is k3
+    use_bias_correction_kl: bool = False  # the KL times the ratio: its gradient is then that of the KL
+    top_entropy_quantile: float = (
+        1.0  # only this share of the tokens, those of the highest entropy, is pushed
+    )
+    max_completion_length: int | None = None  # tokens, of dr_grpo's denominator; None: T of the arrays
+    scale_rewards: Literal["group", "batch", "none"] = (
+        "group"  # what an advantage is divided by: whose deviation
+    )
+    importance_sampling_correction: bool = False  # times old / sampler probability, clipped (truncated: TIS)
+    importance_sampling_clip_min: float | None = None
+    importance_sampling_clip_max: float | None = 3.0
 
     def __post_init__(self) -> None:
+        cispo = self.loss_type == "cispo"
         if self.beta < 0:
             raise UserError(f"GRPOConfig: beta is {self.beta}; it must be 0 or more (the paper: 0.04)")
         if self.epsilon <= 0:
             raise UserError(f"GRPOConfig: epsilon is {self.epsilon}; it must be above 0 (usual: 0.2)")
+        if cispo and not (self.epsilon_high or 0) > 1:
+            raise UserError(
+                f"GRPOConfig: epsilon_high is {self.epsilon_high}; with cispo it is the largest weight, above 1 (usual: 5)"
+            )
+        if not cispo and self.epsilon_high is not None and self.epsilon_high <= 0:
+            raise UserError(
+                f"GRPOConfig: epsilon_high is {self.epsilon_high}; it must be above 0 (usual: 0.28)"
+            )
+        if self.delta is not None and (cispo or self.delta <= 1 + self.high):
+            why = (
+                "cispo has no second limit"
+                if cispo
+                else f"it must be above 1 + epsilon_high = {1 + self.high:g}"
+            )
+            raise UserError(f"GRPOConfig: delta is {self.delta}; {why}")
+        if self.use_bias_correction_kl and self.kl_estimator != "k3":
+            raise UserError(f"GRPOConfig: use_bias_correction_kl corrects k3, not {self.kl_estimator}")
+        if not 0 < self.top_entropy_quantile <= 1:
+            raise UserError(
+                f"GRPOConfig: top_entropy_quantile is {self.top_entropy_quantile}; it must be above 0 and at most 1"
+            )
+        if self.max_completion_length is not None and self.max_completion_length < 1:
+            raise UserError(
+                f"GRPOConfig: max_completion_length is {self.max_completion_length}; it must be at least 1"
+            )
+        low, high = self.importance_sampling_clip_min or 0.0, self.importance_sampling_clip_max
+        if low < 0 or (high is not None and not low <= high):
+            raise UserError(
+                f"GRPOConfig: importance_sampling_clip_min is {low} and _max {high}; they must be 0 <= min <= max"
+            )
 
-
-class Mean(NamedTuple):
-    """A metric that is a mean: its sum and what to divide by. Both add up over micro-batches."""
-
-    sum: jax.Array
-    denominator: jax.Array
-
-
-class Max(NamedTuple):
-    """A metric that is a maximum."""
-
-    value: jax.Array
-
-
-Metrics = dict[str, Mean | Max]
+    @property
+    def high(self) -> float:
+        """epsilon_high, or what stands for it."""
+        return self.epsilon if self.epsilon_high is None else self.epsilon_high
 
 
 class LossOutput(NamedTuple):
     """A loss with the parts it was made from."""
 
     loss: jax.Array  # scalar; over micro-batches called with `denominators` the losses add up to the batch's
-    sum: jax.Array  # scalar; sum over these rows of the row's token mean
-    denominator: jax.Array  # scalar; number of these rows
+    sum: jax.Array  # scalar; what these rows add: their token means, or their tokens
+    denominator: jax.Array  # scalar; what these rows add to the denominator: rows, tokens, or rows x length
     metrics: Metrics  # under TRL's names
 
 
@@ -67,9 +113,10 @@ def grpo_loss(
     *,
     sampler_logps: jax.Array | None = None,
     entropies: jax.Array | None = None,
+    entropy_threshold: jax.Array | float | None = None,
     denominators: tuple[jax.Array | int, jax.Array | int] | None = None,
 ) -> LossOutput:
-    """Eq. 3 with its sign turned: what gradient descent minimises.
+    """Eq. 3, or its variant, with its sign turned: what gradient descent minimises.
 
     logps, old_logps, ref_logps, sampler_logps, entropies: [B, T] in nats, float32 or wider; advantages: [B, T]
     or [B]; mask: [B, T], true where a token counts. Values under a false mask are never read, NaN included.
@@ -77,38 +124,54 @@ def grpo_loss(
 
     old_logps None: the behaviour policy is the present one (mu = 1), the ratio is exactly 1.
     ref_logps None: no KL; beta must be 0, else UserError.
-    sampler_logps, entropies: only measured, never in the loss.
-    denominators: (rows, tokens) of the whole batch when the arrays are one micro-batch of it; this loss divides
-    by the rows. A fully masked row counts among the rows and adds 0: the others keep their weight.
+    sampler_logps, entropies: only measured, unless importance_sampling_correction or top_entropy_quantile asks.
+    denominators: (rows, tokens) of the whole batch when the arrays are one micro-batch of it. A fully masked row
+    counts among the rows and adds 0: the others keep their weight.
+    entropy_threshold: the whole batch's (top_entropy_threshold), needed with `denominators` if
+    top_entropy_quantile is below 1; None: these arrays'.
     """
-    if config.beta > 0 and ref_logps is None:
-        raise UserError(
-            f"grpo_loss: beta is {config.beta} but ref_logps is None; pass ref_logps or set beta=0"
-        )
+    _check(config, ref_logps, sampler_logps, entropies, entropy_threshold, denominators)
     keep = mask.astype(bool)
     logps = jnp.where(keep, logps, 0.0)
     old = jax.lax.stop_gradient(logps if old_logps is None else jnp.where(keep, old_logps, 0.0))
     advantages = jnp.where(keep, advantages[:, None] if advantages.ndim == 1 else advantages, 0.0)
-
-    ratio = _clamped_exp(logps - old)
-    clipped = jnp.clip(ratio, 1 - config.epsilon, 1 + config.epsilon)
-    per_token = -jnp.minimum(ratio * advantages, clipped * advantages)
-    metrics = _clip_metrics(ratio, advantages, keep, config.epsilon)
-    if ref_logps is not None:
-        kl = k3(logps, jnp.where(keep, ref_logps, 0.0))
-        metrics["kl"] = _token_mean(kl, keep)
-        if config.beta > 0:
-            per_token = per_token + config.beta * kl
-    if entropies is not None:
-        metrics["entropy"] = _token_mean(entropies, keep)
-    if sampler_logps is not None:
-        metrics |= _sampling_metrics(old, sampler_logps, keep)
-
     row_tokens = jnp.maximum(keep.sum(axis=1), 1)
-    total = (jnp.where(keep, per_token, 0.0).sum(axis=1) / row_tokens).sum()
-    rows = jnp.asarray(logps.shape[0], total.dtype)
-    loss = total / (rows if denominators is None else denominators[0])
-    return LossOutput(loss, total, rows, metrics)
+
+    log_ratio = logps - old
+    if config.importance_sampling_level == "sequence":
+        log_ratio = (log_ratio.sum(axis=1) / row_tokens)[:, None]
+    ratio = _clamped_exp(log_ratio)
+    per_token = -_surrogate(ratio, logps, advantages, config)
+    metrics = _clip_metrics(ratio, advantages, keep, config)
+    if config.top_entropy_quantile < 1:
+        if entropy_threshold is None:
+            entropy_threshold = top_entropy_threshold(entropies, keep, config.top_entropy_quantile)
+        per_token = jnp.where(entropies >= entropy_threshold, per_token, 0.0)
+    if sampler_logps is not None:
+        sampled = jnp.where(keep, sampler_logps, 0.0)
+        metrics |= _sampling_metrics(old, sampled, keep, config)
+        if config.importance_sampling_correction:
+            per_token = per_token * _correction(old, sampled, config)
+    if ref_logps is not None:
+        kl = _kl(logps, jnp.where(keep, ref_logps, 0.0), config.kl_estimator)
+        kl = kl * ratio if config.use_bias_correction_kl else kl
+        metrics["kl"] = masked_mean(kl, keep)
+        per_token = per_token + config.beta * kl if config.beta else per_token
+    if entropies is not None:
+        metrics["entropy"] = masked_mean(entropies, keep)
+
+    total = _total(jnp.where(keep, per_token, 0.0), row_tokens, config.loss_type)
+    own = _denominator((logps.shape[0], keep.sum()), logps.shape[1], config)
+    whole = own if denominators is None else _denominator(denominators, logps.shape[1], config)
+    return LossOutput(total / whole, total, jnp.asarray(own, total.dtype), metrics)
+
+
+def top_entropy_threshold(entropies: jax.Array, mask: jax.Array, quantile: float) -> jax.Array:
+    """The entropy that this share of the tokens under `mask` reaches: a float32 scalar, as TRL's."""
+    entropies = jnp.where(mask, entropies, jnp.nan).astype(jnp.float32)
+    if not jax.sharding.get_abstract_mesh().empty:  # what is sorted has to be whole
+        entropies = reshard(entropies, P())
+    return jnp.nanquantile(entropies, 1 - quantile)
 
 
 def k3(logps: jax.Array, ref_logps: jax.Array) -> jax.Array:
@@ -120,54 +183,120 @@ def k3(logps: jax.Array, ref_logps: jax.Array) -> jax.Array:
     return jnp.expm1(log_r) - log_r
 
 
-def merge_metrics(left: Metrics, right: Metrics) -> Metrics:
-    """The metrics of two micro-batches as one; works under jit."""
-    return {name: _merge(left[name], right[name]) for name in left}
+def _check(
+    config: GRPOConfig,
+    ref_logps: jax.Array | None,
+    sampler_logps: jax.Array | None,
+    entropies: jax.Array | None,
+    threshold: jax.Array | float | None,
+    denominators: tuple | None,
+) -> None:
+    top = config.top_entropy_quantile < 1
+    for wrong, line in (
+        (
+            config.beta > 0 and ref_logps is None,
+            f"beta is {config.beta} but ref_logps is None; pass ref_logps or set beta=0",
+        ),
+        (
+            config.importance_sampling_correction and sampler_logps is None,
+            "importance_sampling_correction needs sampler_logps",
+        ),
+        (top and entropies is None, "top_entropy_quantile needs entropies"),
+        (
+            top and denominators is not None and threshold is None,
+            "top_entropy_quantile in micro-batches needs the whole batch's entropy_threshold",
+        ),
+    ):
+        if wrong:
+            raise UserError(f"grpo_loss: {line}")
 
 
-def metric_values(metrics: Metrics) -> dict[str, float]:
-    """Plain numbers to log; a mean over nothing is 0."""
-    return {name: _value(metric) for name, metric in metrics.items()}
+def _surrogate(ratio: jax.Array, logps: jax.Array, advantages: jax.Array, config: GRPOConfig) -> jax.Array:
+    """What is maximised, per token; ratio is [B, T], or [B, 1] of whole rows."""
+    if config.loss_type == "cispo":
+        return jax.lax.stop_gradient(jnp.minimum(ratio, config.high)) * advantages * logps
+    clipped = jnp.clip(ratio, 1 - config.epsilon, 1 + config.high)
+    limited = ratio if config.delta is None else jnp.minimum(ratio, config.delta)
+    return jnp.minimum(limited * advantages, clipped * advantages)
 
 
-def _merge(left: Mean | Max, right: Mean | Max) -> Mean | Max:
-    if isinstance(left, Mean) and isinstance(right, Mean):
-        return Mean(left.sum + right.sum, left.denominator + right.denominator)
-    if isinstance(left, Max) and isinstance(right, Max):
-        return Max(jnp.maximum(left.value, right.value))
-    raise TypeError("the two sides hold different kinds of metric under one name")
+def _kl(logps: jax.Array, ref_logps: jax.Array, estimator: str) -> jax.Array:
+    """Per token, in nats: log p / p_ref, half its square, or eq. 4."""
+    if estimator == "k3":
+        return k3(logps, ref_logps)
+    return logps - ref_logps if estimator == "k1" else 0.5 * (logps - ref_logps) ** 2
 
 
-def _value(metric: Mean | Max) -> float:
-    if isinstance(metric, Max):
-        return float(metric.value)
-    return float(metric.sum) / max(float(metric.denominator), 1.0)
+def _correction(old: jax.Array, sampler_logps: jax.Array, config: GRPOConfig) -> jax.Array:
+    """old / sampler probability, clipped: what makes the sampler's tokens count as the old policy's."""
+    return jnp.clip(
+        _clamped_exp(old - sampler_logps),
+        config.importance_sampling_clip_min,
+        config.importance_sampling_clip_max,
+    )
+
+
+def _total(per_token: jax.Array, row_tokens: jax.Array, loss_type: str) -> jax.Array:
+    rows = per_token.sum(axis=1)
+    return (rows / row_tokens if loss_type == "grpo" else rows).sum()
+
+
+def _denominator(
+    totals: tuple[jax.Array | int, jax.Array | int], length: int, config: GRPOConfig
+) -> jax.Array | int:
+    """What the sum over all rows is divided by, of (rows, tokens)."""
+    rows, tokens = totals
+    if config.loss_type == "grpo":
+        return rows
+    if config.loss_type == "dr_grpo":
+        return rows * (config.max_completion_length or length)
+    return jnp.maximum(tokens, 1)
 
 
 def _clamped_exp(log_ratio: jax.Array) -> jax.Array:
     return jnp.exp(jnp.minimum(log_ratio, MAX_LOG_RATIO))
 
 
-def _token_mean(values: jax.Array, keep: jax.Array) -> Mean:
-    values = jax.lax.stop_gradient(jnp.where(keep, values, 0))
-    return Mean(values.sum(), keep.sum())
+def _clip_metrics(ratio: jax.Array, advantages: jax.Array, keep: jax.Array, config: GRPOConfig) -> Metrics:
+    """Shares of the tokens (of the rows, where a row has one ratio) whose gradient the clip removes, below and above,
+    and the smallest and largest of a row."""
 
+    def mean(marked: jax.Array) -> Mean:
+        if config.importance_sampling_level == "token":
+            return masked_mean(marked, keep)
+        return masked_mean(_row_share(marked, keep), keep.any(axis=1))
 
-def _clip_metrics(ratio: jax.Array, advantages: jax.Array, keep: jax.Array, epsilon: float) -> Metrics:
-    """Shares of the tokens whose gradient the clip removes, below and above."""
-    low = (ratio < 1 - epsilon) & (advantages < 0)
-    high = (ratio > 1 + epsilon) & (advantages > 0)
+    if config.loss_type == "cispo":
+        return {"cispo_clip_ratio": mean((ratio > config.high) & (advantages > 0))}
+    low = (ratio < 1 - config.epsilon) & (advantages < 0)
+    high = (ratio > 1 + config.high) & (advantages > 0)
     return {
-        "clip_ratio/low_mean": _token_mean(low, keep),
-        "clip_ratio/high_mean": _token_mean(high, keep),
-        "clip_ratio/region_mean": _token_mean(low | high, keep),
+        "clip_ratio/low_mean": mean(low),
+        "clip_ratio/high_mean": mean(high),
+        "clip_ratio/region_mean": mean(low | high),
+        "clip_ratio/low_min": lowest(_row_share(low, keep), keep.any(axis=1)),
+        "clip_ratio/high_max": highest(_row_share(high, keep), keep.any(axis=1)),
     }
 
 
-def _sampling_metrics(old: jax.Array, sampler_logps: jax.Array, keep: jax.Array) -> Metrics:
-    """How far the sampler's log-probabilities lie from the trainer's, in nats."""
-    difference = jnp.abs(old - jnp.where(keep, sampler_logps, 0.0))
-    return {
-        "sampling/sampling_logp_difference/mean": _token_mean(difference, keep),
-        "sampling/sampling_logp_difference/max": Max(difference.max()),
+def _row_share(marked: jax.Array, keep: jax.Array) -> jax.Array:
+    return (marked & keep).sum(axis=1) / jnp.maximum(keep.sum(axis=1), 1)
+
+
+def _sampling_metrics(
+    old: jax.Array, sampler_logps: jax.Array, keep: jax.Array, config: GRPOConfig
+) -> Metrics:
+    """How far the sampler's log-probabilities lie from the trainer's, in nats, and what corrects for it."""
+    difference = jnp.abs(old - sampler_logps)
+    metrics: Metrics = {
+        "sampling/sampling_logp_difference/mean": masked_mean(difference, keep),
+        "sampling/sampling_logp_difference/max": highest(difference, keep),
+    }
+    if not config.importance_sampling_correction:
+        return metrics
+    ratio = _correction(old, sampler_logps, config)
+    return metrics | {
+        "sampling/importance_sampling_ratio/min": lowest(ratio, keep),
+        "sampling/importance_sampling_ratio/mean": masked_mean(ratio, keep),
+        "sampling/importance_sampling_ratio/max": highest(ratio, keep),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,7 +16,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dsm_jax.errors import UserError
-from dsm_jax.rl.objectives import GRPOConfig, Max, grpo_loss, k3, merge_metrics, metric_values
+from dsm_jax.rl.metrics import Max, merge_metrics, metric_values
+from dsm_jax.rl.objectives import GRPOConfig, grpo_loss, k3, top_entropy_threshold
 
 GOLDENS = Path(__file__).parents[1] / "data" / "grpo_goldens"
 CASES = json.loads((GOLDENS / "goldens.json").read_text())["cases"]
@@ -36,46 +38,69 @@ def logps_and_entropies(logits, temperature):
     return logps, -(jnp.exp(log_p) * log_p).sum(-1)
 
 
-def golden_inputs(case):
-    """The arguments of one golden case, its verl or TRL configuration read into ours."""
+NAMES = {  # of the goldens' arguments, in ours
+    "loss_type": "loss_type", "beta": "beta", "bias_kl": "use_bias_correction_kl", "eps": "epsilon",
+    "eps_high": "epsilon_high", "clip_ratio_high": "epsilon_high", "delta": "delta", "level": "importance_sampling_level",
+    "top_q": "top_entropy_quantile", "max_len": "max_completion_length",
+}  # fmt: skip
+AGGREGATES = {"token-mean": "dapo", "seq-mean-token-mean": "grpo"}  # verl's, in ours
+
+
+def golden_config(case) -> GRPOConfig:
+    args = case.get("args", case.get("cfg"))
+    options = {"beta": 0.0} | {NAMES[name]: value for name, value in args.items() if name in NAMES}
+    if "agg" in case:
+        options["loss_type"] = AGGREGATES[case["agg"]]
+    if "vllm" in args:
+        mode, low, high = args["vllm"]
+        assert mode == "token_truncate"
+        options |= {"importance_sampling_correction": True}
+        options |= {"importance_sampling_clip_min": low, "importance_sampling_clip_max": high}
+    return GRPOConfig(**options)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("paper")])
+def test_golden_numbers(name):
+    case, config = CASES[name], golden_config(CASES[name])
     args = case.get("args", case.get("cfg"))
     mask = MASK.copy()
     mask[args.get("mask_rows", [])] = False
-    config = GRPOConfig(beta=args.get("beta", 0.0))
     old = Z["old_logps"] if args.get("use_old", True) else None
     ref = Z["ref_logps"] if config.beta else None
-    return args.get("temp", 1.0), old, ref, mask, config
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_golden_numbers(name):
-    case = CASES[name]
-    temperature, old, ref, mask, config = golden_inputs(case)
+    sampler = Z["sampler_logps"] if config.importance_sampling_correction else None
     tolerance = 1e-8 if name.startswith("verl") else 1e-9  # verl adds 1e-8 to each row's length
 
-    def by_logps(logps, entropies=None):
-        return grpo_loss(logps, old, ref, Z["adv"], mask, config, entropies=entropies)
+    def golden_loss(logits):
+        logps, entropies = logps_and_entropies(logits, args.get("temp", 1.0))
+        return by_logps(logps, entropies)
 
-    logps, entropies = logps_and_entropies(Z["logits"], temperature)
+    def by_logps(logps, entropies):
+        return grpo_loss(logps, old, ref, Z["adv"], mask, config, sampler_logps=sampler, entropies=entropies)
+
+    logps, entropies = logps_and_entropies(Z["logits"], args.get("temp", 1.0))
     out = by_logps(logps, entropies)
-    g_logps = jax.grad(lambda x: by_logps(x).loss)(logps)
-    g_logits = jax.grad(lambda x: by_logps(logps_and_entropies(x, temperature)[0]).loss)(Z["logits"])
+    g_logps = jax.grad(lambda x: by_logps(x, entropies).loss)(logps)
+    g_logits = jax.grad(lambda x: golden_loss(x).loss)(Z["logits"])
     np.testing.assert_allclose(out.loss, case["loss"], rtol=0, atol=tolerance)
     np.testing.assert_allclose(g_logps, Z[f"{name}/g_logps"], rtol=0, atol=tolerance)
     np.testing.assert_allclose(g_logits, Z[f"{name}/g_logits"], rtol=0, atol=tolerance)
     if name.startswith("trl"):
-        ours = metric_values(out.metrics)
-        shared = {key: value for key, value in case["metrics"].items() if key in ours}
-        assert len(shared) == len(ours) >= 4
-        for key, value in shared.items():
-            assert ours[key] == pytest.approx(value, abs=1e-9), key
+        ours = {key: value for key, value in metric_values(out.metrics).items() if "sampling" not in key}
+        assert ours == pytest.approx(case["metrics"], abs=1e-9)
 
 
-def test_k3_matches_verl():
-    logps, ref = jnp.asarray(Z["logps"]), jnp.asarray(Z["ref_logps"])
-    np.testing.assert_allclose(k3(logps, ref), Z["verl/kl_k3/value"], rtol=0, atol=1e-12)
-    gradient = jax.grad(lambda x: jnp.sum(k3(x, ref) * MASK))(logps)
-    np.testing.assert_allclose(gradient, Z["verl/kl_k3/g_logps"], rtol=0, atol=1e-12)
+@pytest.mark.parametrize("estimator", ["k1", "k2", "k3"])
+def test_estimates_of_the_kl_are_verl_s(estimator):
+    def loss(logps):
+        config = GRPOConfig(beta=1.0, kl_estimator=estimator, loss_type="dapo")
+        return grpo_loss(logps, None, Z["ref_logps"], 0 * Z["adv"], MASK, config)
+
+    out, values = loss(Z["logps"]), np.where(MASK, Z[f"verl/kl_{estimator}/value"], 0)
+    assert float(out.sum) == pytest.approx(values.sum(), abs=1e-12)
+    assert metric_values(out.metrics)["kl"] == pytest.approx(values.sum() / MASK.sum(), abs=1e-12)
+    if estimator == "k3":
+        gradient = jax.grad(lambda x: jnp.sum(k3(x, Z["ref_logps"]) * MASK))(Z["logps"])
+        np.testing.assert_allclose(gradient, Z["verl/kl_k3/g_logps"], rtol=0, atol=1e-12)
 
 
 def test_gradient_at_the_old_policy_is_the_papers_coefficient():
@@ -122,35 +147,56 @@ def random_batch(seed, rows=8, length=12):
     }
 
 
-def full_loss(batch, denominators=None):
+PAPER = GRPOConfig()
+OPTIONS = {
+    "grpo": {},
+    "dapo": {"loss_type": "dapo", "epsilon_high": 0.28},
+    "dr_grpo": {"loss_type": "dr_grpo", "max_completion_length": 20},
+    "cispo": {"loss_type": "cispo", "epsilon_high": 1.1},
+    "gspo": {"importance_sampling_level": "sequence", "epsilon": 0.05},
+    "gspo of tokens": {"importance_sampling_level": "sequence", "epsilon": 0.05, "loss_type": "dapo"},
+    "cispo of rows": {"loss_type": "cispo", "epsilon_high": 1.1, "importance_sampling_level": "sequence"},
+    "two-sided": {"delta": 1.3},
+    "k1": {"kl_estimator": "k1"},
+    "k2": {"kl_estimator": "k2"},
+    "corrected k3": {"use_bias_correction_kl": True},
+    "top entropy": {"top_entropy_quantile": 0.3},
+    "TIS": {"importance_sampling_correction": True, "importance_sampling_clip_max": 1.005},
+}
+each_option = pytest.mark.parametrize("option", OPTIONS)
+
+
+def full_loss(batch, config, denominators=None, threshold=None):
     batch = dict(batch)
     arrays = [batch.pop(name) for name in ("logps", "old_logps", "ref_logps", "advantages", "mask")]
-    return grpo_loss(*arrays, GRPOConfig(), denominators=denominators, **batch)
+    return grpo_loss(*arrays, config, denominators=denominators, entropy_threshold=threshold, **batch)
 
 
-@jax.jit
-def loss_and_grad(batch, denominators=None):
+@partial(jax.jit, static_argnums=1)
+def loss_and_grad(batch, config=PAPER, denominators=None, threshold=None):
     def loss(logps):
-        out = full_loss({**batch, "logps": logps}, denominators)
+        out = full_loss({**batch, "logps": logps}, config, denominators, threshold)
         return out.loss, out
 
     gradient, out = jax.grad(loss, has_aux=True)(batch["logps"])
     return out, gradient
 
 
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), parts=st.sampled_from([2, 4, 8]))
-def test_micro_batches_add_up_to_the_batch(seed, parts):
-    batch = random_batch(seed)
-    whole, gradient = loss_and_grad(batch)
-    totals = (B, batch["mask"].sum())
+@each_option
+@settings(max_examples=3, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), parts=st.sampled_from([2, 8]))
+def test_micro_batches_add_up_to_the_batch(option, seed, parts):
+    batch, config = random_batch(seed), GRPOConfig(**OPTIONS[option])
+    whole, gradient = loss_and_grad(batch, config)
+    totals, threshold = (B, batch["mask"].sum()), None
+    if config.top_entropy_quantile < 1:
+        threshold = top_entropy_threshold(batch["entropies"], batch["mask"], config.top_entropy_quantile)
     pieces = []
     for rows in np.split(np.arange(B), parts):
-        longest = (
-            -(-batch["mask"][rows].sum(1).max() // 4) * 4
-        )  # a micro-batch is cut to its longest row, padded
+        # a micro-batch is cut to its longest row, padded
+        longest = -(-batch["mask"][rows].sum(1).max() // 4) * 4
         pieces.append({k: v[rows] if v.ndim == 1 else v[rows, :longest] for k, v in batch.items()})
-    outs, gradients = zip(*(loss_and_grad(piece, totals) for piece in pieces), strict=True)
+    outs, gradients = zip(*(loss_and_grad(piece, config, totals, threshold) for piece in pieces), strict=True)
 
     assert sum(out.loss for out in outs) == pytest.approx(float(whole.loss), abs=1e-12)
     assert sum(out.sum for out in outs) / sum(out.denominator for out in outs) == pytest.approx(
@@ -164,27 +210,38 @@ def test_micro_batches_add_up_to_the_batch(seed, parts):
     assert metric_values(metrics) == pytest.approx(metric_values(whole.metrics), abs=1e-12)
 
 
-def test_eight_devices_give_the_numbers_of_one():
+@each_option
+def test_eight_devices_give_the_numbers_of_one(option):
     assert jax.device_count() == 8
-    batch = random_batch(0)
+    batch, config = random_batch(0), GRPOConfig(**OPTIONS[option])
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
         spread = {k: jax.device_put(v, NamedSharding(mesh, P("data"))) for k, v in batch.items()}
-        many, many_gradient = loss_and_grad(spread)
-    one, one_gradient = loss_and_grad(batch)
+        many, many_gradient = loss_and_grad(spread, config)
+    one, one_gradient = loss_and_grad(batch, config)
     assert float(many.loss) == pytest.approx(float(one.loss), abs=1e-12)
     np.testing.assert_allclose(many_gradient, one_gradient, rtol=0, atol=1e-12)
     assert metric_values(many.metrics) == pytest.approx(metric_values(one.metrics), abs=1e-12)
 
 
+@each_option
 @pytest.mark.parametrize("log_ratio", [100.0, -100.0])
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
-def test_far_log_ratios_stay_finite_in_float32(log_ratio, advantage):
+def test_far_log_ratios_stay_finite_in_float32(option, log_ratio, advantage):
     logps = jnp.full((2, 3), -1.0, jnp.float32)
     far, advantages, mask = logps - log_ratio, jnp.full(2, advantage, jnp.float32), jnp.ones((2, 3))
 
     def loss(logps):
-        return grpo_loss(logps, far, far, advantages, mask, GRPOConfig()).loss
+        return grpo_loss(
+            logps,
+            far,
+            far,
+            advantages,
+            mask,
+            GRPOConfig(**OPTIONS[option]),
+            sampler_logps=logps,
+            entropies=-logps,
+        ).loss
 
     value, gradient = jax.value_and_grad(loss)(logps)
     assert value.dtype == jnp.float32
@@ -204,24 +261,20 @@ def test_a_policy_far_above_its_reference_is_still_pulled_back():
 
 def test_on_policy_ratio_is_exactly_one():
     out = grpo_loss(Z["logps"], None, Z["logps"], Z["adv"], MASK, GRPOConfig())
-    values = metric_values(out.metrics)
-    assert values == {
-        "clip_ratio/low_mean": 0.0,
-        "clip_ratio/high_mean": 0.0,
-        "clip_ratio/region_mean": 0.0,
-        "kl": 0.0,
-    }
+    clipped = ("low_mean", "high_mean", "region_mean", "low_min", "high_max")
+    assert metric_values(out.metrics) == {f"clip_ratio/{name}": 0.0 for name in clipped} | {"kl": 0.0}
     assert float(out.loss) == pytest.approx(-Z["adv"].mean(), abs=1e-15)
 
 
-def test_values_under_a_false_mask_are_never_read():
-    batch = random_batch(1)
-    clean, clean_gradient = loss_and_grad(batch)
+@each_option
+def test_values_under_a_false_mask_are_never_read(option):
+    batch, config = random_batch(1), GRPOConfig(**OPTIONS[option])
+    clean, clean_gradient = loss_and_grad(batch, config)
     garbage = {
         k: np.where(batch["mask"], v, np.nan) if v.ndim == 2 and v.dtype == float else v
         for k, v in batch.items()
     }
-    dirty, dirty_gradient = loss_and_grad(garbage)
+    dirty, dirty_gradient = loss_and_grad(garbage, config)
     assert float(dirty.loss) == float(clean.loss)
     np.testing.assert_array_equal(dirty_gradient, clean_gradient)
     assert metric_values(dirty.metrics) == metric_values(clean.metrics)
@@ -252,7 +305,7 @@ def test_sampler_and_entropies_are_only_measured():
     plain = grpo_loss(
         *[batch[k] for k in ("logps", "old_logps", "ref_logps", "advantages", "mask")], GRPOConfig()
     )
-    measured = full_loss(batch)
+    measured = full_loss(batch, GRPOConfig())
     assert float(plain.loss) == float(measured.loss)
     difference = np.abs(batch["old_logps"] - batch["sampler_logps"])[batch["mask"]]
     values = metric_values(measured.metrics)
@@ -267,7 +320,42 @@ def test_beta_without_a_reference_is_refused():
         grpo_loss(Z["logps"], None, None, Z["adv"], MASK, GRPOConfig(beta=0.04))
 
 
-@pytest.mark.parametrize("option", [{"beta": -0.1}, {"epsilon": 0.0}])
+@pytest.mark.parametrize(
+    "option, lacks",
+    [
+        ({"importance_sampling_correction": True}, "sampler_logps"),
+        ({"top_entropy_quantile": 0.2}, "entropies"),
+    ],
+)
+def test_an_option_without_its_numbers_is_refused(option, lacks):
+    with pytest.raises(UserError, match=f"grpo_loss: {next(iter(option))} needs {lacks}"):
+        grpo_loss(Z["logps"], None, None, Z["adv"], MASK, GRPOConfig(beta=0.0, **option))
+
+
+def test_a_micro_batch_does_not_know_the_batch_s_entropies():
+    batch, config = random_batch(5), GRPOConfig(top_entropy_quantile=0.2)
+    with pytest.raises(UserError, match="in micro-batches needs the whole batch's entropy_threshold"):
+        full_loss(batch, config, denominators=(16, 100))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"beta": -0.1},
+        {"epsilon": 0.0},
+        {"epsilon_high": 0.0},
+        {"epsilon_high": None, "loss_type": "cispo"},
+        {"epsilon_high": 0.2, "loss_type": "cispo"},
+        {"delta": 1.2},
+        {"delta": 5.0, "loss_type": "cispo", "epsilon_high": 2.0},
+        {"use_bias_correction_kl": True, "kl_estimator": "k1"},
+        {"top_entropy_quantile": 0.0},
+        {"top_entropy_quantile": 1.1},
+        {"max_completion_length": 0},
+        {"importance_sampling_clip_min": -1.0},
+        {"importance_sampling_clip_max": 0.5, "importance_sampling_clip_min": 0.6},
+    ],
+)
 def test_values_out_of_range_are_refused(option):
-    with pytest.raises(UserError, match=next(iter(option))):
+    with pytest.raises(UserError, match=next(iter(option)) if "clip_max" not in str(option) else "clip_min"):
         GRPOConfig(**option)
