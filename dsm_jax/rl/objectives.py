@@ -130,7 +130,12 @@ def grpo_loss(
     entropy_threshold: the whole batch's (top_entropy_threshold), needed with `denominators` if
     top_entropy_quantile is below 1; None: these arrays'.
     """
-    _check(config, ref_logps, sampler_logps, entropies, entropy_threshold, denominators)
+    if config.beta > 0 and ref_logps is None:
+        raise UserError(
+            f"grpo_loss: beta is {config.beta} but ref_logps is None; pass ref_logps or set beta=0"
+        )
+    if config.importance_sampling_correction and sampler_logps is None:
+        raise UserError("grpo_loss: importance_sampling_correction needs sampler_logps")
     keep = mask.astype(bool)
     logps = jnp.where(keep, logps, 0.0)
     old = jax.lax.stop_gradient(logps if old_logps is None else jnp.where(keep, old_logps, 0.0))
@@ -144,9 +149,9 @@ def grpo_loss(
     per_token = -_surrogate(ratio, logps, advantages, config)
     metrics = _clip_metrics(ratio, advantages, keep, config)
     if config.top_entropy_quantile < 1:
-        if entropy_threshold is None:
-            entropy_threshold = top_entropy_threshold(entropies, keep, config.top_entropy_quantile)
-        per_token = jnp.where(entropies >= entropy_threshold, per_token, 0.0)
+        is_part, quantile = denominators is not None, config.top_entropy_quantile
+        pushed = _pushed(entropies, keep, quantile, entropy_threshold, is_part)
+        per_token = jnp.where(pushed, per_token, 0.0)
     if sampler_logps is not None:
         sampled = jnp.where(keep, sampler_logps, 0.0)
         metrics |= _sampling_metrics(old, sampled, keep, config)
@@ -183,32 +188,21 @@ def k3(logps: jax.Array, ref_logps: jax.Array) -> jax.Array:
     return jnp.expm1(log_r) - log_r
 
 
-def _check(
-    config: GRPOConfig,
-    ref_logps: jax.Array | None,
-    sampler_logps: jax.Array | None,
+def _pushed(
     entropies: jax.Array | None,
+    keep: jax.Array,
+    quantile: float,
     threshold: jax.Array | float | None,
-    denominators: tuple | None,
-) -> None:
-    top = config.top_entropy_quantile < 1
-    for wrong, line in (
-        (
-            config.beta > 0 and ref_logps is None,
-            f"beta is {config.beta} but ref_logps is None; pass ref_logps or set beta=0",
-        ),
-        (
-            config.importance_sampling_correction and sampler_logps is None,
-            "importance_sampling_correction needs sampler_logps",
-        ),
-        (top and entropies is None, "top_entropy_quantile needs entropies"),
-        (
-            top and denominators is not None and threshold is None,
-            "top_entropy_quantile in micro-batches needs the whole batch's entropy_threshold",
-        ),
-    ):
-        if wrong:
-            raise UserError(f"grpo_loss: {line}")
+    is_part: bool,
+) -> jax.Array:
+    """Tokens [B, T] whose entropy is among the highest."""
+    if entropies is None:
+        raise UserError("grpo_loss: top_entropy_quantile needs entropies")
+    if threshold is None and is_part:
+        raise UserError(
+            "grpo_loss: top_entropy_quantile in micro-batches needs the whole batch's entropy_threshold"
+        )
+    return entropies >= (top_entropy_threshold(entropies, keep, quantile) if threshold is None else threshold)
 
 
 def _surrogate(ratio: jax.Array, logps: jax.Array, advantages: jax.Array, config: GRPOConfig) -> jax.Array:
