@@ -34,7 +34,8 @@ from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, ModelConfig
 from dsm_jax.model.hf import Model, find_config, find_folder, load_hf, save_hf
 from dsm_jax.processes import require_one_process
-from dsm_jax.rl.grpo import GRPO, GRPOTraining, run_grpo
+from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import require_memory
 from dsm_jax.run import is_done, open_run, read_metrics, write_json
 from dsm_jax.tokenizer import load_tokenizer

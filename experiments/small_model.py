@@ -26,7 +26,7 @@ from dsm_jax.evaluate.grader import grade, is_boxed
 from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import init_params
-from dsm_jax.rl.grpo import GRPOTraining
+from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.sample.request import require_answers
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece

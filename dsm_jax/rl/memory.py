@@ -25,7 +25,7 @@ from dsm_jax.mesh import Rules, batch_shards
 from dsm_jax.model.config import ModelConfig, param_count
 from dsm_jax.model.params import abstract_params, param_shapes, param_specs
 from dsm_jax.model.params import check_mesh as check_model_mesh
-from dsm_jax.rl.grpo import GRPOTraining
+from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.sample.memory import groups_bytes
 from dsm_jax.train.memory import activation_bytes, bytes_of
 from dsm_jax.train.optimizer import make_optimizer

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
+from jax.typing import ArrayLike
 
 from dsm_jax.errors import UserError
 from dsm_jax.rl.metrics import Mean, Metrics, highest, lowest, masked_mean
@@ -171,7 +172,7 @@ def grpo_loss(
     return LossOutput(total / whole, total, jnp.asarray(own, total.dtype), metrics)
 
 
-def top_entropy_threshold(entropies: jax.Array, mask: jax.Array, quantile: float) -> jax.Array:
+def top_entropy_threshold(entropies: ArrayLike, mask: ArrayLike, quantile: float) -> jax.Array:
     """The entropy that this share of the tokens under `mask` reaches: a float32 scalar, as TRL's."""
     entropies = jnp.where(mask, entropies, jnp.nan).astype(jnp.float32)
     if not jax.sharding.get_abstract_mesh().empty:  # what is sorted has to be whole

@@ -11,13 +11,18 @@ from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import SMOKE, LoRA
 from dsm_jax.model.params import init_params
-from dsm_jax.rl.grpo import GRPO, GRPOTraining, reward_metrics, run_grpo
+from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.grpo import GRPO, reward_metrics, run_grpo
+from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
 from dsm_jax.rl.rollout import Rollout, micro_batches
+from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.run import read_metrics
 from dsm_jax.sample.request import Completion
+from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.optimizer import OptimizerConfig
+from dsm_jax.train.step import put_batch
 
 MODEL = dataclasses.replace(SMOKE, vocab_size=64, n_layers=1)
 TRAINING = GRPOTraining(
@@ -130,6 +135,59 @@ def test_micro_batches_change_nothing(rows):
         np.testing.assert_allclose(a, b, atol=2e-5)
 
     jax.tree.map(close, jax.device_get(wanted.train.params), jax.device_get(other.train.params))
+
+
+LOSSES = {
+    "dapo": {"loss_type": "dapo"},
+    "dr_grpo": {"loss_type": "dr_grpo"},
+    "cispo": {"loss_type": "cispo", "epsilon_high": 2.0},
+    "top entropy": {"top_entropy_quantile": 0.3},
+    "batch": {"scale_rewards": "batch"},
+}
+
+
+@pytest.mark.parametrize(
+    "loss", [pytest.param(loss, marks=[] if loss == "top entropy" else pytest.mark.slow) for loss in LOSSES]
+)
+def test_micro_batches_change_nothing_in_other_losses(loss):
+    """Also where they are of other widths, and where a threshold is the whole batch's."""
+    config = dataclasses.replace(TRAINING, loss=GRPOConfig(**LOSSES[loss]), num_iterations=2)
+    (state, metrics), (other, apart) = (
+        first_step(make(dataclasses.replace(config, micro_batch_rows=rows))) for rows in (16, 4)
+    )
+    assert metrics == pytest.approx(apart, abs=2e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),
+        *(jax.device_get(one.train.params) for one in (state, other)),
+    )
+
+
+def test_the_second_update_of_a_rollout_has_the_first_one_s_policy_for_the_old():
+    """Against two updates by hand: the ratio's denominator is what the rollout was drawn from."""
+    config = dataclasses.replace(TRAINING, micro_batch_rows=16, num_iterations=2)
+    grpo = make(config)
+    state = grpo.start(init_params(MODEL, 0, grpo.mesh))
+    sampled = grpo.rollout(grpo.policy(state), 0)
+    ours, metrics = grpo.update(state, sampled)
+    assert metrics["kl"] > 0 and int(ours.train.step) == 2
+
+    mesh, (micro,) = grpo.mesh, grpo.micro_batches(sampled)
+    whole = Whole(16, int(micro["mask"].sum()))
+    by_hand = make(config)
+    train = by_hand.start(init_params(MODEL, 0, mesh)).train
+    with jax.set_mesh(mesh):
+        batch = put_batch(micro, mesh)
+        gradients = make_gradients(config, MODEL, mesh)
+        old = jax.jit(lambda params: token_logps(MODEL, params, batch["tokens"], batch["segment_ids"]).logps)(
+            train.params
+        )
+        for extra in ({}, {"old_logps": old}):
+            found, *_ = gradients(None, train.params, state.reference, batch | extra, whole)
+            train, _ = by_hand.learner._apply(train, found)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        *(jax.device_get(params) for params in (ours.train.params, train.params)),
+    )
 
 
 def test_it_learns_and_resumes_in_the_same_bits(tmp_path):

@@ -15,8 +15,9 @@ from dsm_jax.model import lora
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, LoRA, ModelConfig
 from dsm_jax.model.params import init_params
 from dsm_jax.rl import memory
-from dsm_jax.rl.grpo import GRPOTraining, make_gradients
+from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.memory import grpo_memory, require_memory
+from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.train.optimizer import make_optimizer
 from dsm_jax.train.step import abstract_state, start_state
 
@@ -95,7 +96,7 @@ def test_the_update_takes_about_what_is_estimated(remat, monkeypatch):
         patch.setattr(jax, "jit", lambda f, **options: programs.append(jit(f, **options)) or programs[-1])
         make_gradients(config, model, mesh)
     with jax.set_mesh(mesh):
-        update = programs[0].lower(params, params, params, batch, (8, 8 * 256)).compile()
+        update = programs[0].lower(params, params, params, batch, Whole(8, 8 * 256)).compile()
     needed = grpo_memory(config, model, mesh)
     estimate = needed.activations + needed.gradients // 2
     assert 0.85 < estimate / update.memory_analysis().temp_size_in_bytes < 1.5

@@ -12,7 +12,8 @@ from jax.experimental.multihost_utils import process_allgather
 from dsm_jax.mesh import batch_sharding, parse_mesh
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.params import init_params, param_shardings
-from dsm_jax.rl.grpo import GRPOTraining, make_gradients
+from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.train.step import lm_loss, put_batch
 
 # Grouped heads that four devices can share, and every parameter that a family may have.
@@ -65,7 +66,7 @@ def grpo_gradients(mesh: jax.sharding.Mesh) -> tuple[float, dict]:
     params, reference = init_params(CONFIG, 0, mesh), init_params(CONFIG, 1, mesh)
     with jax.set_mesh(mesh):
         batch = put_batch(rollout_batch(), mesh)
-        gradients, metrics = accumulate(None, params, reference, batch, (ROWS, 1))
+        gradients, metrics, _ = accumulate(None, params, reference, batch, Whole(ROWS, 1))
     return float(metrics["loss"].sum / metrics["loss"].denominator), gathered(gradients)
 
 

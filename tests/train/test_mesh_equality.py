@@ -11,7 +11,8 @@ import pytest
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.decoder import bind
 from dsm_jax.model.params import init_params
-from dsm_jax.rl.grpo import GRPOTraining, make_gradients
+from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.train import logps
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.step import lm_loss, make_train_step, put_batch, start_state, state_shardings
@@ -113,9 +114,9 @@ def test_micro_batches_add_up_to_the_batch() -> None:
     params, reference = init_params(CONFIG, 0, mesh), init_params(CONFIG, 1, mesh)
     batch = rollout_batch()
     with jax.set_mesh(mesh):
-        whole, _ = accumulate(None, params, reference, put_batch(batch, mesh), (ROWS, 1))
+        whole, *_ = accumulate(None, params, reference, put_batch(batch, mesh), Whole(ROWS, 1))
         parts = None
         for rows in (slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 8)):
             micro = {name: array[rows] for name, array in batch.items()}
-            parts, _ = accumulate(parts, params, reference, put_batch(micro, mesh), (ROWS, 1))
+            parts, *_ = accumulate(parts, params, reference, put_batch(micro, mesh), Whole(ROWS, 1))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), parts, whole)
