@@ -133,8 +133,10 @@ def train(config: GRPORun, model: ModelConfig, mesh: Mesh, folder: Path) -> None
         model,
         tokenizer,
         mesh,
-        questions=lambda step: problem_batch(problems, step, config.grpo.prompts_per_step),
-        prompt=lambda question: prompt_text(question + config.instruction),
+        prompts=lambda step: [
+            {"prompt": prompt_text(problem.question + config.instruction), "answer": problem.answer}
+            for problem in problem_batch(problems, step, config.grpo.prompts_per_step)
+        ],
         rng_seed=config.rng_seed,
     )
     run_grpo(grpo, lambda: load_hf(folder, mesh, dtype="float32").params, config.out)

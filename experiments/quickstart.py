@@ -47,9 +47,9 @@ from dsm_jax.mine.seed import read_seed
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.decoder import Params
 from dsm_jax.processes import require_one_process
+from dsm_jax.rl.controls import random_rewards, shuffled_rewards
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import check_mesh
-from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
 from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json
 from dsm_jax.sample.sampler import Sampler
 
@@ -274,8 +274,10 @@ class Training:
             self.small.model,
             self.tokenizer,
             self.mesh,
-            questions=lambda step: problem_batch(fresh, step, config.prompts_per_step),
-            prompt=prompt_text,
+            prompts=lambda step: [
+                {"prompt": prompt_text(problem.question), "answer": problem.answer}
+                for problem in problem_batch(fresh, step, config.prompts_per_step)
+            ],
             control=CONTROLS.get(name),
             rng_seed=rng_seed,
         )

@@ -8,6 +8,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.model.config import LoRA
 from dsm_jax.model.decoder import Remat
 from dsm_jax.rl.objectives import GRPOConfig
+from dsm_jax.rl.rewards import RewardOptions
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.optimizer import OptimizerConfig
 
@@ -23,6 +24,7 @@ class GRPOTraining:
     max_completion_length: int = 1024  # tokens
     temperature: float = 1.0  # of the rollouts; not stated in the paper
     loss: GRPOConfig = GRPOConfig()
+    rewards: RewardOptions = RewardOptions()
     lora: LoRA = LoRA()  # train low-rank updates only; the reference is then the base, without a copy
     # Only the learning rate is stated in the paper.
     optimizer: OptimizerConfig = OptimizerConfig(peak_lr=1e-6, schedule="constant", weight_decay=0.0)

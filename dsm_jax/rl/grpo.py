@@ -7,12 +7,13 @@ Left out on purpose: process rewards, reference refresh.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
@@ -23,7 +24,8 @@ from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import abstract_params
 from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.config import GRPOTraining
-from dsm_jax.rl.rewards import Reward, accuracy_reward, call_reward
+from dsm_jax.rl.reward_functions import accuracy_reward
+from dsm_jax.rl.rewards import Reward, Rewards, Scores
 from dsm_jax.rl.rollout import Rollout, micro_batches
 from dsm_jax.rl.update import Learner
 from dsm_jax.run import write_text
@@ -37,16 +39,8 @@ from dsm_jax.train.step import (
     start_state,
 )
 
-Control = Callable[..., np.ndarray]  # rewards [N, G] -> other rewards [N, G]; see rewards.py
-
-
-class Question(Protocol):
-    """What a prompt source yields: the question and its gold answer."""
-
-    @property
-    def question(self) -> str: ...
-    @property
-    def answer(self) -> str: ...
+Row = Mapping[str, Any]  # "prompt", the text that is completed, and the columns that rewards take
+Control = Callable[..., np.ndarray]  # rewards [N, G] -> other rewards [N, G]; see controls.py
 
 
 class GRPOState(NamedTuple):
@@ -57,12 +51,12 @@ class GRPOState(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """One step's rollout: questions [N], completions [N][G], and [N, G] each: what the reward function gave, the
-    rewards used (others under a control), their advantages."""
+    """One step's rollout: prompts [N], completions [N][G], what the rewards gave [N * G], and [N, G] each: the rewards
+    used (others under a control; NaN leaves a row out) and their advantages."""
 
-    questions: list[Any]
+    prompts: list[Row]
     completions: list[list[Completion]]
-    graded: np.ndarray
+    scores: Scores
     rewards: np.ndarray
     advantages: np.ndarray
 
@@ -70,7 +64,7 @@ class Sampled(NamedTuple):
 class GRPO:
     """The compiled programs of a run and the step that joins them.
 
-    questions(step) gives the step's prompts_per_step questions; prompt(question) their text.
+    prompts(step) gives the step's prompts_per_step rows.
     """
 
     def __init__(
@@ -80,16 +74,15 @@ class GRPO:
         tokenizer: Tokenizer,
         mesh: Mesh,
         *,
-        questions: Callable[[int], Sequence[Question]],
-        prompt: Callable[[str], str],
-        reward: Reward = accuracy_reward,
+        prompts: Callable[[int], Sequence[Row]],
+        reward: Reward | Sequence[Reward] = accuracy_reward,
         control: Control | None = None,
         rng_seed: int = 0,
     ):
         model = replace(model, lora=config.lora)
         self.config, self.model, self.tokenizer, self.mesh = config, model, tokenizer, mesh
-        self.questions, self.prompt, self.reward, self.control = questions, prompt, reward, control
-        self.rng_seed = rng_seed
+        self.prompts, self.control, self.rng_seed = prompts, control, rng_seed
+        self.rewards = Rewards(reward, config.rewards)
         self.sampler = Sampler(model, tokenizer, mesh, slots=config.slots)
         self.learner = Learner(config, model, mesh)
 
@@ -108,44 +101,46 @@ class GRPO:
         return lora.whole(self.model, state.reference, state.train.params)
 
     def rollout(self, params: Params, step: int) -> Sampled:
-        """G completions of each of the step's questions, graded, with group-relative advantages."""
-        config, questions = self.config, list(self.questions(step))
+        """G completions of each of the step's prompts, graded, with group-relative advantages."""
+        config, rows = self.config, list(self.prompts(step))
         self.sampler.load(params)
         completions = self.sampler.generate(
-            [self.prompt(question.question) for question in questions],
+            [row["prompt"] for row in rows],
             n=config.num_generations,
             max_new_tokens=config.max_completion_length,
             temperature=config.temperature,
             seed=self.rng_seed,
-            prompt_ids=[step * config.prompts_per_step + i for i in range(len(questions))],
+            prompt_ids=[step * config.prompts_per_step + i for i in range(len(rows))],
         )
         require_answers(completions)
-        graded = self._graded(questions, completions)
-        rewards = self.control(graded, rng_seed=self.rng_seed, step=step) if self.control else graded
+        scores = self._scores(rows, completions)
+        rewards = scores.total.reshape(len(rows), -1)
+        if self.control:
+            rewards = self.control(rewards, rng_seed=self.rng_seed, step=step)
         advantages = outcome_advantages(rewards, scale=config.loss.scale_rewards)
-        return Sampled(questions, completions, graded, rewards, np.asarray(advantages))
+        return Sampled(rows, completions, scores, rewards, np.asarray(advantages))
 
-    def _graded(self, questions: list, completions: list[list[Completion]]) -> np.ndarray:
-        group = self.config.num_generations
-        prompts = [question.question for question in questions for _ in range(group)]
-        answers = [question.answer for question in questions for _ in range(group)]
-        texts = [completion.text for row in completions for completion in row]
-        return call_reward(self.reward, prompts, texts, {"answer": answers}).reshape(-1, group)
+    def _scores(self, rows: list[Row], completions: list[list[Completion]]) -> Scores:
+        flat = [(row, one) for row, group in zip(rows, completions, strict=True) for one in group]
+        columns = {name: [row[name] for row, _ in flat] for name in rows[0] if name != "prompt"}
+        columns["completion_ids"] = [one.tokens.tolist() for _, one in flat]
+        return self.rewards([row["prompt"] for row, _ in flat], [one.text for _, one in flat], columns)
 
     def update(self, state: GRPOState, sampled: Sampled) -> tuple[GRPOState, dict[str, float]]:
         """mu optimiser updates from a rollout."""
-        batch = self.micro_batches(sampled)
-        train, metrics = self.learner.update(state.train, state.reference, batch, sampled.rewards.size)
+        batch, rows = self.micro_batches(sampled), int((~np.isnan(sampled.rewards)).sum())
+        train, metrics = self.learner.update(state.train, state.reference, batch, rows)
         return GRPOState(train, state.reference), metrics
 
     def micro_batches(self, sampled: Sampled) -> list[dict[str, np.ndarray]]:
-        """Of all completions, sorted by length."""
-        groups = zip(sampled.questions, sampled.completions, sampled.advantages, strict=True)
-        rollouts = [Rollout(self._prompt_ids(question), *rest) for question, *rest in groups]
+        """Of all completions that have a reward, sorted by length."""
+        rollouts = []
+        groups = zip(sampled.prompts, sampled.completions, sampled.rewards, sampled.advantages, strict=True)
+        for row, completions, rewards, advantages in groups:
+            there = np.flatnonzero(~np.isnan(rewards))
+            prompt = [self.tokenizer.bos_id, *self.tokenizer.encode(row["prompt"])]
+            rollouts.append(Rollout(prompt, [completions[i] for i in there], advantages[there]))
         return micro_batches(rollouts, self.config.micro_batch_rows)
-
-    def _prompt_ids(self, question: Question) -> list[int]:
-        return [self.tokenizer.bos_id, *self.tokenizer.encode(self.prompt(question.question))]
 
     def step(self, state: GRPOState, step: int, folder: Path) -> tuple[GRPOState, dict[str, float]]:
         """Rollout and update; the completions go to folder/completions/STEP.jsonl."""
@@ -154,10 +149,9 @@ class GRPO:
         sampled_at = time.monotonic()
         state, metrics = self.update(state, sampled)
         seconds = {"seconds/rollout": sampled_at - began, "seconds/update": time.monotonic() - sampled_at}
-        write_text(folder / "completions" / f"{step:06d}.jsonl", _jsonl(_rows(sampled, self.prompt)))
-        metrics |= reward_metrics(sampled.rewards) | length_metrics(sampled.completions)
-        name = getattr(self.reward, "__name__", type(self.reward).__name__)
-        return state, metrics | {f"rewards/{name}/mean": float(sampled.graded.mean())} | seconds
+        write_text(folder / "completions" / f"{step:06d}.jsonl", _jsonl(_rows(sampled)))
+        metrics |= reward_metrics(sampled.rewards, sampled.scores) | length_metrics(sampled.completions)
+        return state, metrics | seconds
 
 
 def run_grpo(grpo: GRPO, start: Callable[[], Params], folder: Path, *, description: str = "GRPO") -> Params:
@@ -174,15 +168,24 @@ def run_grpo(grpo: GRPO, start: Callable[[], Params], folder: Path, *, descripti
     return lora.merged(grpo.model, state.reference, state.train.params, grpo.mesh)
 
 
-def reward_metrics(rewards: np.ndarray) -> dict[str, float]:
-    """TRL's names, over rewards [N, G]; zero-spread groups apart by whether all were right."""
-    flat = rewards.max(axis=1) == rewards.min(axis=1)
-    return {
-        "reward": float(rewards.mean()),
-        "reward_std": float(rewards.std(axis=1).mean()),
-        "frac_reward_zero_std": float(flat.mean()),
-        "frac_all_right": float((flat & (rewards.min(axis=1) > 0)).mean()),
+def reward_metrics(rewards: np.ndarray, scores: Scores) -> dict[str, float]:
+    """TRL's names, over rewards [N, G], NaN apart; zero-spread groups apart by whether all were right."""
+    groups = [row[~np.isnan(row)] for row in rewards]
+    flat = [group for group in groups if group.size and group.max() == group.min()]
+    right = [group for group in flat if group.min() > 0]
+    metrics = {
+        "reward": float(np.nanmean(rewards)),
+        "reward_std": float(np.mean([group.std() for group in groups if group.size])),
+        "frac_reward_zero_std": len(flat) / len(groups),
+        "frac_all_right": len(right) / len(groups),
+        "rewards/failed": float(scores.failures),
+        "rewards/left_out": float(np.isnan(rewards).sum()),
     }
+    for name, values in scores.by_name.items():
+        there = values[~np.isnan(values)]
+        metrics[f"rewards/{name}/mean"] = float(there.mean()) if there.size else 0.0
+        metrics[f"rewards/{name}/std"] = float(there.std()) if there.size else 0.0
+    return metrics
 
 
 def length_metrics(completions: list[list[Completion]]) -> dict[str, float]:
@@ -197,18 +200,24 @@ def length_metrics(completions: list[list[Completion]]) -> dict[str, float]:
     }
 
 
-def _rows(sampled: Sampled, prompt: Callable[[str], str]) -> Iterable[Mapping[str, Any]]:
-    for i, question in enumerate(sampled.questions):
-        for j, completion in enumerate(sampled.completions[i]):
+def _rows(sampled: Sampled) -> Iterable[Mapping[str, Any]]:
+    groups = zip(sampled.prompts, sampled.completions, sampled.rewards, sampled.advantages, strict=True)
+    at = itertools.count()
+    for row, completions, rewards, advantages in groups:
+        for completion, reward, advantage in zip(completions, rewards, advantages, strict=True):
+            i = next(at)
             yield {
-                "prompt": prompt(question.question),
-                "answer": question.answer,
+                **row,
                 "completion": completion.text,
                 "finish_reason": completion.finish_reason,
-                "graded": float(sampled.graded[i, j]),
-                "reward": float(sampled.rewards[i, j]),
-                "advantage": round(float(sampled.advantages[i, j]), 6),
+                "rewards": {name: _plain(values[i]) for name, values in sampled.scores.by_name.items()},
+                "reward": _plain(reward),
+                "advantage": round(float(advantage), 6),
             }
+
+
+def _plain(reward: float) -> float | None:
+    return None if np.isnan(reward) else float(reward)
 
 
 def _jsonl(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -1,96 +1,270 @@
-"""Rewards: plain Python functions from prompts and completions to numbers, and the controls that break them.
+"""Rewards: plain Python functions from prompts and completions to numbers, called together, checked and weighted.
 
-A reward is called as `reward(prompts, completions, **columns)`, each a list with one entry a row, and returns one
-number a row. `call_reward` checks what comes back. Rewards run on the host; nothing here touches a device.
+A reward is called as `reward(prompts, completions, **columns)`, each a list with one entry a row; it gets the columns that
+it names, or all where it takes `**columns`. It returns one number a row, None where a row has none; it may be a coroutine
+function. Rewards run on the host, at the same time, each in a thread, or with its rows shared out to processes of their
+own. Ready-made ones stand in reward_functions.py. Left out on purpose: isolation (evaluate/ has the sandbox).
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import pickle
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
 from dsm_jax.errors import UserError
-from dsm_jax.evaluate.grader import grade
 
-Reward = Callable[..., Sequence[float]]
-
-
-def accuracy_reward(
-    prompts: Sequence[str], completions: Sequence[str], *, answer: Sequence[str], **columns: Any
-) -> list[float]:
-    """1 where the grader (mode strict) finds the completion's marked answer equal to the column `answer`, else 0.
-
-    Raises UserError for an answer that the grader cannot score.
-    """
-    return [_accuracy(completion, gold) for completion, gold in zip(completions, answer, strict=True)]
+Values = Sequence[float | None]
+Reward = Callable[..., Values | Awaitable[Values]]
 
 
-def call_reward(
-    reward: Reward,
-    prompts: Sequence[str],
-    completions: Sequence[str],
-    columns: Mapping[str, Sequence[Any]],
-) -> np.ndarray:
-    """One checked call: float64 [B], all finite.
+@dataclass(frozen=True)
+class RewardOptions:
+    """How rewards are called and joined."""
 
-    An exception, a wrong number of values, or a value that is not a finite number raises UserError, naming the
-    reward and (but for a wrong number) the row, counted from 0.
-    """
-    name = getattr(reward, "__name__", type(reward).__name__)
-    try:
-        values = list(reward(prompts, completions, **columns))
-    except Exception as error:
-        where = _failing_row(reward, prompts, completions, columns)
-        raise UserError(f"reward {name}, {where}: {type(error).__name__}: {error}") from error
-    if len(values) != len(completions):
-        raise UserError(
-            f"reward {name} returned {len(values)} values for {len(completions)} completions; "
-            "return one number for each"
-        )
-    return np.array([_number(value, name, row) for row, value in enumerate(values)], dtype=np.float64)
+    weights: tuple[float, ...] = ()  # of each reward function; (): 1
+    on_error: Literal["stop", "zero"] = "stop"  # a row whose reward raises, hangs or is no number: end, or 0
+    timeout_s: float = 600.0  # of one call
+    processes: int = 0  # that share the rows of a call, for slow rewards; 0: a thread of this one
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.weights)):
+            raise UserError(f"weights is {self.weights}; they must be finite numbers")
+        if not self.timeout_s > 0:
+            raise UserError(f"timeout_s is {self.timeout_s}; it must be above 0")
+        if self.processes < 0:
+            raise UserError(f"processes is {self.processes}; it must be at least 0")
 
 
-def random_rewards(rewards: np.ndarray, *, rng_seed: int, step: int) -> np.ndarray:
-    """Control: fair coins, 0 or 1, in place of rewards [N, G]; a function of (rng_seed, step) alone."""
-    return np.random.default_rng((rng_seed, step)).integers(0, 2, rewards.shape).astype(rewards.dtype)
+class Rows(NamedTuple):
+    """What a reward is called with."""
+
+    prompts: Sequence[str]
+    completions: Sequence[str]
+    columns: Mapping[str, Sequence[Any]]
+
+    def part(self, rows: slice) -> Rows:
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return Rows(self.prompts[rows], self.completions[rows], columns)
 
 
-def shuffled_rewards(rewards: np.ndarray, *, rng_seed: int, step: int) -> np.ndarray:
-    """Control: the true rewards [N, G] permuted within each group, so noise of the same size."""
-    return np.random.default_rng((rng_seed, step)).permuted(rewards, axis=1)
+class Scores(NamedTuple):
+    """Rewards of the rows: float64 [B], NaN where there is none."""
+
+    total: np.ndarray  # the weighted sum of those that there are
+    by_name: dict[str, np.ndarray]
+    failures: int  # rows that are 0 because a reward failed
 
 
-def _accuracy(completion: str, gold: str) -> float:
-    correct = grade(completion, gold).correct
-    if correct is None:
-        raise UserError(f"the answer {gold!r} cannot be graded; correct it or drop its row")
-    return float(correct)
+class Rewards:
+    """Several reward functions as one. Use it in a `with` block where it has processes."""
 
+    def __init__(self, functions: Reward | Sequence[Reward], options: RewardOptions = RewardOptions()):
+        self.functions = {_name(one): one for one in ([functions] if callable(functions) else functions)}
+        self.options = options
+        names = ", ".join(self.functions)
+        if not callable(functions) and len(self.functions) < len(functions):
+            raise UserError(f"two rewards have the same name: {names}; give each its own")
+        if not self.functions:
+            raise UserError("there is no reward; give a function")
+        if options.weights and len(options.weights) != len(self.functions):
+            raise UserError(
+                f"{len(options.weights)} weights for {len(self.functions)} rewards ({names}); give one each"
+            )
+        self._pool = _pool(self.functions, options.processes) if options.processes else None
 
-def _failing_row(
-    reward: Reward,
-    prompts: Sequence[str],
-    completions: Sequence[str],
-    columns: Mapping[str, Sequence[Any]],
-) -> str:
-    """The first row on which the reward fails alone."""
-    for row in range(len(completions)):
-        one_row = {name: [column[row]] for name, column in columns.items()}
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], columns: Mapping[str, Sequence[Any]]
+    ) -> Scores:
+        """All functions' values. Raises UserError, naming reward and row, where one fails and on_error is stop."""
+        rows = Rows(prompts, completions, columns)
+        calls = {
+            name: _in_thread(partial(self._values, name, one, rows)) for name, one in self.functions.items()
+        }
+        found = {name: call.result() for name, call in calls.items()}
+        by_name = {name: values for name, (values, _) in found.items()}
+        for _, problems in found.values():
+            _warn(problems)
+        weights = np.array(self.options.weights or [1.0] * len(by_name))
+        stacked = np.stack(list(by_name.values()))
+        total = np.where(np.isnan(stacked), 0.0, weights[:, None] * stacked).sum(axis=0)
+        total[np.isnan(stacked).all(axis=0)] = np.nan
+        return Scores(total, by_name, sum(len(problems) for _, problems in found.values()))
+
+    def close(self) -> None:
+        """Ends its processes."""
+        if self._pool:
+            self._pool.stop()
+            self._pool.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _values(self, name: str, reward: Reward, rows: Rows) -> tuple[np.ndarray, list[str]]:
+        """One function's values, and a line for each row that failed."""
+        rows = rows._replace(columns=_taken(name, reward, rows.columns))
+        parts = np.array_split(np.arange(len(rows.completions)), max(self.options.processes, 1))
+        slices = [slice(int(part[0]), int(part[-1]) + 1) for part in parts if part.size]
+        calls = [self._start(reward, rows.part(one)) for one in slices]
+        values, problems = np.zeros(len(rows.completions)), []
+        for where, call in zip(slices, calls, strict=True):
+            values[where], lines = self._checked(name, reward, rows.part(where), call, where.start)
+            problems += lines
+        return values, problems
+
+    def _start(self, reward: Reward, rows: Rows) -> Future[list]:
+        if self._pool:
+            return self._pool.schedule(call, args=(reward, rows), timeout=self.options.timeout_s)
+        return _in_thread(partial(call, reward, rows))
+
+    def _checked(
+        self, name: str, reward: Reward, rows: Rows, call: Future[list], first: int
+    ) -> tuple[np.ndarray, list[str]]:
+        """The values of some rows, the first of which has the number `first`."""
+        count = len(rows.completions)
         try:
-            reward([prompts[row]], [completions[row]], **one_row)
-        except Exception:  # noqa: BLE001 - whatever a reward may raise, its row is the answer
-            return f"row {row}"
-    return f"rows 0 to {len(completions) - 1} together"
+            # A process is ended by its pool; a thread can only be left alone.
+            values = call.result(None if self._pool else self.options.timeout_s)
+        except Exception as error:  # noqa: BLE001 - whatever a reward may raise, its row is the answer
+            if isinstance(error, TimeoutError) and (self._pool or not call.done()):
+                seconds = self.options.timeout_s
+                return self._failed(
+                    count, [f"reward {name} gave nothing within {seconds:g} s for {_span(first, count)}"]
+                )
+            if count > 1:
+                return self._one_by_one(name, reward, rows, first, error)
+            return self._failed(1, [f"reward {name}, row {first}: {_said(error)}"])
+        if len(values) != count:
+            line = f"reward {name} returned {len(values)} values for {count} completions; return one number for each"
+            return self._failed(count, [line])
+        numbers = [_number(value) for value in values]
+        wrong = [row for row, number in enumerate(numbers) if number is None]
+        lines = [
+            f"reward {name}, row {first + row}: {values[row]!r} is not a finite number; return a float or None"
+            for row in wrong
+        ]
+        found = np.array([0.0 if number is None else number for number in numbers])
+        return self._failed(count, lines, found) if lines else (found, [])
+
+    def _one_by_one(
+        self, name: str, reward: Reward, rows: Rows, first: int, error: Exception
+    ) -> tuple[np.ndarray, list[str]]:
+        """After an error of many rows: which of them fail alone. Where none does, they have failed together."""
+        values, lines = np.zeros(len(rows.completions)), []
+        for row in range(len(values)):
+            one = rows.part(slice(row, row + 1))
+            values[row : row + 1], problem = self._checked(
+                name, reward, one, self._start(reward, one), first + row
+            )
+            lines += problem
+        if not lines:
+            together = f"reward {name}, {_span(first, len(values))} together: {_said(error)}"
+            return self._failed(len(values), [together])
+        return values, lines
+
+    def _failed(
+        self, count: int, lines: list[str], values: np.ndarray | None = None
+    ) -> tuple[np.ndarray, list[str]]:
+        if self.options.on_error == "stop":
+            raise UserError(lines[0])
+        return np.zeros(count) if values is None else values, lines
 
 
-def _number(value: Any, name: str, row: int) -> float:
+def call(reward: Reward, rows: Rows) -> list:
+    """What a reward returns, awaited where it has to be."""
+    values = reward(list(rows.prompts), list(rows.completions), **rows.columns)
+    if inspect.isawaitable(values):
+        values = asyncio.run(_finished(values))
+    return list(values)
+
+
+async def _finished(values: Awaitable[Values]) -> Values:
+    return await values
+
+
+def _taken(name: str, reward: Reward, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
+    """The columns that a reward takes. Raises UserError for one that it needs and that is not there."""
+    parameters = list(inspect.signature(reward).parameters.values())[2:]
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return columns
+    needed = [
+        one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_POSITIONAL
+    ]
+    for column in needed:
+        if column not in columns:
+            there = ", ".join(columns) or "none"
+            raise UserError(
+                f"reward {name} takes the column {column}, which the prompts lack; there are: {there}"
+            )
+    return {one.name: columns[one.name] for one in parameters if one.name in columns}
+
+
+def _pool(functions: Mapping[str, Reward], processes: int) -> Any:
+    from pebble import ProcessPool  # only where somebody asks for it
+
+    for name, reward in functions.items():
+        try:
+            pickle.dumps(reward)
+        except Exception as error:
+            raise UserError(
+                f"reward {name} cannot be sent to other processes ({_said(error)}); define it at the top of a module, "
+                "or set processes to 0"
+            ) from error
+    return ProcessPool(processes, context=get_context("spawn"))
+
+
+def _in_thread(work: Callable[[], Any]) -> Future:
+    """work() in a thread that does not hold up the end of the program."""
+    future: Future = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _number(value: Any) -> float | None:
+    """NaN for None, which is no reward; None for what is no number."""
+    if value is None:
+        return math.nan
     try:
         number = math.nan if isinstance(value, str) else float(value)
     except TypeError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"reward {name}, row {row}: {value!r} is not a finite number; return a float")
-    return number
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _name(reward: Reward) -> str:
+    return getattr(reward, "__name__", type(reward).__name__)
+
+
+def _span(first: int, count: int) -> str:
+    return f"row {first}" if count == 1 else f"rows {first} to {first + count - 1}"
+
+
+def _said(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _warn(problems: list[str]) -> None:
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        print(f"warning: {problems[0]}: counted as 0{more}", file=sys.stderr)

@@ -12,9 +12,10 @@ from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import SMOKE, LoRA
 from dsm_jax.model.params import init_params
 from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.controls import random_rewards, shuffled_rewards
 from dsm_jax.rl.grpo import GRPO, reward_metrics, run_grpo
 from dsm_jax.rl.objectives import GRPOConfig
-from dsm_jax.rl.rewards import random_rewards, shuffled_rewards
+from dsm_jax.rl.rewards import Scores
 from dsm_jax.rl.rollout import Rollout, micro_batches
 from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.run import read_metrics
@@ -49,12 +50,6 @@ class Letters:
         return "".join(chr(64 + token) for token in ids)
 
 
-@dataclasses.dataclass(frozen=True)
-class Question:
-    question: str
-    answer: str = "7"
-
-
 def short(prompts, completions, **columns):
     """A reward that can be learned in a few steps: end at once."""
     return [1.0 / (1 + len(completion)) for completion in completions]
@@ -66,8 +61,10 @@ def make(config=TRAINING, mesh=None, **options) -> GRPO:
         MODEL,
         Letters(),
         mesh or single_device_mesh(),
-        questions=lambda step: [Question(f"q{step} {i}" + "z" * i) for i in range(config.prompts_per_step)],
-        prompt=prompt_text,
+        prompts=lambda step: [
+            {"prompt": prompt_text(f"q{step} {i}" + "z" * i), "answer": "7"}
+            for i in range(config.prompts_per_step)
+        ],
         reward=options.pop("reward", short),
         **options,
     )
@@ -246,13 +243,35 @@ def test_controls_replace_the_rewards():
 
 
 def test_reward_metrics_tell_all_right_from_all_wrong():
-    metrics = reward_metrics(np.array([[1, 1], [0, 0], [0, 0], [0, 1.0]]))
-    assert metrics == {
-        "reward": 0.375,
-        "reward_std": 0.125,
-        "frac_reward_zero_std": 0.75,
-        "frac_all_right": 0.25,
-    }
+    rewards = np.array([[1, 1], [0, 0], [0, np.nan], [0, 1.0]])
+    scores = Scores(rewards.ravel(), {"one": rewards.ravel()}, 1)
+    assert reward_metrics(rewards, scores) == pytest.approx(
+        {
+            "reward": 3 / 7,
+            "reward_std": 0.125,
+            "frac_reward_zero_std": 0.75,
+            "frac_all_right": 0.25,
+            "rewards/failed": 1,
+            "rewards/left_out": 1,
+            "rewards/one/mean": 3 / 7,
+            "rewards/one/std": np.sqrt(12) / 7,
+        }
+    )
+
+
+def test_a_row_without_a_reward_is_left_out():
+    """Its group's advantages are those of the rows that have one, and the update does not see it."""
+
+    def some(prompts, completions):
+        return [None if i % 4 == 3 else float(i % 4 == 0) for i in range(len(completions))]
+
+    grpo = make(reward=some)
+    state = grpo.start(init_params(MODEL, 0, grpo.mesh))
+    sampled = grpo.rollout(grpo.policy(state), 0)
+    np.testing.assert_allclose(sampled.advantages[0, 0], np.sqrt(2), rtol=1e-4)
+    assert (sampled.advantages[:, 3] == 0).all()
+    batches = grpo.micro_batches(sampled)
+    assert sum(int(batch["segment_ids"][:, 0].sum()) for batch in batches) == 12
 
 
 def test_a_group_of_one_is_refused():

@@ -1,67 +1,225 @@
-"""Rewards: the checked call, the grader's reward, the controls."""
+"""Rewards: the checked call, several at once, what fails, processes, the ready-made ones and the controls."""
 
 from __future__ import annotations
+
+import asyncio
+import os
+import time
 
 import numpy as np
 import pytest
 
 from dsm_jax.errors import UserError
-from dsm_jax.rl.rewards import accuracy_reward, call_reward, random_rewards, shuffled_rewards
+from dsm_jax.rl.controls import random_rewards, shuffled_rewards
+from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, length_penalty, overlong_penalty
+from dsm_jax.rl.rewards import RewardOptions, Rewards
 
 PROMPTS = ["p0", "p1", "p2"]
 COMPLETIONS = ["a", "bb", "ccc"]
+ZERO = RewardOptions(on_error="zero")
 
 
-def test_a_reward_is_a_plain_function_of_its_columns():
-    def bonus(prompts, completions, *, weight, **columns):
-        return [w * len(c) for w, c in zip(weight, completions, strict=True)]
+def score(reward, options=RewardOptions(), completions=COMPLETIONS, **columns):  # noqa: B008
+    return Rewards(reward, options)(PROMPTS, completions, columns)
 
-    values = call_reward(bonus, PROMPTS, COMPLETIONS, {"weight": [1, 2, 3], "unused": [0, 0, 0]})
-    np.testing.assert_array_equal(values, [1.0, 4.0, 9.0])
-    assert values.dtype == np.float64
+
+def test_a_reward_is_a_plain_function_of_the_columns_it_names():
+    def bonus(prompts, completions, *, weight, bias=0.0):
+        return [w * len(c) + bias for w, c in zip(weight, completions, strict=True)]
+
+    def everything(prompts, completions, **columns):
+        return [float(len(columns))] * len(prompts)
+
+    found = score([bonus, everything], weight=[1, 2, 3], unused=[0, 0, 0])
+    np.testing.assert_array_equal(found.by_name["bonus"], [1.0, 4.0, 9.0])
+    np.testing.assert_array_equal(found.by_name["everything"], [2.0] * 3)
+    np.testing.assert_array_equal(found.total, [3.0, 6.0, 11.0])
+    assert found.total.dtype == np.float64 and found.failures == 0
+
+
+def test_a_column_that_is_not_there_is_named():
+    def bonus(prompts, completions, weight):
+        return weight
+
+    line = "reward bonus takes the column weight, which the prompts lack; there are: answer"
+    with pytest.raises(UserError, match=line):
+        score(bonus, answer=["1", "2", "3"])
 
 
 def test_true_and_numpy_values_are_numbers():
-    values = call_reward(lambda p, c: [True, np.float32(0.5), np.int64(2)], PROMPTS, COMPLETIONS, {})
-    np.testing.assert_array_equal(values, [1.0, 0.5, 2.0])
+    found = score(lambda p, c: [True, np.float32(0.5), np.int64(2)])
+    np.testing.assert_array_equal(found.total, [1.0, 0.5, 2.0])
+    np.testing.assert_array_equal(score(lambda p, c: np.arange(3)).total, [0.0, 1.0, 2.0])
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), None, "1", [1.0]])
-def test_a_value_that_is_no_number_names_reward_and_row(bad):
+def test_weights_are_one_each():
+    def one(prompts, completions):
+        return [1.0] * len(prompts)
+
+    def two(prompts, completions):
+        return [2.0] * len(prompts)
+
+    np.testing.assert_array_equal(score([one, two], RewardOptions(weights=(0.5, 2.0))).total, [4.5] * 3)
+    with pytest.raises(UserError, match=r"1 weights for 2 rewards \(one, two\); give one each"):
+        score([one, two], RewardOptions(weights=(1.0,)))
+    with pytest.raises(UserError, match="two rewards have the same name"):
+        score([one, one])
+    with pytest.raises(UserError, match="there is no reward"):
+        score([])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"weights": (float("nan"),)}, {"timeout_s": 0.0}, {"timeout_s": float("nan")}, {"processes": -1}],
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(UserError, match=next(iter(options))):
+        RewardOptions(**options)
+
+
+def test_none_is_no_reward():
+    def some(prompts, completions):
+        return [None, 1.0, None]
+
+    def others(prompts, completions):
+        return [None, None, 2.0]
+
+    found = score([some, others])
+    np.testing.assert_array_equal(found.total, [np.nan, 1.0, 2.0])
+    np.testing.assert_array_equal(found.by_name["some"], [np.nan, 1.0, np.nan])
+    assert found.failures == 0
+
+
+def test_coroutines_are_awaited_at_the_same_time():
+    """All rows of all rewards are under way before the first one ends."""
+    under_way = 0
+
+    async def one(text):
+        nonlocal under_way
+        under_way += 1
+        while under_way < 6:
+            await asyncio.sleep(0.01)
+        return float(len(text))
+
+    async def slow(prompts, completions):
+        return await asyncio.gather(*map(one, completions))
+
+    async def also_slow(prompts, completions):
+        return await asyncio.gather(*map(one, completions))
+
+    found = score([slow, also_slow], RewardOptions(timeout_s=20))
+    np.testing.assert_array_equal(found.total, [2.0, 4.0, 6.0])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), "1", [1.0]])
+def test_a_value_that_is_no_number_names_reward_and_row(bad, capsys):
     def spoiled(prompts, completions):
-        return [0.0, 1.0, bad]
+        return [0.5, 1.0, bad]
 
     with pytest.raises(UserError, match="reward spoiled, row 2: .* is not a finite number"):
-        call_reward(spoiled, PROMPTS, COMPLETIONS, {})
+        score(spoiled)
+    found = score(spoiled, ZERO)
+    np.testing.assert_array_equal(found.total, [0.5, 1.0, 0.0])
+    assert found.failures == 1
+    assert capsys.readouterr().err.startswith("warning: reward spoiled, row 2: ")
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])
 def test_a_wrong_number_of_values_names_the_reward(count):
     def short(prompts, completions):
-        return [0.0] * count
+        return [1.0] * count
 
     with pytest.raises(UserError, match=f"reward short returned {count} values for 3 completions"):
-        call_reward(short, PROMPTS, COMPLETIONS, {})
+        score(short)
+    np.testing.assert_array_equal(score(short, ZERO).total, [0.0] * 3)
 
 
-def test_an_exception_names_reward_and_row():
-    def picky(prompts, completions, *, answer):
+def test_an_exception_names_reward_and_row(capsys):
+    def picky(prompts, completions):
         if "bb" in completions:
-            raise ValueError("no bb here")
-        return [0.0] * len(completions)
+            raise ValueError("no bb\nhere")
+        return [1.0] * len(completions)
 
     with pytest.raises(UserError, match="reward picky, row 1: ValueError: no bb here"):
-        call_reward(picky, PROMPTS, COMPLETIONS, {"answer": ["1", "2", "3"]})
+        score(picky)
+    np.testing.assert_array_equal(score(picky, ZERO).total, [1.0, 0.0, 1.0])
+    said = capsys.readouterr().err
+    assert said == "warning: reward picky, row 1: ValueError: no bb here: counted as 0\n"
 
 
 def test_an_exception_of_no_single_row_says_so():
     def crowded(prompts, completions):
         if len(completions) > 1:
             raise RuntimeError("too many")
-        return [0.0]
+        return [1.0]
 
     with pytest.raises(UserError, match="reward crowded, rows 0 to 2 together: RuntimeError: too many"):
-        call_reward(crowded, PROMPTS, COMPLETIONS, {})
+        score(crowded)
+
+
+def test_a_timeout_of_the_reward_s_own_is_an_exception_like_others():
+    def impatient(prompts, completions):
+        raise TimeoutError("the server")
+
+    with pytest.raises(UserError, match="reward impatient, row 0: TimeoutError: the server"):
+        score(impatient)
+
+
+def test_a_reward_that_hangs_is_given_up():
+    def hangs(prompts, completions):
+        time.sleep(5)
+        return [1.0] * 3
+
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"reward hangs gave nothing within 0\.2 s for rows 0 to 2"):
+        score(hangs, RewardOptions(timeout_s=0.2))
+    np.testing.assert_array_equal(score(hangs, RewardOptions((), "zero", 0.2)).total, [0.0] * 3)
+    assert time.monotonic() - began < 4
+
+
+def where(prompts, completions):
+    return [float(os.getpid())] * len(completions)
+
+
+def lengths(prompts, completions, *, answer):
+    return [len(one) + float(gold) for one, gold in zip(completions, answer, strict=True)]
+
+
+def sleeps_on_bb(prompts, completions):
+    if "bb" in completions:
+        time.sleep(60)
+    return [1.0] * len(completions)
+
+
+def dies_on_bb(prompts, completions):
+    if "bb" in completions:
+        os._exit(3)
+    return [1.0] * len(completions)
+
+
+def test_processes_share_the_rows():
+    with Rewards([lengths, where], RewardOptions(processes=2)) as rewards:
+        found = rewards(PROMPTS, COMPLETIONS, {"answer": ["10", "20", "30"]})
+    np.testing.assert_array_equal(found.by_name["lengths"], [11.0, 22.0, 33.0])
+    assert os.getpid() not in found.by_name["where"]
+
+
+def test_a_process_that_hangs_is_ended_and_the_next_one_works():
+    with Rewards(sleeps_on_bb, RewardOptions(on_error="zero", timeout_s=5, processes=3)) as rewards:
+        np.testing.assert_array_equal(rewards(PROMPTS, COMPLETIONS, {}).total, [1.0, 0.0, 1.0])
+        np.testing.assert_array_equal(rewards(PROMPTS, ["a", "b", "c"], {}).total, [1.0] * 3)
+
+
+def test_a_process_that_dies_is_its_row_s_failure():
+    with Rewards(dies_on_bb, RewardOptions(processes=3)) as rewards:
+        with pytest.raises(UserError, match="reward dies_on_bb, row 1: ProcessExpired: "):
+            rewards(PROMPTS, COMPLETIONS, {})
+        np.testing.assert_array_equal(rewards(PROMPTS, ["a", "b", "c"], {}).total, [1.0] * 3)
+
+
+def test_a_function_that_cannot_be_sent_is_refused_at_once():
+    with pytest.raises(UserError, match="reward <lambda> cannot be sent to other processes"):
+        Rewards(lambda p, c: [0.0], RewardOptions(processes=1))
 
 
 def test_accuracy_reward_is_the_grader():
@@ -70,9 +228,21 @@ def test_accuracy_reward_is_the_grader():
 
 
 def test_an_answer_that_cannot_be_graded_names_the_row():
-    completions = [r"\boxed{1}"] * 3
     with pytest.raises(UserError, match="reward accuracy_reward, row 1: .*cannot be graded"):
-        call_reward(accuracy_reward, PROMPTS, completions, {"answer": ["1", "", "1"]})
+        score(accuracy_reward, completions=[r"\boxed{1}"] * 3, answer=["1", "", "1"])
+
+
+def test_format_reward_wants_one_box_that_closes():
+    completions = [r"\boxed{4}", r"\boxed{4} or \boxed{5}", "4", r"\boxed{4", r"\boxed{}"]
+    assert format_reward(PROMPTS, completions) == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_penalties_of_length():
+    ids = [[0] * count for count in (80, 90, 100)]
+    np.testing.assert_allclose(score(length_penalty(0.01), completion_ids=ids).total, [-0.8, -0.9, -1.0])
+    np.testing.assert_allclose(score(overlong_penalty(100, 20), completion_ids=ids).total, [0.0, -0.5, -1.0])
+    with pytest.raises(UserError, match="margin is 0; it must be above 0 and at most 100"):
+        overlong_penalty(100, 0)
 
 
 def test_random_rewards_are_fair_coins_of_seed_and_step():
