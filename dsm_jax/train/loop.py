@@ -89,7 +89,7 @@ def run_loop(
 
     target: the state's shapes and shardings, for the restore. done.json in `folder` says at which step the loop
     ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM and
-    KeyboardInterrupt after Ctrl-C (the state is saved), UserError when the loss of an update is not finite (the last checkpoint stays); keep_evidence(update) may
+    KeyboardInterrupt after Ctrl-C (the state is saved), UserError when an update raises it (saved too) or its loss is not finite (the last checkpoint stays); keep_evidence(update) may
     save what it was made from, and says so. amounts: of each update, by the name of the metric that they are
     divided by its seconds ("tokens_per_second": tokens). at_row(seconds): more numbers of a row, whose updates took so long.
     checkpoints_in: None is checkpoints/ in `folder`.
@@ -120,7 +120,15 @@ def run_loop(
         trace = stack.enter_context(_Trace(folder / "trace", config.profile_at))
         while step < config.steps and not enough:
             trace.before(step + 1, state)
-            state, measured = update(state, step)
+            try:
+                state, measured = update(state, step)
+            except (
+                UserError
+            ):  # such as a reward's, before it has touched the state: no step before it is lost
+                if alone and step and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+                    log.check()
+                    checkpoints.save(step, state, wait=True)
+                raise
             step += 1
             log.add(step, measured, row=is_due(config.log_every) or step == config.steps)
             if stop and is_due(config.stop_every):

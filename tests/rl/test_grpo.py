@@ -1,6 +1,7 @@
 """The GRPO loop on a small model: micro-batches, the first step's identities, learning, controls, resume."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -200,13 +201,34 @@ def test_it_learns_and_resumes_in_the_same_bits(tmp_path):
             raise KeyboardInterrupt
         return short(prompts, completions)
 
-    dies.calls = 0
+    dies.calls, dies.__name__ = 0, short.__name__
     with pytest.raises(KeyboardInterrupt):
         run_grpo(make(longer, reward=dies), start, tmp_path / "b")
     resumed = run_grpo(make(longer), start, tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
     texts = [sorted(folder.glob("completions/*.jsonl")) for folder in (tmp_path / "a", tmp_path / "b")]
     assert len(texts[0]) == 12 and [p.read_text() for p in texts[0]] == [p.read_text() for p in texts[1]]
+
+
+@pytest.mark.parametrize("wrong", [[], [float("nan")] * 16, RuntimeError("no server")], ids=str)
+def test_a_reward_that_fails_ends_the_run_and_loses_no_step(wrong, tmp_path):
+    calls = itertools.count()
+
+    def fails(prompts, completions, **columns):
+        if next(calls) < 2:
+            return short(prompts, completions)
+        if isinstance(wrong, Exception):
+            raise wrong
+        return wrong
+
+    seldom = dataclasses.replace(TRAINING, loop=LoopConfig(steps=4, log_every=1, checkpoint_every=100))
+    start = lambda: init_params(MODEL, 0, single_device_mesh())
+    with pytest.raises(UserError, match="reward fails"):
+        run_grpo(make(seldom, reward=fails), start, tmp_path / "a")
+    assert (tmp_path / "a/checkpoints/2").is_dir()
+    resumed = run_grpo(make(seldom), start, tmp_path / "a")
+    whole = run_grpo(make(seldom), start, tmp_path / "b")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
 
 
 def test_eight_devices_sample_the_same_and_reward_the_same():
