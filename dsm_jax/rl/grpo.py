@@ -157,14 +157,15 @@ class GRPO:
 def run_grpo(grpo: GRPO, start: Callable[[], Params], folder: Path, *, description: str = "GRPO") -> Params:
     """Trains to the end, resuming from `folder`; start() gives the initial parameters when there is no checkpoint."""
     (folder / "completions").mkdir(parents=True, exist_ok=True)
-    state = run_loop(
-        lambda state, step: grpo.step(state, step, folder),
-        lambda: grpo.start(start()),
-        grpo.target(),
-        grpo.config.loop,
-        folder,
-        description=description,
-    )
+    with grpo.rewards:
+        state = run_loop(
+            lambda state, step: grpo.step(state, step, folder),
+            lambda: grpo.start(start()),
+            grpo.target(),
+            grpo.config.loop,
+            folder,
+            description=description,
+        )
     return lora.merged(grpo.model, state.reference, state.train.params, grpo.mesh)
 
 

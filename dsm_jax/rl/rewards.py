@@ -82,12 +82,16 @@ class Rewards:
             raise UserError(
                 f"{len(options.weights)} weights for {len(self.functions)} rewards ({names}); give one each"
             )
-        self._pool = _pool(self.functions, options.processes) if options.processes else None
+        for name, one in self.functions.items() if options.processes else ():
+            _require_sendable(name, one)
+        self._pool: Any = None  # begins with the first call
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], columns: Mapping[str, Sequence[Any]]
     ) -> Scores:
         """All functions' values. Raises UserError, naming reward and row, where one fails and on_error is stop."""
+        if self.options.processes and not self._pool:
+            self._pool = _pool(self.options.processes)
         rows = Rows(prompts, completions, columns)
         calls = {
             name: _in_thread(partial(self._values, name, one, rows)) for name, one in self.functions.items()
@@ -107,6 +111,7 @@ class Rewards:
         if self._pool:
             self._pool.stop()
             self._pool.join()
+            self._pool = None
 
     def __enter__(self) -> Self:
         return self
@@ -128,8 +133,8 @@ class Rewards:
 
     def _start(self, reward: Reward, rows: Rows) -> Future[list]:
         if self._pool:
-            return self._pool.schedule(call, args=(reward, rows), timeout=self.options.timeout_s)
-        return _in_thread(partial(call, reward, rows))
+            return self._pool.schedule(call_reward, args=(reward, rows), timeout=self.options.timeout_s)
+        return _in_thread(partial(call_reward, reward, rows))
 
     def _checked(
         self, name: str, reward: Reward, rows: Rows, call: Future[list], first: int
@@ -184,7 +189,7 @@ class Rewards:
         return np.zeros(count) if values is None else values, lines
 
 
-def call(reward: Reward, rows: Rows) -> list:
+def call_reward(reward: Reward, rows: Rows) -> list:
     """What a reward returns, awaited where it has to be."""
     values = reward(list(rows.prompts), list(rows.completions), **rows.columns)
     if inspect.isawaitable(values):
@@ -213,17 +218,19 @@ def _taken(name: str, reward: Reward, columns: Mapping[str, Sequence[Any]]) -> M
     return {one.name: columns[one.name] for one in parameters if one.name in columns}
 
 
-def _pool(functions: Mapping[str, Reward], processes: int) -> Any:
+def _require_sendable(name: str, reward: Reward) -> None:
+    try:
+        pickle.dumps(reward)
+    except Exception as error:
+        raise UserError(
+            f"reward {name} cannot be sent to other processes ({_said(error)}); define it at the top of a module, "
+            "or set processes to 0"
+        ) from error
+
+
+def _pool(processes: int) -> Any:
     from pebble import ProcessPool  # only where somebody asks for it
 
-    for name, reward in functions.items():
-        try:
-            pickle.dumps(reward)
-        except Exception as error:
-            raise UserError(
-                f"reward {name} cannot be sent to other processes ({_said(error)}); define it at the top of a module, "
-                "or set processes to 0"
-            ) from error
     return ProcessPool(processes, context=get_context("spawn"))
 
 
