@@ -15,8 +15,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from dsm_jax.data.instructions import find_sft_parts, read_rows_of
-from dsm_jax.data.rows import ROWS
+from dsm_jax.data.instructions import find_split, read_rows_of
 from dsm_jax.data.texts import Part
 from dsm_jax.errors import UserError
 from dsm_jax.tfds_folder import write_dataset
@@ -42,19 +41,13 @@ def build_math(folder: str | Path, out: str | Path) -> dict[str, int]:
 
 
 def _build(folder: Path, out: Path, name: str, fields: Sequence[str], description: str) -> dict[str, int]:
-    sources = {split: _find(folder, split) for split in SPLITS}
+    sources = {split: find_split(folder, split) for split in SPLITS}
     rows = {split: _rows(found, fields) for split, found in sources.items() if found}
     if not rows:
         shown = ", ".join(f"{split}.jsonl" for split in SPLITS)
         raise UserError(f"{folder}: no {shown} (or .json, .gz, .zst) and no folder train or test in it")
     features = tfds.features.FeaturesDict({field: tfds.features.Text() for field in fields})
     return write_dataset(rows, out, name=name, features=features, description=description)
-
-
-def _find(folder: Path, split: str) -> list[Part]:
-    files = [folder / f"{split}{ending}" for ending in ROWS]
-    found = [file for file in files if file.is_file()] or [folder / split]
-    return find_sft_parts(found[:1]) if found[0].exists() else []
 
 
 def _rows(parts: Sequence[Part], fields: Sequence[str]) -> Iterator[dict[str, str]]:

@@ -82,6 +82,13 @@ def find_sft_parts(paths: Sequence[Path]) -> list[Part]:
     return parts
 
 
+def find_split(folder: Path, split: str) -> list[Part]:
+    """The parts of a benchmark's split: FOLDER/SPLIT.jsonl (or .json, .gz, .zst), else the folder FOLDER/SPLIT; or nothing."""
+    files = [folder / f"{split}{ending}" for ending in ROWS]
+    found = [file for file in files if file.is_file()] or [folder / split]
+    return find_sft_parts(found[:1]) if found[0].exists() else []
+
+
 def read_sft_part(part: Part, *, only_correct: bool = False) -> Iterator[Record | Skipped]:
     """The records of a part, and what was left out, in order."""
     for place, row in read_rows_of(part):

@@ -1,0 +1,112 @@
+"""Questions with gold answers, for RL: GSM8K, MATH, and files of other sets.
+
+- gsm8k:DIR, math:DIR: the training split in that folder, never its test split
+- a path: a file or folder of JSON lines, JSON or parquet, packed or not; rows of a split other than train are left out
+A row has a question (one of QUESTIONS) and an answer (one of ANSWERS; a worked solution must end in a marked answer), or
+messages, the last of which is the answer. Its other fields stay, for rewards. A row that the grader cannot score, a
+question without text and one that stood before are left out, with the reason counted. Left out on purpose: downloads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from dsm_jax.data.instructions import QUESTIONS, find_sft_parts, find_split, read_rows_of
+from dsm_jax.data.texts import Part
+from dsm_jax.errors import UserError
+from dsm_jax.evaluate.grader import extract, grade
+
+SETS = ("gsm8k", "math")
+SHORT = ("final_answer", "expected_answer", "answer", "target", "gt")
+WORKED = ("solution", "completion", "response", "output")  # with a marker before the answer
+ANSWERS = (*SHORT, *WORKED)
+SPLIT = "train"
+
+
+def read_questions(
+    source: str, *, only: Sequence[str] = (), skipped: Counter[str] | None = None
+) -> list[dict[str, Any]]:
+    """Rows {question, answer, the row's other fields}, in the order of the files.
+
+    only: parts of the field `source`, one of which a row has to hold ("CoT/gsm8k"). skipped: counts what is left out, by
+    reason. Raises UserError naming file and line for a row that has no question or answer, and where nothing is left.
+    """
+    skipped = Counter() if skipped is None else skipped
+    found: dict[str, dict[str, Any]] = {}
+    for part in _parts(source):
+        for place, row in read_rows_of(part):
+            for question in _questions(row, place):
+                reason = _reason(question, only) or ("stood before" if question["question"] in found else "")
+                if reason:
+                    skipped[reason] += 1
+                else:
+                    found[question["question"]] = question
+    if not found:
+        why = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "no rows"
+        raise UserError(f"{source}: no question is left ({why})")
+    return list(found.values())
+
+
+def _parts(source: str) -> list[Part]:
+    name, colon, folder = source.partition(":")
+    if not colon or name not in SETS:
+        return find_sft_parts([Path(source).expanduser()])
+    parts = find_split(Path(folder).expanduser(), SPLIT)
+    if not parts:
+        raise UserError(f"{source}: no {SPLIT}.jsonl (or .json, .gz, .zst) and no folder {SPLIT} in it")
+    return parts
+
+
+def _questions(row: Any, place: str) -> Iterator[dict[str, Any]]:
+    if not isinstance(row, dict):
+        raise UserError(f"{place}: a row must be an object, not {row!r:.40}")
+    if isinstance(row.get("Instances"), list):
+        for instance in row["Instances"]:
+            yield from _questions(instance, place)
+        return
+    asked, answer = _of_messages(row, place) if "messages" in row else _of_fields(row, place)
+    rest = {name: value for name, value in row.items() if name not in ("messages", *QUESTIONS)}
+    yield rest | {"question": asked.strip(), "answer": answer.strip()}
+
+
+def _of_fields(row: dict[str, Any], place: str) -> tuple[str, str]:
+    asked, _ = _field(row, QUESTIONS, "question", place)
+    answer, name = _field(row, ANSWERS, "answer", place)
+    if name in WORKED and extract(answer) is None:
+        answer = ""  # which of its numbers is the answer, nobody can say
+    return asked, answer
+
+
+def _field(row: dict[str, Any], known: Sequence[str], what: str, place: str) -> tuple[str, str]:
+    """The first field of these that is there: its text, and its name."""
+    name = next((name for name in known if name in row), None)
+    if name is None:
+        there = ", ".join(map(str, row))[:80]
+        raise UserError(
+            f"{place}: no {what} in this row (it has {there}); it must have one of {', '.join(known)}"
+        )
+    if not isinstance(row[name], str | int | float):
+        raise UserError(f"{place}: its {name} is {row[name]!r:.40}; it must be text or a number")
+    return str(row[name]), name
+
+
+def _of_messages(row: dict[str, Any], place: str) -> tuple[str, str]:
+    texts = [one.get("content") for one in row["messages"] if isinstance(one, dict)]
+    if len(texts) < 2 or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{place}: its messages must be a question and an answer, texts in `content`")
+    return texts[-2], texts[-1]
+
+
+def _reason(question: dict[str, Any], only: Sequence[str]) -> str:
+    """Why a question is left out, or nothing."""
+    if only and not any(part in str(question.get("source", "")) for part in only):
+        return "of other sources"
+    split = question.get("split")
+    if split is not None and str(split).lower() != SPLIT:
+        return f"split {split!s:.20}"
+    if not question["question"]:
+        return "without a question"
+    return "" if grade("", question["answer"]).correct is not None else "without an answer that can be graded"
