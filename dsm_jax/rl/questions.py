@@ -95,9 +95,10 @@ def _field(row: dict[str, Any], known: Sequence[str], what: str, place: str) -> 
 
 def _of_messages(row: dict[str, Any], place: str) -> tuple[str, str]:
     texts = [one.get("content") for one in row["messages"] if isinstance(one, dict)]
-    if len(texts) < 2 or not all(isinstance(text, str) for text in texts):
-        raise UserError(f"{place}: its messages must be a question and an answer, texts in `content`")
-    return texts[-2], texts[-1]
+    match texts[-2:]:
+        case [str(asked), str(answer)]:
+            return asked, answer
+    raise UserError(f"{place}: its messages must be a question and an answer, texts in `content`")
 
 
 def _reason(question: dict[str, Any], only: Sequence[str]) -> str:
