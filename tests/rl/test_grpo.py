@@ -154,8 +154,9 @@ def test_micro_batches_change_nothing_in_other_losses(loss):
         first_step(make(dataclasses.replace(config, micro_batch_rows=rows))) for rows in (16, 4)
     )
     assert metrics == pytest.approx(apart, abs=2e-5)
+    # Adam makes of a gradient near 0, rounding and all, a share of its step of 3e-3.
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
         *(jax.device_get(one.train.params) for one in (state, other)),
     )
 
