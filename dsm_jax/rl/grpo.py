@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
+from dsm_jax.errors import UserError
 from dsm_jax.model import lora
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params
@@ -115,6 +116,8 @@ class GRPO:
         require_answers(completions)
         scores = self._scores(rows, completions)
         rewards = scores.total.reshape(len(rows), -1)
+        if np.isnan(rewards).all():
+            raise UserError(f"step {step}: no completion has a reward, all are None; return some numbers")
         if self.control:
             rewards = self.control(rewards, rng_seed=self.rng_seed, step=step)
         advantages = outcome_advantages(rewards, scale=config.loss.scale_rewards)

@@ -295,6 +295,9 @@ def test_a_row_without_a_reward_is_left_out():
     assert (sampled.advantages[:, 3] == 0).all()
     batches = grpo.micro_batches(sampled)
     assert sum(int(batch["segment_ids"][:, 0].sum()) for batch in batches) == 12
+    nothing = make(reward=lambda prompts, completions: [None] * len(prompts))
+    with pytest.raises(UserError, match="step 0: no completion has a reward"):
+        nothing.rollout(grpo.policy(state), 0)
 
 
 def test_a_group_of_one_is_refused():
