@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -37,14 +38,15 @@ def masked_mean(values: jax.Array, keep: jax.Array) -> Mean:
     return Mean(values.sum(), keep.sum())
 
 
-def lowest(values: jax.Array, keep: jax.Array) -> Min:
-    """Over what `keep` marks."""
-    return Min(jax.lax.stop_gradient(jnp.where(keep, values, jnp.inf)).min())
-
-
-def highest(values: jax.Array, keep: jax.Array) -> Max:
-    """Over what `keep` marks."""
-    return Max(jax.lax.stop_gradient(jnp.where(keep, values, -jnp.inf)).max())
+def extremes(highest: Mapping[str, jax.Array], lowest: Mapping[str, jax.Array]) -> Metrics:
+    """The largest of some arrays [B] and the smallest of others, in one reduction: over devices each costs a collective
+    operation, and XLA:CPU was seen to deadlock in several at once."""
+    if not highest and not lowest:
+        return {}
+    stacked = jnp.stack([*highest.values(), *(-values for values in lowest.values())])
+    largest = jax.lax.stop_gradient(stacked).max(axis=1)
+    highs = {name: Max(largest[i]) for i, name in enumerate(highest)}
+    return highs | {name: Min(-largest[i]) for i, name in enumerate(lowest, len(highest))}
 
 
 def merge_metrics(left: Metrics, right: Metrics) -> Metrics:

@@ -17,8 +17,11 @@ from jax.sharding import reshard
 from jax.typing import ArrayLike
 
 from dsm_jax.errors import UserError
-from dsm_jax.rl.metrics import Mean, Metrics, highest, lowest, masked_mean
+from dsm_jax.rl.metrics import Mean, Metrics, extremes, masked_mean
 
+Measured = tuple[
+    Metrics, dict[str, jax.Array], dict[str, jax.Array]
+]  # means; of each row [B]: a largest, a smallest
 MAX_LOG_RATIO = 20.0  # e^20 = 5e8: far outside any clip range, far inside float32
 
 
@@ -148,14 +151,15 @@ def grpo_loss(
         log_ratio = (log_ratio.sum(axis=1) / row_tokens)[:, None]
     ratio = _clamped_exp(log_ratio)
     per_token = -_surrogate(ratio, logps, advantages, config)
-    metrics = _clip_metrics(ratio, advantages, keep, config)
+    metrics, highest, lowest = _clip_metrics(ratio, advantages, keep, config)
     if config.top_entropy_quantile < 1:
         is_part, quantile = denominators is not None, config.top_entropy_quantile
         pushed = _pushed(entropies, keep, quantile, entropy_threshold, is_part)
         per_token = jnp.where(pushed, per_token, 0.0)
     if sampler_logps is not None:
         sampled = jnp.where(keep, sampler_logps, 0.0)
-        metrics |= _sampling_metrics(old, sampled, keep, config)
+        means, highs, lows = _sampling_metrics(old, sampled, keep, config)
+        metrics, highest, lowest = metrics | means, highest | highs, lowest | lows
         if config.importance_sampling_correction:
             per_token = per_token * _correction(old, sampled, config)
     if ref_logps is not None:
@@ -165,6 +169,7 @@ def grpo_loss(
         per_token = per_token + config.beta * kl if config.beta else per_token
     if entropies is not None:
         metrics["entropy"] = masked_mean(entropies, keep)
+    metrics |= extremes(highest, lowest)
 
     total = _total(jnp.where(keep, per_token, 0.0), row_tokens, config.loss_type)
     own = _denominator((logps.shape[0], keep.sum()), logps.shape[1], config)
@@ -252,9 +257,9 @@ def _clamped_exp(log_ratio: jax.Array) -> jax.Array:
     return jnp.exp(jnp.minimum(log_ratio, MAX_LOG_RATIO))
 
 
-def _clip_metrics(ratio: jax.Array, advantages: jax.Array, keep: jax.Array, config: GRPOConfig) -> Metrics:
+def _clip_metrics(ratio: jax.Array, advantages: jax.Array, keep: jax.Array, config: GRPOConfig) -> Measured:
     """Shares of the tokens (of the rows, where a row has one ratio) whose gradient the clip removes, below and above,
-    and the smallest and largest of a row."""
+    and each row's, for the extremes."""
 
     def mean(marked: jax.Array) -> Mean:
         if config.importance_sampling_level == "token":
@@ -262,16 +267,17 @@ def _clip_metrics(ratio: jax.Array, advantages: jax.Array, keep: jax.Array, conf
         return masked_mean(_row_share(marked, keep), keep.any(axis=1))
 
     if config.loss_type == "cispo":
-        return {"cispo_clip_ratio": mean((ratio > config.high) & (advantages > 0))}
+        return {"cispo_clip_ratio": mean((ratio > config.high) & (advantages > 0))}, {}, {}
     low = (ratio < 1 - config.epsilon) & (advantages < 0)
     high = (ratio > 1 + config.high) & (advantages > 0)
-    return {
+    means: Metrics = {
         "clip_ratio/low_mean": mean(low),
         "clip_ratio/high_mean": mean(high),
         "clip_ratio/region_mean": mean(low | high),
-        "clip_ratio/low_min": lowest(_row_share(low, keep), keep.any(axis=1)),
-        "clip_ratio/high_max": highest(_row_share(high, keep), keep.any(axis=1)),
     }
+    there = keep.any(axis=1)
+    highest = {"clip_ratio/high_max": jnp.where(there, _row_share(high, keep), -jnp.inf)}
+    return means, highest, {"clip_ratio/low_min": jnp.where(there, _row_share(low, keep), jnp.inf)}
 
 
 def _row_share(marked: jax.Array, keep: jax.Array) -> jax.Array:
@@ -280,18 +286,14 @@ def _row_share(marked: jax.Array, keep: jax.Array) -> jax.Array:
 
 def _sampling_metrics(
     old: jax.Array, sampler_logps: jax.Array, keep: jax.Array, config: GRPOConfig
-) -> Metrics:
+) -> Measured:
     """How far the sampler's log-probabilities lie from the trainer's, in nats, and what corrects for it."""
     difference = jnp.abs(old - sampler_logps)
-    metrics: Metrics = {
-        "sampling/sampling_logp_difference/mean": masked_mean(difference, keep),
-        "sampling/sampling_logp_difference/max": highest(difference, keep),
-    }
+    means: Metrics = {"sampling/sampling_logp_difference/mean": masked_mean(difference, keep)}
+    highest = {"sampling/sampling_logp_difference/max": jnp.where(keep, difference, -jnp.inf).max(axis=1)}
     if not config.importance_sampling_correction:
-        return metrics
-    ratio = _correction(old, sampler_logps, config)
-    return metrics | {
-        "sampling/importance_sampling_ratio/min": lowest(ratio, keep),
-        "sampling/importance_sampling_ratio/mean": masked_mean(ratio, keep),
-        "sampling/importance_sampling_ratio/max": highest(ratio, keep),
-    }
+        return means, highest, {}
+    name, ratio = "sampling/importance_sampling_ratio", _correction(old, sampler_logps, config)
+    means[f"{name}/mean"] = masked_mean(ratio, keep)
+    highest[f"{name}/max"] = jnp.where(keep, ratio, -jnp.inf).max(axis=1)
+    return means, highest, {f"{name}/min": jnp.where(keep, ratio, jnp.inf).min(axis=1)}
