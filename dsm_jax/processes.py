@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src.distributed import global_state  # its store of keys has no public name
+from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from dsm_jax.ending import watch_others
 from dsm_jax.errors import Preempted, UserError
@@ -105,6 +107,24 @@ def on_first_process(work: Callable[[], object]) -> None:
     if said:
         kind, _, message = said.partition(":")
         raise ENDS.get(kind, UserError)(message)
+
+
+def from_first_process(work: Callable[[], bytes]) -> bytes:
+    """What work() gives in the first process, in all of them; its error is theirs."""
+    made: list[bytes] = []
+    on_first_process(lambda: made.append(work()))
+    return broadcast_bytes(made[0] if made else b"")
+
+
+def broadcast_bytes(data: bytes) -> bytes:
+    """The first process's data in all of them; a collective operation of the devices."""
+    if jax.process_count() == 1:
+        return data
+    size = int(broadcast_one_to_all(np.int32(len(data))))
+    padded = np.zeros(size, np.uint8)
+    if is_first_process():
+        padded[:] = np.frombuffer(data, np.uint8)
+    return np.asarray(broadcast_one_to_all(padded)).tobytes()
 
 
 def wait_for_first_process() -> None:

@@ -265,7 +265,12 @@ class Sigterm:
         return KeyboardInterrupt(message) if self.interrupted else Preempted(message)
 
 
+class Stopping(Exception):
+    """Work inside a loop was cut short because a signal has come: the loop saves and ends."""
+
+
 RECEIVED = Sigterm()  # of this process, whatever answers it
+_caught: list[Sigterm] = []  # by the catch_sigterm blocks that the program is in
 ENDING = threading.Event()  # set where a process has begun to end early: what it still does is waited for
 
 
@@ -288,10 +293,20 @@ def catch_sigterm(*, interrupts: bool = False) -> Iterator[Sigterm]:
             "stopping: the step under way is saved; again Ctrl-C stops at once", file=sys.stderr, flush=True
         )
 
-    with handling_sigterm(note), _handling(signal.SIGINT, interrupt) if interrupts else nullcontext():
-        yield sigterm
+    _caught.append(sigterm)
+    try:
+        with handling_sigterm(note), _handling(signal.SIGINT, interrupt) if interrupts else nullcontext():
+            yield sigterm
+    finally:
+        _caught.remove(sigterm)
     if sigterm.requested:
         raise sigterm.end("stopped by a signal")
+
+
+def stop_if_asked() -> None:
+    """Raises Stopping where a signal has come that a catch_sigterm block is to answer: for long work inside a loop's step."""
+    if any(one.requested for one in _caught):
+        raise Stopping
 
 
 @contextmanager

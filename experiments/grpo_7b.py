@@ -45,7 +45,7 @@ SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL}  # what these presets start f
 SMALL_SEED = 0  # of that model, whatever --rng-seed: runs of several seeds start from the same one
 AVERAGED = 10  # steps over which the first and the last reward are taken
 REMEDY = (
-    "give more devices, fewer --grpo.slots or --grpo.micro-batch-rows, --grpo.lora.rank 16 or a smaller --init, or try "
+    "give more devices, fewer --grpo.slots or --grpo.micro-batch-tokens, --grpo.lora.rank 16 or a smaller --init, or try "
     "--preset tiny"
 )
 
@@ -135,7 +135,7 @@ def train(config: GRPORun, model: ModelConfig, mesh: Mesh, folder: Path) -> None
         mesh,
         prompts=lambda step: [
             {"prompt": prompt_text(problem.question + config.instruction), "answer": problem.answer}
-            for problem in problem_batch(problems, step, config.grpo.prompts_per_step)
+            for problem in problem_batch(problems, step, config.grpo.prompts_per_rollout)
         ],
         rng_seed=config.rng_seed,
     )

@@ -46,10 +46,10 @@ from dsm_jax.mine.read import check_warcs
 from dsm_jax.mine.seed import read_seed
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.decoder import Params
+from dsm_jax.model.params import check_mesh
 from dsm_jax.processes import require_one_process
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
 from dsm_jax.rl.grpo import GRPO, run_grpo
-from dsm_jax.rl.memory import check_mesh
 from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json
 from dsm_jax.sample.sampler import Sampler
 
@@ -158,7 +158,6 @@ def check(config: Quickstart) -> Mesh:
     rows = {
         "--small.pretrain.batch-size": config.small.pretrain.batch_size,
         "--small.sft.batch-size": config.small.sft.batch_size,
-        "--small.grpo.micro-batch-rows": config.small.grpo.micro_batch_rows,
     }
     for option, count in rows.items():
         if count % batch_shards(mesh):
@@ -166,7 +165,7 @@ def check(config: Quickstart) -> Mesh:
                 f"{option} {count} does not divide over the {batch_shards(mesh)} devices of data x fsdp: change it, or "
                 "give --mesh with more devices on tensor"
             )
-    check_mesh(config.small.grpo, config.small.model, mesh)
+    check_mesh(config.small.model, mesh)
     return mesh
 
 
@@ -274,9 +273,9 @@ class Training:
             self.small.model,
             self.tokenizer,
             self.mesh,
-            prompts=lambda step: [
+            prompts=lambda draw: [
                 {"prompt": prompt_text(problem.question), "answer": problem.answer}
-                for problem in problem_batch(fresh, step, config.prompts_per_step)
+                for problem in problem_batch(fresh, draw, config.prompts_per_rollout)
             ],
             control=CONTROLS.get(name),
             rng_seed=rng_seed,

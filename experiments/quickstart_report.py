@@ -309,8 +309,8 @@ def _configuration(config: Mapping[str, Any]) -> Table:
         "pretraining": f"{_training(small['pretrain'])}; drills {small['drill_weight']:.0%}, questions "
         f"{small['question_weight']:.0%}, corpus {small['corpus_weight']:.0%}",
         "SFT": f"{small['sft_problems']:,} worked solutions; at most {_training(small['sft'])}",
-        "GRPO": f"{grpo['loop']['steps']:,} steps of {grpo['prompts_per_step']} questions x "
-        f"{grpo['num_generations']} completions of at most {grpo['max_completion_length']} tokens, "
+        "GRPO": f"{grpo['loop']['steps']:,} updates, each from {grpo['batch_size']} completions, "
+        f"{grpo['num_generations']} of a question, of at most {grpo['max_completion_length']} tokens, "
         f"{_learning_rate(grpo)}, beta {grpo['loss']['beta']}, epsilon {grpo['loss']['epsilon']}",
     }
     return Table(("part", "value"), tuple(rows.items()))

@@ -27,6 +27,7 @@ from dsm_jax.model.config import SMOKE, TINY, ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import init_params
 from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.sample.request import require_answers
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
@@ -116,11 +117,12 @@ TINY_MODEL = SmallModel(
     sft_checks=300,
     grpo=GRPOTraining(
         loop=LoopConfig(steps=150, log_every=1, checkpoint_every=25),
-        prompts_per_step=16,
+        batch_size=128,
         num_generations=8,
+        loss=GRPOConfig(),
         max_completion_length=72,
         optimizer=OptimizerConfig(peak_lr=2e-4, warmup_steps=5, schedule="cosine", weight_decay=0.0),
-        micro_batch_rows=16,
+        micro_batch_tokens=2_048,
         slots=64,
         remat="none",
     ),
@@ -141,7 +143,7 @@ SMOKE_MODEL = replace(
         TINY_MODEL.grpo,
         loop=LoopConfig(steps=4, log_every=1, checkpoint_every=1),
         optimizer=replace(TINY_MODEL.grpo.optimizer, warmup_steps=1),
-        prompts_per_step=4,
+        batch_size=16,
         num_generations=4,
         max_completion_length=32,
     ),

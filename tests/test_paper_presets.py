@@ -140,8 +140,8 @@ def test_grpo_holds_the_papers_numbers(monkeypatch):
     assert_facts(grpo, GRPO_7B)
     assert_facts(grpo.loss, GRPO_LOSS)
     assert grpo.optimizer.peak_lr == GRPO_7B_LEARNING_RATE
-    assert grpo.prompts_per_step * grpo.num_generations == GRPO_7B_OUTPUTS
-    assert grpo.loop.steps * grpo.prompts_per_step == 144_000
+    assert grpo.batch_size == GRPO_7B_OUTPUTS
+    assert grpo.loop.steps * grpo.prompts_per_rollout == 144_000
 
 
 def test_mining_holds_the_papers_numbers():

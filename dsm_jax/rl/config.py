@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dsm_jax.errors import UserError
 from dsm_jax.model.config import LoRA
 from dsm_jax.model.decoder import Remat
+from dsm_jax.rl.alarms import AlarmOptions
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.rewards import RewardOptions
 from dsm_jax.train.loop import LoopConfig
@@ -15,20 +16,28 @@ from dsm_jax.train.optimizer import OptimizerConfig
 
 @dataclass(frozen=True)
 class GRPOTraining:
-    """A GRPO run. The defaults are the paper's (section 4.2); names as TRL's where it has them."""
+    """A GRPO run of loop.steps updates. The defaults are the paper's (section 4.2); names as TRL's where it has them."""
 
     loop: LoopConfig = LoopConfig(steps=9_000, log_every=1, checkpoint_every=100)  # 144K questions / 16
-    prompts_per_step: int = 16  # 16 questions x 64 = the paper's batch of 1,024
+    batch_size: int = 1024  # completions of a rollout: 16 questions x 64
     num_generations: int = 64  # G, completions of a question
     num_iterations: int = 1  # mu, updates from one rollout
     max_completion_length: int = 1024  # tokens
     temperature: float = 1.0  # of the rollouts; not stated in the paper
-    loss: GRPOConfig = GRPOConfig()
+    loss: GRPOConfig = GRPOConfig(max_completion_length=1024)
     rewards: RewardOptions = RewardOptions()
+    alarms: AlarmOptions = AlarmOptions()
+    mask_truncated_completions: bool = False  # leave completions cut at the limit out of the loss (DAPO)
+    # draw further questions in place of those whose completions are all right or all wrong, up to so many rollouts for
+    # one batch (DAPO's dynamic sampling); 1: none
+    most_rollouts: int = 1
+    sync_ref_model: bool = False  # move the reference towards the policy, every ref_model_sync_steps updates
+    ref_model_sync_steps: int = 512
+    ref_model_mixup_alpha: float = 0.6  # share of the policy in the new reference
     lora: LoRA = LoRA()  # train low-rank updates only; the reference is then the base, without a copy
     # Only the learning rate is stated in the paper.
     optimizer: OptimizerConfig = OptimizerConfig(peak_lr=1e-6, schedule="constant", weight_decay=0.0)
-    micro_batch_rows: int = 64  # sequences whose activations exist at once
+    micro_batch_tokens: int = 32_768  # rows x width, padding included, whose activations exist at once
     slots: int = 256  # rows decoded at once
     remat: Remat = "full"  # made again in the backward pass: no activation, all but matmuls' (dots), or all
 
@@ -38,15 +47,34 @@ class GRPOTraining:
                 f"num_generations is {self.num_generations}; a group needs at least 2 completions"
             )
         for name in (
+            "batch_size",
             "num_iterations",
-            "prompts_per_step",
             "max_completion_length",
-            "micro_batch_rows",
+            "most_rollouts",
+            "ref_model_sync_steps",
+            "micro_batch_tokens",
             "slots",
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.batch_size % self.num_generations:
+            raise UserError(
+                f"num_generations is {self.num_generations}; it must divide the batch_size {self.batch_size}, so that every "
+                "question has a whole group"
+            )
         if not self.temperature > 0:
             raise UserError(
                 f"temperature is {self.temperature}; a rollout needs one above 0 (the paper's preset: 1)"
             )
+        if not 0 < self.ref_model_mixup_alpha <= 1:
+            raise UserError(
+                f"ref_model_mixup_alpha is {self.ref_model_mixup_alpha}; it must be above 0 and at most 1"
+            )
+        if self.sync_ref_model and self.lora.rank:
+            raise UserError(
+                "sync_ref_model: with lora the reference is the base, which stays; set lora.rank 0"
+            )
+
+    @property
+    def prompts_per_rollout(self) -> int:
+        return self.batch_size // self.num_generations

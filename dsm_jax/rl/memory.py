@@ -1,9 +1,11 @@
 """Does a GRPO run fit? The memory that grpo.py needs on each device, from shapes alone, against what is there.
 
-Held all the time: the fp32 master, its two AdamW moments, the reference policy in fp32 (each split over
-fsdp x tensor), and the decode copy in the compute dtype (split over tensor only). On top of that, the larger of
-- the rollout: what sample/memory.py says of the sampler's caches and steps;
-- the update: two fp32 gradients (the sum so far and a micro-batch's own) and the activations of a micro-batch.
+Held all the time: the fp32 master, its two AdamW moments, and the reference policy in the compute dtype (each split over
+fsdp x tensor). On top of that, by phase,
+- the rollout: the decode copy in the compute dtype (split over tensor only), and what sample/memory.py says of the sampler's
+  caches and steps;
+- the update, before which those are freed: two fp32 gradients (the sum so far and a micro-batch's own) and the activations
+  of a micro-batch.
 
 The state is counted exactly. The rest is an estimate: prompts are taken to have PROMPT_TOKENS tokens, and
 activations are counted as XLA was seen to keep them. Left out on purpose: the host's memory on GPU and TPU, and
@@ -23,9 +25,10 @@ from dsm_jax.errors import UserError
 from dsm_jax.memory import available_memory
 from dsm_jax.mesh import Rules, batch_shards
 from dsm_jax.model.config import ModelConfig, param_count
-from dsm_jax.model.params import abstract_params, param_shapes, param_specs
-from dsm_jax.model.params import check_mesh as check_model_mesh
+from dsm_jax.model.params import check_mesh, param_shapes, param_specs
 from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.micro_batches import padded, rows_of
+from dsm_jax.rl.reference import reference_target
 from dsm_jax.sample.memory import groups_bytes
 from dsm_jax.train.memory import activation_bytes, bytes_of
 from dsm_jax.train.optimizer import make_optimizer
@@ -49,24 +52,29 @@ class Memory:
 
     @property
     def held(self) -> int:
-        return self.parameters + self.moments + self.reference + self.decode_copy
+        return self.parameters + self.moments + self.reference
+
+    @property
+    def rollout(self) -> int:
+        return self.held + self.decode_copy + self.sampling
+
+    @property
+    def update(self) -> int:
+        return self.held + self.gradients + self.activations
 
     @property
     def peak(self) -> int:
-        return self.held + max(self.gradients + self.activations, self.sampling)
+        return max(self.rollout, self.update)
 
     def __str__(self) -> str:
-        parts = {
-            "parameters": self.parameters,
-            "moments": self.moments,
-            "reference": self.reference,
-            "decode copy": self.decode_copy,
-        }
-        if self.gradients + self.activations > self.sampling:
-            parts |= {"gradients": self.gradients, "activations": self.activations}
-        else:
-            parts |= {"sampling": self.sampling}
-        return ", ".join(f"{name} {size / GB:.1f}" for name, size in parts.items())
+        held = _told(parameters=self.parameters, moments=self.moments, reference=self.reference)
+        rollout = _told(decode_copy=self.decode_copy, caches_and_steps=self.sampling)
+        update = _told(gradients=self.gradients, activations=self.activations)
+        return f"{held}; rollout {self.rollout / GB:.1f} with {rollout}; update {self.update / GB:.1f} with {update}"
+
+
+def _told(**parts: int) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {size / GB:.1f}" for name, size in parts.items())
 
 
 def require_memory(
@@ -77,7 +85,7 @@ def require_memory(
     remedy: what the error tells the user to do. available: bytes on a device, measured where it is None; where
     the backend does not say, stderr has a line with what is needed, and nothing is refused.
     """
-    check_mesh(config, model, mesh)
+    check_mesh(model, mesh)
     needed = grpo_memory(config, model, mesh)
     here = available_memory(mesh) if available is None else available
     platform = mesh.devices.flat[0].platform
@@ -90,40 +98,30 @@ def require_memory(
     return needed
 
 
-def check_mesh(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> None:
-    """UserError where the mesh does not divide the model's axes or the micro-batch."""
-    check_model_mesh(model, mesh)
-    if config.micro_batch_rows % batch_shards(mesh):
-        raise UserError(
-            f"--grpo.micro-batch-rows {config.micro_batch_rows} does not divide over {batch_shards(mesh)} devices "
-            "(data x fsdp): change it or --mesh"
-        )
-
-
 def grpo_memory(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Memory:
     """What a run needs on each device of the mesh."""
     optimizer, _ = make_optimizer(config.optimizer, config.loop.steps)
     state = abstract_state(replace(model, lora=config.lora), optimizer, mesh)
-    reference = abstract_params(model, mesh)
+    width = padded(sequence_length(config, model))
     parameters = bytes_of(state.params)
     moments = bytes_of(state.opt_state)
     return Memory(
         parameters=parameters,
         moments=moments,
-        reference=bytes_of(reference),
+        reference=bytes_of(reference_target(replace(model, lora=config.lora), mesh)),
         decode_copy=_decode_copy(model, mesh),
         gradients=2 * parameters,
         activations=activation_bytes(
             model,
             mesh,
-            config.micro_batch_rows // batch_shards(mesh),
-            sequence_length(config, model),
+            rows_of(width, config.micro_batch_tokens, batch_shards(mesh)) // batch_shards(mesh),
+            width,
             config.remat,
         ),
         sampling=groups_bytes(
             model,
             mesh,
-            prompts=config.prompts_per_step,
+            prompts=config.prompts_per_rollout,
             n=config.num_generations,
             prompt_tokens=min(PROMPT_TOKENS, model.max_seq_len),
             new_tokens=config.max_completion_length,

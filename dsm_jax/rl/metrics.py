@@ -45,7 +45,7 @@ def extremes(highest: Mapping[str, jax.Array], lowest: Mapping[str, jax.Array]) 
         return {}
     stacked = jnp.stack([*highest.values(), *(-values for values in lowest.values())])
     largest = jax.lax.stop_gradient(stacked).max(axis=1)
-    highs = {name: Max(largest[i]) for i, name in enumerate(highest)}
+    highs: Metrics = {name: Max(largest[i]) for i, name in enumerate(highest)}
     return highs | {name: Min(-largest[i]) for i, name in enumerate(lowest, len(highest))}
 
 

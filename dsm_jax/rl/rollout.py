@@ -1,60 +1,190 @@
-"""From sampled groups to the micro-batches of a GRPO update.
+"""The half of GRPO that acts: completions of questions, their rewards and advantages (DeepSeekMath, algorithm 1, lines 5 to 9).
 
-Rows are sorted by length, so that a micro-batch pads little; its width is rounded up to a bucket, so that few
-programs are compiled. Which rows share a micro-batch does not change the loss: it divides by the whole batch.
+With most_rollouts above 1, questions whose completions all got the same reward are replaced by further ones (DAPO's dynamic
+sampling, arXiv 2503.14476): they teach nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
-from dsm_jax.sample.request import Completion
+from dsm_jax.errors import UserError
+from dsm_jax.model.config import ModelConfig
+from dsm_jax.model.decoder import Params
+from dsm_jax.rl.advantages import outcome_advantages
+from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.journal import Journal
+from dsm_jax.rl.micro_batches import Group
+from dsm_jax.rl.rewards import Rewards, Scores
+from dsm_jax.run import stop_if_asked
+from dsm_jax.sample.request import Completion, Tool, require_answers
+from dsm_jax.sample.sampler import Sampler, Usage
+from dsm_jax.tokenizer import Tokenizer
 
-BUCKET = 32  # tokens; the width of a micro-batch is a multiple of it
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """One group: a prompt's token ids (bos included) and its G completions with their advantages."""
-
-    prompt_ids: Sequence[int]
-    completions: Sequence[Completion]
-    advantages: np.ndarray  # [G]
-
-
-def micro_batches(rollouts: Sequence[Rollout], rows: int) -> list[dict[str, np.ndarray]]:
-    """Batches of `rows` rows, the shortest sequences first; the last one is filled up with empty rows.
-
-    Each holds tokens, segment_ids (1 on the sequence, 0 on padding), mask (1 on drawn tokens, end of
-    sequence included) and sampler_logps, all [rows, T], and advantages [rows].
-    """
-    pairs = [
-        (list(rollout.prompt_ids), completion, advantage)
-        for rollout in rollouts
-        for completion, advantage in zip(rollout.completions, rollout.advantages, strict=True)
-    ]
-    pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1].tokens))
-    return [_collate(pairs[start : start + rows], rows) for start in range(0, len(pairs), rows)]
+Row = Mapping[str, Any]  # "prompt", the text that is completed, and the columns that rewards take
+Control = Callable[..., np.ndarray]  # rewards [N, G] -> other rewards [N, G]; see controls.py
 
 
-def _collate(pairs: list[tuple[list[int], Completion, float]], rows: int) -> dict[str, np.ndarray]:
-    longest = max(len(prompt) + len(completion.tokens) for prompt, completion, _ in pairs)
-    width = -(-longest // BUCKET) * BUCKET
-    batch = {
-        "tokens": np.zeros((rows, width), np.int32),
-        "segment_ids": np.zeros((rows, width), np.int32),
-        "mask": np.zeros((rows, width), np.float32),
-        "sampler_logps": np.zeros((rows, width), np.float32),
-        "advantages": np.zeros(rows, np.float32),
-    }
-    for row, (prompt, completion, advantage) in enumerate(pairs):
-        start, end = len(prompt), len(prompt) + len(completion.tokens)
-        batch["tokens"][row, :end] = [*prompt, *completion.tokens]
-        batch["segment_ids"][row, :end] = 1
-        batch["mask"][row, start:end] = ~completion.inserted
-        batch["sampler_logps"][row, start:end] = completion.logps
-        batch["advantages"][row] = advantage
-    return batch
+class Rollout(NamedTuple):
+    """Questions [N] with their completions [N][G], what the rewards gave [N * G], and [N, G] each: the rewards used (others
+    under a control; NaN leaves a row out) and their advantages."""
+
+    prompts: list[Row]
+    completions: list[list[Completion]]
+    scores: Scores
+    rewards: np.ndarray
+    advantages: np.ndarray
+    used: np.ndarray  # bool [N], the groups that go into the update
+    draws: int  # calls of the sampler
+    seconds: dict[str, float]  # by phase
+
+    @property
+    def rows(self) -> int:
+        """Completions that go into the update."""
+        return int((~np.isnan(self.rewards[self.used])).sum())
+
+
+class Actor:
+    """Samples from the parameters that it is given, and scores."""
+
+    def __init__(
+        self,
+        config: GRPOTraining,
+        model: ModelConfig,
+        tokenizer: Tokenizer,
+        mesh: Mesh,
+        *,
+        prompts: Callable[[int], Sequence[Row]],
+        rewards: Rewards,
+        control: Control | None,
+        tool: Tool | None,
+        rng_seed: int,
+    ):
+        self.config, self.tokenizer, self.prompts, self.rewards = config, tokenizer, prompts, rewards
+        self.control, self.tool, self.rng_seed = control, tool, rng_seed
+        # Several processes stop together, between two updates.
+        on_chunk = (lambda: None) if mesh.is_multi_process else stop_if_asked
+        self.sampler = Sampler(model, tokenizer, mesh, slots=config.slots, on_chunk=on_chunk)
+
+    def rollout(self, params: Params | None, first: int, journal: Journal) -> Rollout:
+        """Draws `first` and, where groups have to be replaced, those after it. What is in the journal is taken from there.
+
+        params: None where all of it is there. Raises UserError where it is not, or where no completion has a reward.
+        """
+        parts: list[Rollout] = []
+        while len(parts) < self.config.most_rollouts:
+            parts.append(self._draw(params, first + len(parts), journal))
+            used = _first_true(_has_spread(_joined(parts).rewards), self.config.prompts_per_rollout)
+            if used.sum() == self.config.prompts_per_rollout:
+                break
+        self.sampler.unload()
+        whole = _joined(parts)
+        if self.config.most_rollouts == 1 or not used.any():
+            used = np.arange(len(whole.rewards)) < self.config.prompts_per_rollout
+        advantages = np.zeros_like(whole.rewards)
+        scale = self.config.loss.scale_rewards
+        advantages[used] = np.asarray(outcome_advantages(whole.rewards[used], scale=scale))
+        return whole._replace(advantages=advantages, used=used)
+
+    def groups(self, rollout: Rollout) -> list[Group]:
+        """What the update trains on: the completions that have a reward."""
+        found = []
+        for i in np.flatnonzero(rollout.used):
+            there = np.flatnonzero(~np.isnan(rollout.rewards[i]))
+            prompt = [self.tokenizer.bos_id, *self.tokenizer.encode(rollout.prompts[i]["prompt"])]
+            completions = [rollout.completions[i][j] for j in there]
+            found.append(Group(prompt, completions, rollout.advantages[i, there]))
+        return found
+
+    def usage(self) -> Usage:
+        """Of the sampler, since the last call."""
+        usage = self.sampler.usage
+        self.sampler.reset_usage()
+        return usage
+
+    def _draw(self, params: Params | None, draw: int, journal: Journal) -> Rollout:
+        """The draw's questions, sampled and scored."""
+        rows = list(self.prompts(draw))
+        began = time.monotonic()
+        completions = journal.completions(draw)
+        if completions is None:
+            completions = self._sample(params, rows, draw, journal)
+        sampled = time.monotonic()
+        scores = journal.scores(draw, lambda: self._score(rows, completions))
+        rewards = scores.total.reshape(len(rows), -1)
+        if np.isnan(rewards).all():
+            raise UserError(f"rollout {draw}: no completion has a reward, all are None; return some numbers")
+        if self.control:
+            rewards = self.control(rewards, rng_seed=self.rng_seed, step=draw)
+        seconds = {"rollout": sampled - began, "rewards": time.monotonic() - sampled}
+        nothing = np.zeros(0)
+        return Rollout(rows, completions, scores, rewards, nothing, nothing, 1, seconds)
+
+    def _sample(
+        self, params: Params | None, rows: Sequence[Row], draw: int, journal: Journal
+    ) -> list[list[Completion]]:
+        if params is None:
+            raise UserError(
+                f"{journal.folder}: rollout {draw} is missing, and the policy that it was drawn from is gone; start the run "
+                "anew in another folder"
+            )
+        if self.sampler.params is None:
+            self.sampler.load(params)
+        first = draw * self.config.prompts_per_rollout
+        completions = self.sampler.generate(
+            [row["prompt"] for row in rows],
+            n=self.config.num_generations,
+            max_new_tokens=self.config.max_completion_length,
+            temperature=self.config.temperature,
+            seed=self.rng_seed,
+            prompt_ids=[first + i for i in range(len(rows))],
+            tool=self.tool,
+        )
+        require_answers([one for one in group if not len(one.tokens)] for group in completions)
+        journal.keep_completions(draw, completions)
+        return completions
+
+    def _score(self, rows: list[Row], completions: list[list[Completion]]) -> Scores:
+        flat = [(row, one) for row, group in zip(rows, completions, strict=True) for one in group]
+        columns = {name: [row[name] for row, _ in flat] for name in rows[0] if name != "prompt"}
+        columns["completion_ids"] = [one.tokens.tolist() for _, one in flat]
+        prompts, texts = [row["prompt"] for row, _ in flat], [one.text for _, one in flat]
+        return self.rewards(prompts, texts, columns)
+
+
+def _has_spread(rewards: np.ndarray) -> np.ndarray:
+    """Which groups [N] have different rewards, NaN apart."""
+    low = np.where(np.isnan(rewards), np.inf, rewards).min(axis=1)
+    return np.where(np.isnan(rewards), -np.inf, rewards).max(axis=1) > low
+
+
+def _first_true(marks: np.ndarray, count: int) -> np.ndarray:
+    """The first so many marks."""
+    return marks & (np.cumsum(marks) <= count)
+
+
+def _joined(parts: Sequence[Rollout]) -> Rollout:
+    """Several draws as one."""
+    if len(parts) == 1:
+        return parts[0]
+    scores = [part.scores for part in parts]
+    names = scores[0].by_name
+    return Rollout(
+        [row for part in parts for row in part.prompts],
+        [group for part in parts for group in part.completions],
+        Scores(
+            np.concatenate([one.total for one in scores]),
+            {name: np.concatenate([one.by_name[name] for one in scores]) for name in names},
+            sum(one.failures for one in scores),
+        ),
+        np.concatenate([part.rewards for part in parts]),
+        parts[0].advantages,
+        parts[0].used,
+        len(parts),
+        {name: sum(part.seconds[name] for part in parts) for name in parts[0].seconds},
+    )

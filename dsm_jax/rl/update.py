@@ -1,7 +1,7 @@
-"""A GRPO update (DeepSeekMath, algorithm 1, lines 10 and 11): gradients summed over micro-batches, mu optimiser steps.
+"""A GRPO update (DeepSeekMath, algorithm 1, line 11): gradients summed over micro-batches, one optimiser step.
 
-The first of the mu updates takes the present policy for the old one, so that its ratio is exactly 1, and keeps its
-log-probabilities for the others. What needs the whole batch before the first gradient, the threshold of the top
+The first update of a rollout takes the present policy for the old one, so that its ratio is exactly 1, and gives its
+log-probabilities for the others (mu > 1). What needs the whole batch before the first gradient, the threshold of the top
 entropies, costs a forward pass of its own.
 """
 
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh
 
 from dsm_jax.mesh import batch_sharding, replicated
@@ -25,6 +26,7 @@ from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import param_shapes, param_shardings
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.metrics import Mean, Metrics, merge_metrics, metric_values
+from dsm_jax.rl.micro_batches import Arrays
 from dsm_jax.rl.objectives import grpo_loss, top_entropy_threshold
 from dsm_jax.train.logps import TokenLogps, token_logps
 from dsm_jax.train.optimizer import make_optimizer
@@ -44,46 +46,49 @@ class Learner:
 
     def __init__(self, config: GRPOTraining, model: ModelConfig, mesh: Mesh):
         self.config, self.mesh = config, mesh
-        self.optimizer, self.schedule = make_optimizer(
-            config.optimizer, config.loop.steps * config.num_iterations
-        )
+        self.optimizer, self.schedule = make_optimizer(config.optimizer, config.loop.steps)
         self._gradients = make_gradients(config, model, mesh)
         self._apply = make_apply(model, self.optimizer, mesh)
         self._entropies = make_entropies(config, model, mesh)
 
     def update(
-        self, train: TrainState, reference: Params, batch: Sequence[dict[str, np.ndarray]], rows: int
-    ) -> tuple[TrainState, dict[str, float]]:
-        """mu updates from the micro-batches of one rollout of so many rows: the new state and TRL's metrics."""
+        self,
+        train: TrainState,
+        reference: Params,
+        batch: Sequence[Arrays],
+        rows: int,
+        old_logps: Sequence[np.ndarray] | None = None,
+    ) -> tuple[TrainState, dict[str, float], list[np.ndarray]]:
+        """An update from the micro-batches of a rollout with so many rows: the new state, TRL's metrics, and the policy's
+        log-probabilities before it.
+
+        old_logps: those of the rollout's first update, by micro-batch; None: this is the first one.
+        """
         merged: Metrics | None = None
-        norms = []
+        gradients, found = None, []
         with jax.set_mesh(self.mesh):
-            micros = [put_batch(micro, self.mesh) for micro in batch]
+            olds = [{}] * len(batch) if old_logps is None else [{"old_logps": one} for one in old_logps]
+            micros = [put_batch(micro | old, self.mesh) for micro, old in zip(batch, olds, strict=True)]
             whole = Whole(rows, sum(int(micro["mask"].sum()) for micro in batch))
             if self.config.loss.top_entropy_quantile < 1:
-                whole = whole._replace(
-                    entropy_threshold=self._threshold(train.params, reference, micros, batch)
-                )
-            for _ in range(self.config.num_iterations):
-                gradients = None
-                for i, micro in enumerate(micros):
-                    gradients, metrics, logps = self._gradients(
-                        gradients, train.params, reference, micro, whole
-                    )
-                    merged = metrics if merged is None else merge_metrics(merged, metrics)
-                    micros[i] = {"old_logps": logps} | micro
-                train, norm = self._apply(train, gradients)
-                norms.append(norm)
-        values = metric_values(jax.device_get(merged))
-        values |= {"grad_norm": float(np.mean(jax.device_get(norms)))}
-        return train, values | {"learning_rate": float(self.schedule(int(train.step) - 1))}
+                threshold = self._threshold(train.params, reference, micros, batch)
+                whole = whole._replace(entropy_threshold=threshold)
+            for micro in micros:
+                gradients, metrics, logps = self._gradients(gradients, train.params, reference, micro, whole)
+                merged = metrics if merged is None else merge_metrics(merged, metrics)
+                found.append(logps)
+            train, norm = self._apply(train, gradients)
+        assert merged is not None
+        values = metric_values(jax.device_get(merged)) | {"grad_norm": float(norm)}
+        values["learning_rate"] = float(self.schedule(int(train.step) - 1))
+        return train, values, [on_host(one) for one in found]
 
     def _threshold(
         self,
         params: Params,
         reference: Params,
         micros: Sequence[Mapping[str, jax.Array]],
-        batch: Sequence[dict[str, np.ndarray]],
+        batch: Sequence[Arrays],
     ) -> jax.Array:
         found = [self._entropies(params, reference, micro) for micro in micros]
         entropies = np.concatenate([part.ravel() for part in jax.device_get(found)])
@@ -94,8 +99,9 @@ class Learner:
 def make_gradients(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Callable:
     """(sum so far or None, params, reference, micro-batch, Whole) -> (sum, metrics, log-probabilities [rows, T]).
 
-    The old policy's log-probabilities are the micro-batch's `old_logps`; without them it is the present one. The reference's log-probabilities are computed in the same program, without a gradient. Of a model with LoRA,
-    `params` is the part that trains, and the reference its base.
+    The old policy's log-probabilities are the micro-batch's `old_logps`; without them it is the present one. The reference's
+    are computed in the same program, without a gradient. Of a model with LoRA, `params` is the part that trains, and the
+    reference its base.
     """
     base = lora.plain(model)
     length = config.loss.max_completion_length or config.max_completion_length
@@ -156,6 +162,13 @@ def make_apply(model: ModelConfig, optimizer: optax.GradientTransformation, mesh
         in_shardings=(shardings, shardings.params),
         out_shardings=(shardings, replicated(mesh)),
     )
+
+
+def on_host(array: jax.Array) -> np.ndarray:
+    """All of an array, in every process."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(process_allgather(array, tiled=True))
 
 
 def _logps(config: GRPOTraining, model: ModelConfig, params: Params, batch: dict) -> TokenLogps:

@@ -73,6 +73,7 @@ class Decoding:
     def run(self) -> Iterator[Finished]:
         """The completions as they come."""
         while self.seating.queued or self.seating.held():
+            self.sampler.on_chunk()
             self._prefill(self.seating.fill())
             yield from self._insert_answers()
             if self._active():

@@ -101,7 +101,8 @@ class Sampler:
     """Draws completions from a Model, or from the parameters last given to `load`.
 
     mesh: of a Model its own. slots: rows decoded at once, at most, over all devices of data x fsdp; None: as many as
-    memory has room for, up to MOST_SLOTS a device. chunk: decode steps between two looks by the host.
+    memory has room for, up to MOST_SLOTS a device. chunk: decode steps between two looks by the host, which calls on_chunk
+    then; what that raises ends the call.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Sampler:
         *,
         slots: int | None = None,
         chunk: int = CHUNK,
+        on_chunk: Callable[[], None] = lambda: None,
     ):
         config = model.config if isinstance(model, Model) else model
         mesh = mesh or (model.mesh if isinstance(model, Model) else single_device_mesh())
@@ -121,7 +123,8 @@ class Sampler:
             raise UserError(
                 f"sampler: the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size}; give its own"
             )
-        self.config, self.tokenizer, self.mesh, self.chunk = config, tokenizer, mesh, chunk
+        self.config, self.tokenizer, self.mesh = config, tokenizer, mesh
+        self.chunk, self.on_chunk = chunk, on_chunk
         self.slots = MOST_SLOTS if slots is None else -(-slots // batch_shards(mesh))  # of a device
         self.params: Params = None
         self.usage = Usage()
@@ -135,9 +138,13 @@ class Sampler:
             raise UserError(
                 "load: these are not the parameters of this model; give those of its configuration"
             )
-        self.params = None  # the old copy goes before the new one comes
+        self.unload()  # the old copy goes before the new one comes
         with jax.set_mesh(self.mesh):
             self.params = _loader(self.config, self.mesh)(params)
+
+    def unload(self) -> None:
+        """Lets go of the parameters, so that others have their memory."""
+        self.params = None
 
     def fingerprint(self) -> str:
         """A short name of the loaded parameters, equal wherever they are equal bit by bit, on any mesh."""

@@ -12,10 +12,7 @@ import threading
 import time
 from typing import NamedTuple
 
-import numpy as np
-from jax.experimental.multihost_utils import broadcast_one_to_all
-
-from dsm_jax.processes import is_first_process
+from dsm_jax.processes import broadcast_bytes, is_first_process
 from dsm_jax.sample.request import Tool
 
 POLL_S = 2.0  # longest wait at a time: other processes wait for the first one in a collective operation
@@ -103,9 +100,5 @@ class ToolCalls:
 
 
 def _from_first_process(found: dict[Row, Answer]) -> dict[Row, Answer]:
-    data = np.frombuffer(json.dumps(found).encode(), np.uint8)
-    size = int(broadcast_one_to_all(np.int32(data.size)))
-    padded = np.zeros(size, np.uint8)
-    padded[: min(size, data.size)] = data[:size]
-    said = json.loads(np.asarray(broadcast_one_to_all(padded)).tobytes())
+    said = json.loads(broadcast_bytes(json.dumps(found).encode()))
     return {int(row): Answer(*answer) for row, answer in said.items()}

@@ -21,6 +21,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.processes import on_first_process
 from dsm_jax.run import (
     DONE,
+    Stopping,
     catch_sigterm,
     is_done,
     mark_done,
@@ -122,12 +123,13 @@ def run_loop(
             trace.before(step + 1, state)
             try:
                 state, measured = update(state, step)
-            except (
-                UserError
-            ):  # such as a reward's, before it has touched the state: no step before it is lost
+            except (UserError, Stopping) as error:
+                # Such as a reward's, before it has touched the state: no step before it is lost.
                 if alone and step and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
                     log.check()
                     checkpoints.save(step, state, wait=True)
+                if isinstance(error, Stopping):
+                    raise sigterm.end(f"{description}: saved at step {step}; start again to go on") from None
                 raise
             step += 1
             log.add(step, measured, row=is_due(config.log_every) or step == config.steps)

@@ -7,68 +7,23 @@ import jax
 import numpy as np
 import pytest
 
-from dsm_jax.data.prompts import prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
-from dsm_jax.model.config import SMOKE, LoRA
+from dsm_jax.model.config import LoRA
 from dsm_jax.model.params import init_params
-from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
-from dsm_jax.rl.grpo import GRPO, reward_metrics, run_grpo
+from dsm_jax.rl.grpo import GRPO, run_grpo
+from dsm_jax.rl.micro_batches import Group, micro_batches, padded, rows_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.rewards import Scores
-from dsm_jax.rl.rollout import Rollout, micro_batches
+from dsm_jax.rl.rollout_metrics import reward_metrics
 from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.run import read_metrics
 from dsm_jax.sample.request import Completion
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig
-from dsm_jax.train.optimizer import OptimizerConfig
 from dsm_jax.train.step import put_batch
-
-MODEL = dataclasses.replace(SMOKE, vocab_size=64, n_layers=1)
-TRAINING = GRPOTraining(
-    loop=LoopConfig(steps=4, log_every=1, checkpoint_every=1),
-    prompts_per_step=4,
-    num_generations=4,
-    max_completion_length=8,
-    optimizer=OptimizerConfig(peak_lr=3e-3, schedule="constant", weight_decay=0.0),
-    micro_batch_rows=8,
-    slots=16,
-    remat="none",
-)
-
-
-class Letters:
-    """A tokenizer of 60 characters."""
-
-    vocab_size, bos_id, eos_id, pad_id, fingerprint = 64, 1, 2, 0, "letters"
-
-    def encode(self, text: str) -> list[int]:
-        return [4 + ord(letter) % 60 for letter in text]
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(chr(64 + token) for token in ids)
-
-
-def short(prompts, completions, **columns):
-    """A reward that can be learned in a few steps: end at once."""
-    return [1.0 / (1 + len(completion)) for completion in completions]
-
-
-def make(config=TRAINING, mesh=None, **options) -> GRPO:
-    return GRPO(
-        config,
-        MODEL,
-        Letters(),
-        mesh or single_device_mesh(),
-        prompts=lambda step: [
-            {"prompt": prompt_text(f"q{step} {i}" + "z" * i), "answer": "7"}
-            for i in range(config.prompts_per_step)
-        ],
-        reward=options.pop("reward", short),
-        **options,
-    )
+from tests.rl.small import MODEL, TRAINING, make, rollout, short, update
 
 
 def completion(length: int) -> Completion:
@@ -77,26 +32,49 @@ def completion(length: int) -> Completion:
 
 
 def test_micro_batches_hold_every_completion_once():
-    rollouts = [
-        Rollout([1, 5, 6], [completion(3), completion(40)], np.array([1.0, -1.0])),
-        Rollout([1, 9], [completion(1), completion(7)], np.array([0.5, -0.5])),
+    groups = [
+        Group([1, 5, 6], [completion(3), completion(40)], np.array([1.0, -1.0])),
+        Group([1, 9], [completion(1), completion(7)], np.array([0.5, -0.5])),
     ]
-    first, second = micro_batches(rollouts, rows=3)
-    assert first["tokens"].shape == (3, 32) and second["tokens"].shape == (3, 64)
-    assert first["tokens"][0, :4].tolist() == [1, 9, 10, 0]
-    assert first["mask"].sum(axis=1).tolist() == [1, 3, 7] and second["mask"].sum(axis=1).tolist() == [
-        40,
+    first, second = micro_batches(groups, tokens=128)
+    assert first["tokens"].shape == (2, 64) and second["tokens"].shape == (4, 32)
+    assert first["mask"].sum(axis=1).tolist() == [40, 7] and second["mask"].sum(axis=1).tolist() == [
+        3,
+        1,
         0,
         0,
     ]
-    assert first["segment_ids"].sum(axis=1).tolist() == [3, 6, 9]
-    assert first["advantages"].tolist() == [0.5, 1.0, -0.5] and second["advantages"].tolist() == [
-        -1.0,
-        0.0,
-        0.0,
-    ]
+    assert second["tokens"][1, :4].tolist() == [1, 9, 10, 0]
+    assert first["segment_ids"].sum(axis=1).tolist() == [43, 9]
+    assert first["advantages"].tolist() == [-1.0, -0.5] and second["advantages"].tolist() == [1, 0.5, 0, 0]
     for batch in (first, second):
         np.testing.assert_array_equal(batch["sampler_logps"], -0.5 * batch["mask"])
+
+
+def test_micro_batches_have_few_shapes_and_as_many_tokens():
+    widths = {padded(length) for length in range(1, 2000)}
+    assert len(widths) <= 20
+    assert all(length <= padded(length) <= max(length + 31, 1.25 * length) for length in range(1, 2000))
+    for width in widths:
+        for shards in (1, 8):
+            rows = rows_of(width, 16_384, shards)
+            assert rows % shards == 0 and 8_192 < rows * width <= 16_384 or rows == shards
+
+
+def test_overlong_completions_can_be_left_out_of_the_loss():
+    """They stay among the rows that the loss divides by."""
+    cut = dataclasses.replace(completion(5), finish_reason="length")
+    groups = [Group([1, 5], [cut, completion(3)], np.array([1.0, -1.0]))]
+    (batch,) = micro_batches(groups, tokens=64, mask_truncated=True)
+    assert batch["mask"].sum(axis=1).tolist() == [0, 3] and batch["segment_ids"].sum(axis=1).tolist() == [
+        7,
+        5,
+    ]
+
+
+def first_step(grpo: GRPO):
+    state = grpo.start(init_params(MODEL, 0, grpo.mesh))
+    return update(grpo, state, rollout(grpo, grpo.policy(state)))
 
 
 def test_the_first_step_has_ratio_one_no_kl_and_the_sampler_s_log_probs():
@@ -108,26 +86,21 @@ def test_the_first_step_has_ratio_one_no_kl_and_the_sampler_s_log_probs():
     assert int(state.train.step) == 1
 
 
-def first_step(grpo: GRPO):
-    state = grpo.start(init_params(MODEL, 0, grpo.mesh))
-    return grpo.update(state, grpo.rollout(grpo.policy(state), 0))
-
-
 def test_lora_trains_over_a_reference_that_stays():
     grpo = make(dataclasses.replace(TRAINING, lora=LoRA(rank=2)))
     state, first = first_step(grpo)
     before = jax.device_get(init_params(MODEL, 0, grpo.mesh))
     assert first["kl"] == 0 and first["sampling/sampling_logp_difference/max"] < 1e-5
-    state, second = grpo.update(state, grpo.rollout(grpo.policy(state), 1))
+    state, second = update(grpo, state, rollout(grpo, grpo.policy(state), 1))
     assert second["kl"] > 0 and second["sampling/sampling_logp_difference/max"] < 1e-5
     assert all("_lora_" in name for name in state.train.params["layers"])
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.reference), before)
 
 
-@pytest.mark.parametrize("rows", [2, 16])
-def test_micro_batches_change_nothing(rows):
+@pytest.mark.parametrize("tokens", [64, 1024])
+def test_micro_batches_change_nothing(tokens):
     wanted, _ = first_step(make())
-    other, _ = first_step(make(dataclasses.replace(TRAINING, micro_batch_rows=rows)))
+    other, _ = first_step(make(dataclasses.replace(TRAINING, micro_batch_tokens=tokens)))
 
     def close(a, b):
         np.testing.assert_allclose(a, b, atol=2e-5)
@@ -151,9 +124,10 @@ def test_micro_batches_change_nothing_in_other_losses(loss):
     """Also where they are of other widths, and where a threshold is the whole batch's."""
     config = dataclasses.replace(TRAINING, loss=GRPOConfig(**LOSSES[loss]), num_iterations=2)
     (state, metrics), (other, apart) = (
-        first_step(make(dataclasses.replace(config, micro_batch_rows=rows))) for rows in (16, 4)
+        first_step(make(dataclasses.replace(config, micro_batch_tokens=tokens))) for tokens in (1024, 128)
     )
-    assert metrics == pytest.approx(apart, abs=2e-5)
+    for name in metrics.keys() - {"seconds/update", "tokens_per_second/update"}:
+        assert metrics[name] == pytest.approx(apart[name], abs=2e-5), name
     # Adam makes of a gradient near 0, rounding and all, a share of its step of 3e-3.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
@@ -163,11 +137,11 @@ def test_micro_batches_change_nothing_in_other_losses(loss):
 
 def test_the_second_update_of_a_rollout_has_the_first_one_s_policy_for_the_old():
     """Against two updates by hand: the ratio's denominator is what the rollout was drawn from."""
-    config = dataclasses.replace(TRAINING, micro_batch_rows=16, num_iterations=2)
+    config = dataclasses.replace(TRAINING, micro_batch_tokens=1024, num_iterations=2)
     grpo = make(config)
     state = grpo.start(init_params(MODEL, 0, grpo.mesh))
-    sampled = grpo.rollout(grpo.policy(state), 0)
-    ours, metrics = grpo.update(state, sampled)
+    sampled = rollout(grpo, grpo.policy(state))
+    ours, metrics = update(grpo, state, sampled)
     assert metrics["kl"] > 0 and int(ours.train.step) == 2
 
     mesh, (micro,) = grpo.mesh, grpo.micro_batches(sampled)
@@ -236,7 +210,7 @@ def test_eight_devices_sample_the_same_and_reward_the_same():
     sampled = []
     for mesh in (single_device_mesh(), parse_mesh(("data=2,fsdp=2,tensor=2",))):
         grpo = make(mesh=mesh)
-        sampled.append(grpo.rollout(init_params(MODEL, 0, mesh), 3))
+        sampled.append(rollout(grpo, init_params(MODEL, 0, mesh), 3))
     for one, eight in zip(sampled[0].completions, sampled[1].completions, strict=True):
         assert [c.tokens.tolist() for c in one] == [c.tokens.tolist() for c in eight]
     np.testing.assert_array_equal(sampled[0].rewards, sampled[1].rewards)
@@ -257,9 +231,9 @@ def test_an_update_keeps_the_declared_shardings():
 
 def test_controls_replace_the_rewards():
     params = init_params(MODEL, 0, single_device_mesh())
-    true = make().rollout(params, 0)
-    coins = make(control=random_rewards).rollout(params, 0)
-    shuffled = make(control=shuffled_rewards).rollout(params, 0)
+    true = rollout(make(), params)
+    coins = rollout(make(control=random_rewards), params)
+    shuffled = rollout(make(control=shuffled_rewards), params)
     assert set(coins.rewards.ravel()) == {0.0, 1.0}
     np.testing.assert_array_equal(np.sort(shuffled.rewards), np.sort(true.rewards))
     assert not np.array_equal(shuffled.rewards, true.rewards)
@@ -290,14 +264,14 @@ def test_a_row_without_a_reward_is_left_out():
 
     grpo = make(reward=some)
     state = grpo.start(init_params(MODEL, 0, grpo.mesh))
-    sampled = grpo.rollout(grpo.policy(state), 0)
+    sampled = rollout(grpo, grpo.policy(state))
     np.testing.assert_allclose(sampled.advantages[0, 0], np.sqrt(2), rtol=1e-4)
     assert (sampled.advantages[:, 3] == 0).all()
     batches = grpo.micro_batches(sampled)
     assert sum(int(batch["segment_ids"][:, 0].sum()) for batch in batches) == 12
     nothing = make(reward=lambda prompts, completions: [None] * len(prompts))
-    with pytest.raises(UserError, match="step 0: no completion has a reward"):
-        nothing.rollout(grpo.policy(state), 0)
+    with pytest.raises(UserError, match="rollout 0: no completion has a reward"):
+        rollout(nothing, grpo.policy(state))
 
 
 def test_a_group_of_one_is_refused():

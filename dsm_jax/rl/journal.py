@@ -1,0 +1,119 @@
+"""Rollouts on disk: what was sampled and scored since the last checkpoint is read again after a restart, not made again.
+
+Sampling is a function of parameters, seed and question, so that a file which is missing or damaged is made again with the
+same content; but minutes of decoding, answers of tools and calls of rewards are not lost. A draw is one call of the
+sampler and has two files: its completions, and their scores. Of several processes the first one writes and reads.
+Left out on purpose: a call of the sampler that was cut short. Going on in a batch of another shape could turn a near-tie.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsm_jax.errors import UserError
+from dsm_jax.processes import from_first_process, on_first_process
+from dsm_jax.rl.rewards import Scores
+from dsm_jax.run import atomic
+from dsm_jax.sample.request import Completion
+
+Arrays = dict[str, np.ndarray]
+TOKENWISE = ("tokens", "logps", "full_logps", "inserted")
+PLAIN = ("text", "finish_reason", "error")
+
+
+class Journal:
+    """The rollouts in one folder, by the number of the draw."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def completions(self, draw: int) -> list[list[Completion]] | None:
+        """What was sampled, by question; None where it is not there."""
+        arrays = self._read(f"{draw:06d}.completions")
+        if arrays is None:
+            return None
+        columns = json.loads(arrays.pop("json").tobytes())
+        ends = np.cumsum(arrays.pop("lengths"))[:-1]
+        pieces = [np.split(arrays[name], ends) for name in TOKENWISE]
+        flat = [
+            Completion(plain[0], *tokenwise, *plain[1:])
+            for *tokenwise, plain in zip(*pieces, columns["rows"], strict=True)
+        ]
+        each = columns["group"]
+        return [flat[start : start + each] for start in range(0, len(flat), each)]
+
+    def keep_completions(self, draw: int, completions: Sequence[Sequence[Completion]]) -> None:
+        """All groups have the same size."""
+        flat = [one for group in completions for one in group]
+        arrays = {name: np.concatenate([getattr(one, name) for one in flat]) for name in TOKENWISE}
+        arrays["lengths"] = np.array([len(one.tokens) for one in flat])
+        rows = [[getattr(one, name) for name in PLAIN] for one in flat]
+        arrays["json"] = _bytes({"group": len(completions[0]), "rows": rows})
+        on_first_process(lambda: self._write(f"{draw:06d}.completions", arrays))
+
+    def scores(self, draw: int, make: Callable[[], Scores]) -> Scores:
+        """What the rewards gave; where that is not there, the first process makes it."""
+        name = f"{draw:06d}.scores"
+        found = self._read(name)
+        if found is None:
+            on_first_process(lambda: self._write(name, _scores_arrays(make())))
+            found = self._read(name)
+        if found is None:
+            raise UserError(f"{self.folder}: {name}.npz cannot be read; every process must see this folder")
+        plain = json.loads(found["json"].tobytes())
+        by_name = dict(zip(plain["names"], found["by_name"], strict=True))
+        return Scores(found["total"], by_name, plain["failures"])
+
+    def old_logps(self, draw: int) -> list[np.ndarray] | None:
+        """The old policy's log-probabilities of each micro-batch; None where they are not there."""
+        arrays = self._read(f"{draw:06d}.old")
+        return None if arrays is None else [arrays[f"{i:06d}"] for i in range(len(arrays))]
+
+    def keep_old_logps(self, draw: int, logps: Sequence[np.ndarray]) -> None:
+        arrays = {f"{i:06d}": one for i, one in enumerate(logps)}
+        on_first_process(lambda: self._write(f"{draw:06d}.old", arrays))
+
+    def forget(self, before: int) -> None:
+        """Removes the draws with a smaller number."""
+
+        def remove() -> None:
+            for path in self.folder.glob("*.npz"):
+                if int(path.name.partition(".")[0]) < before:
+                    path.unlink(missing_ok=True)
+
+        on_first_process(remove)
+
+    def _write(self, name: str, arrays: Arrays) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with atomic(self.folder / f"{name}.npz") as tmp, tmp.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def _read(self, name: str) -> Arrays | None:
+        path = self.folder / f"{name}.npz"
+        data = from_first_process(lambda: path.read_bytes() if path.exists() else b"")
+        if not data:
+            return None
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as found:
+                return dict(found)
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            print(f"{path} is damaged ({error}): made again", file=sys.stderr)
+            return None
+
+
+def _scores_arrays(scores: Scores) -> Arrays:
+    plain = {"names": list(scores.by_name), "failures": scores.failures}
+    by_name = np.stack(list(scores.by_name.values()))
+    return {"total": scores.total, "by_name": by_name, "json": _bytes(plain)}
+
+
+def _bytes(value: Any) -> np.ndarray:
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)

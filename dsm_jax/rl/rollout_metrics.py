@@ -1,0 +1,62 @@
+"""What a rollout says in numbers, under TRL's names where it has them. Host arithmetic only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dsm_jax.rl.rewards import Scores
+from dsm_jax.rl.rollout import Rollout
+from dsm_jax.sample.request import Completion
+
+
+def rollout_metrics(rollout: Rollout) -> dict[str, float]:
+    """Of all that was sampled, whether it goes into the update or not."""
+    return (
+        reward_metrics(rollout.rewards, rollout.scores)
+        | length_metrics(rollout.completions)
+        | {"rollouts": float(rollout.draws)}
+        | {f"seconds/{name}": value for name, value in rollout.seconds.items()}
+    )
+
+
+def reward_metrics(rewards: np.ndarray, scores: Scores) -> dict[str, float]:
+    """Over rewards [N, G], NaN apart; zero-spread groups apart by whether all were right."""
+    groups = [row[~np.isnan(row)] for row in rewards]
+    flat = [group for group in groups if group.size and group.max() == group.min()]
+    right = [group for group in flat if group.min() > 0]
+    metrics = {
+        "reward": float(np.nanmean(rewards)),
+        "reward_std": float(np.mean([group.std() for group in groups if group.size])),
+        "frac_reward_zero_std": len(flat) / len(groups),
+        "frac_all_right": len(right) / len(groups),
+        "rewards/failed": float(scores.failures),
+        "rewards/left_out": float(np.isnan(rewards).sum()),
+    }
+    for name, values in scores.by_name.items():
+        there = values[~np.isnan(values)]
+        metrics[f"rewards/{name}/mean"] = float(there.mean()) if there.size else 0.0
+        metrics[f"rewards/{name}/std"] = float(there.std()) if there.size else 0.0
+    return metrics
+
+
+def length_metrics(completions: Sequence[Sequence[Completion]]) -> dict[str, float]:
+    """Lengths in tokens, end of sequence included; of those that ended by themselves apart; the share cut at the limit, and
+    the calls of tools that failed."""
+    flat = [one for group in completions for one in group]
+    lengths = np.array([len(one.tokens) for one in flat])
+    ended = np.array([one.finished for one in flat])
+    own = lengths[ended] if ended.any() else np.zeros(1)
+    return {
+        "completions/mean_length": float(lengths.mean()),
+        "completions/min_length": float(lengths.min()),
+        "completions/max_length": float(lengths.max()),
+        "completions/mean_terminated_length": float(own.mean()),
+        "completions/min_terminated_length": float(own.min()),
+        "completions/max_terminated_length": float(own.max()),
+        "completions/clipped_ratio": float(1 - ended.mean()),
+        "tools/inserted_tokens": float(sum(int(one.inserted.sum()) for one in flat)),
+        "tools/failed": float(sum(bool(one.error) for one in flat)),
+        "num_tokens": float(lengths.sum()),
+    }

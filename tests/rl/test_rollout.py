@@ -1,0 +1,204 @@
+"""The acting half: dynamic sampling, tools, and the journal that a restart reads."""
+
+import dataclasses
+import os
+import signal
+from itertools import chain
+
+import jax
+import numpy as np
+import pytest
+
+from dsm_jax.errors import Preempted, UserError
+from dsm_jax.rl.grpo import run_grpo
+from dsm_jax.rl.journal import Journal
+from dsm_jax.rl.reference import make_reference
+from dsm_jax.run import read_metrics
+from dsm_jax.sample.request import Tool
+from dsm_jax.sample.sampler import Sampler
+from dsm_jax.train.logps import token_logps
+from dsm_jax.train.loop import LoopConfig
+from tests.rl.small import MODEL, TRAINING, make, rollout, short, start, update
+
+DYNAMIC = dataclasses.replace(TRAINING, most_rollouts=3)
+
+
+def numbered(draw):
+    return [{"prompt": f"{draw * 4 + i} z"} for i in range(4)]
+
+
+def spread_of(*numbers):
+    """A reward that differs within the groups of these questions only."""
+
+    def spread(prompts, completions):
+        return [float(i % 2) if int(one.split()[0]) in numbers else 1.0 for i, one in enumerate(prompts)]
+
+    return spread
+
+
+def test_dynamic_sampling_replaces_groups_without_spread():
+    grpo = make(DYNAMIC, prompts=numbered, reward=spread_of(1, 3, 5, 6, 7))
+    found = rollout(grpo, start())
+    assert found.draws == 2 and len(found.prompts) == 8
+    used = [row["prompt"][0] for row, used in zip(found.prompts, found.used, strict=True) if used]
+    assert used == list("1356")
+    assert found.rows == 16 and (found.advantages[~found.used] == 0).all()
+    batches = grpo.micro_batches(found)
+    assert sum(int(batch["segment_ids"][:, 0].sum()) for batch in batches) == 16
+    assert update(grpo, grpo.start(start()), found)[1]["grad_norm"] > 0
+
+
+def test_dynamic_sampling_ends_at_its_limit():
+    """With the groups that it has; where none has a spread, with the first ones as they are."""
+    few = rollout(make(DYNAMIC, prompts=numbered, reward=spread_of(1, 10)), start())
+    assert few.draws == 3 and np.flatnonzero(few.used).tolist() == [1, 10] and few.rows == 8
+    none = rollout(make(DYNAMIC, prompts=numbered, reward=spread_of()), start())
+    assert none.draws == 3 and none.used.tolist() == [True] * 4 + [False] * 8
+    assert (none.advantages == 0).all()
+
+
+def test_what_a_tool_inserts_is_not_trained_on():
+    """Its tokens are in the sequence, but neither in the mask nor in the counts of the loss."""
+    calls = []
+
+    def answer(text):
+        calls.append(text)
+        return "abc"
+
+    tool = Tool(answer, stop="K", max_rounds=1)
+    grpo = make(dataclasses.replace(TRAINING, max_completion_length=40), tool=tool)
+    found = rollout(grpo, start())
+    inserted = sum(int(one.inserted.sum()) for group in found.completions for one in group)
+    assert calls and inserted > 0
+    batches = grpo.micro_batches(found)
+    drawn = sum(len(one.tokens) for group in found.completions for one in group) - inserted
+    assert sum(int(batch["mask"].sum()) for batch in batches) == drawn
+    _, metrics = update(grpo, grpo.start(start()), found)
+    assert metrics["sampling/sampling_logp_difference/max"] < 1e-5 and metrics["kl"] == 0
+
+
+def test_a_journal_gives_back_what_it_keeps(tmp_path):
+    grpo, journal = make(), Journal(tmp_path)
+    made = grpo.actor.rollout(start(), 0, journal)
+    assert grpo.actor.usage().steps > 0
+    again = grpo.actor.rollout(None, 0, journal)
+    assert grpo.actor.usage().steps == 0
+    for one, other in zip(*(chain(*one.completions) for one in (made, again)), strict=True):
+        for field in dataclasses.fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+    np.testing.assert_array_equal(made.scores.total, again.scores.total)
+    assert list(made.scores.by_name) == list(again.scores.by_name) == ["short"]
+
+
+def test_a_damaged_journal_is_made_again(tmp_path, capsys):
+    grpo, journal = make(), Journal(tmp_path)
+    made = grpo.actor.rollout(start(), 0, journal)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    again = grpo.actor.rollout(start(), 0, journal)
+    assert capsys.readouterr().err.count("is damaged") == 2
+    np.testing.assert_array_equal(made.rewards, again.rewards)
+    (tmp_path / "000000.completions.npz").unlink()
+    with pytest.raises(
+        UserError, match="rollout 0 is missing, and the policy that it was drawn from is gone"
+    ):
+        grpo.actor.rollout(None, 0, journal)
+
+
+def test_a_restart_samples_nothing_that_it_has(tmp_path, monkeypatch):
+    """Killed three updates after the last checkpoint: their rollouts are read."""
+    config = dataclasses.replace(TRAINING, loop=LoopConfig(steps=6, log_every=1, checkpoint_every=10))
+    whole = run_grpo(make(config), start, tmp_path / "a")
+
+    def dies(prompts, completions):
+        dies.calls += 1
+        if dies.calls == 4:
+            raise KeyboardInterrupt
+        return short(prompts, completions)
+
+    dies.calls, dies.__name__ = 0, "short"
+    with pytest.raises(KeyboardInterrupt):
+        run_grpo(make(config, reward=dies), start, tmp_path / "b")
+    assert not list((tmp_path / "b/checkpoints").glob("[0-9]*"))
+    calls, generate = [], Sampler.generate
+    monkeypatch.setattr(
+        Sampler, "generate", lambda *args, **names: calls.append(1) or generate(*args, **names)
+    )
+    resumed = run_grpo(make(config), start, tmp_path / "b")
+    assert len(calls) == 2  # the fourth was sampled too, and is only scored
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
+
+
+def test_a_restart_between_the_updates_of_a_rollout(tmp_path):
+    """mu = 3, stopped after each of the updates in turn."""
+    config = dataclasses.replace(
+        TRAINING, num_iterations=3, loop=LoopConfig(steps=6, log_every=1, checkpoint_every=1)
+    )
+    whole = run_grpo(make(config), start, tmp_path / "a")
+    for steps in range(1, 7):
+        shorter = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=steps))
+        (tmp_path / "b/done.json").unlink(missing_ok=True)
+        last = run_grpo(make(shorter), start, tmp_path / "b")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(last))
+    rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in "ab"]
+    for a, b in zip(*rows, strict=True):
+        assert a["loss"] == b["loss"] and a["reward"] == b["reward"]
+    assert [row["clip_ratio/region_mean"] > 0 for row in rows[0]][0::3] == [False, False]
+
+
+def test_sigterm_within_a_rollout_is_answered_at_once(tmp_path):
+    """Not after the update: a step of a large model takes minutes."""
+
+    def prompts(draw):
+        if draw == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return [{"prompt": f"{draw} {i}"} for i in range(4)]
+
+    config = dataclasses.replace(TRAINING, loop=LoopConfig(steps=4, log_every=1, checkpoint_every=100))
+    with pytest.raises(Preempted, match="saved at step 2"):
+        run_grpo(make(config, prompts=prompts), start, tmp_path / "a")
+    assert not (tmp_path / "a/rollouts/000002.completions.npz").exists()
+    calm = lambda draw: [{"prompt": f"{draw} {i}"} for i in range(4)]
+    resumed = run_grpo(make(config, prompts=calm), start, tmp_path / "a")
+    whole = run_grpo(make(config, prompts=calm), start, tmp_path / "b")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
+
+
+def test_old_rollouts_go(tmp_path):
+    loop = LoopConfig(steps=8, log_every=1, checkpoint_every=1, keep=1)
+    run_grpo(make(dataclasses.replace(TRAINING, loop=loop)), start, tmp_path)
+    kept = {int(file.name[:6]) for file in (tmp_path / "rollouts").iterdir()}
+    assert kept == {5, 6, 7}
+
+
+def test_the_reference_follows_the_policy():
+    config = dataclasses.replace(
+        TRAINING, sync_ref_model=True, ref_model_sync_steps=2, ref_model_mixup_alpha=0.25
+    )
+    grpo = make(config)
+    state = grpo.start(start())
+    first = jax.device_get(state.reference)
+    state, _ = update(grpo, state, rollout(grpo, grpo.policy(state), 0))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.reference), first)
+    state, metrics = update(grpo, state, rollout(grpo, grpo.policy(state), 1))
+    assert metrics["kl"] > 0
+    wanted = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, first, jax.device_get(state.train.params))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), jax.device_get(state.reference), wanted
+    )
+
+
+def test_the_reference_computes_as_the_policy_does():
+    """In bf16 it takes half the memory, and the first KL is 0 all the same."""
+    model = dataclasses.replace(MODEL, dtype="bfloat16")
+    grpo = make()
+    reference = make_reference(model, start(), grpo.mesh)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(reference)} == {"bfloat16", "float32"}
+    assert reference["layers"]["q"].dtype.name == "bfloat16"
+    ids = np.arange(4, 36, dtype=np.int32).reshape(2, 16)
+    with jax.set_mesh(grpo.mesh):
+        scores = [
+            jax.jit(lambda params: token_logps(model, params, ids, np.ones_like(ids)).logps)(params)
+            for params in (start(), reference)
+        ]
+    np.testing.assert_array_equal(*scores)
