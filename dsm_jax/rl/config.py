@@ -31,6 +31,8 @@ class GRPOTraining:
     # draw further questions in place of those whose completions are all right or all wrong, up to so many rollouts for
     # one batch (DAPO's dynamic sampling); 1: none
     most_rollouts: int = 1
+    # sample the next rollout while this one is trained on: one update off, which importance_sampling_correction corrects
+    overlap: bool = False
     sync_ref_model: bool = False  # move the reference towards the policy, every ref_model_sync_steps updates
     ref_model_sync_steps: int = 512
     ref_model_mixup_alpha: float = 0.6  # share of the policy in the new reference
@@ -69,6 +71,10 @@ class GRPOTraining:
         if not 0 < self.ref_model_mixup_alpha <= 1:
             raise UserError(
                 f"ref_model_mixup_alpha is {self.ref_model_mixup_alpha}; it must be above 0 and at most 1"
+            )
+        if self.overlap and not self.loss.importance_sampling_correction:
+            raise UserError(
+                "overlap: its completions are of the policy one update ago; set loss.importance_sampling_correction"
             )
         if self.sync_ref_model and self.lora.rank:
             raise UserError(

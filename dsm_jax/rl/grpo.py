@@ -103,29 +103,37 @@ class GRPO:
 
         The rollout goes to folder/rollouts/, its completions to folder/completions/STEP.jsonl.
         """
-        journal, place = Journal(folder / ROLLOUTS), step % self.config.num_iterations
-        compiled = compilations()
+        config, journal = self.config, Journal(folder / ROLLOUTS)
+        place, compiled = step % config.num_iterations, compilations()
         self.actor.usage()
         first, following = (int(draw) for draw in np.asarray(state.draws))
-        if place == 0:
-            first = following
-            rollout = self.actor.rollout(self.policy(state), first, journal)
-            self._keep(rollout, step, folder, journal, first)
-        else:
+        if place:
             rollout = self.actor.rollout(None, first, journal)
+        else:
+            first, is_queued = following, config.overlap and step > 0
+            rollout = self.actor.rollout(None if is_queued else self.policy(state), first, journal)
+            self._keep(rollout, step, folder, journal, first)
         state = state._replace(draws=self._draws(first, first + rollout.draws))
-        metrics = rollout_metrics(rollout) | rollout_speed(self.model, self.mesh, rollout, self.actor.usage())
+        metrics = rollout_metrics(rollout)
         state, measured = self.update(state, rollout, journal, place)
-        return state, metrics | measured | {"compilations": float(compilations() - compiled)}
+        metrics |= measured
+        if not config.overlap:  # their seconds are not apart
+            metrics |= rollout_speed(self.model, self.mesh, rollout, self.actor.usage())
+        return state, metrics | {"compilations": float(compilations() - compiled)}
 
     def update(
         self, state: GRPOState, rollout: Rollout, journal: Journal, place: int = 0
     ) -> tuple[GRPOState, dict[str, float]]:
-        """The update with this place among the mu of a rollout."""
-        began, first = time.monotonic(), int(np.asarray(state.draws)[0])
+        """The update with this place among the mu of a rollout; with `overlap` the next rollout is sampled beside the first."""
+        began, (first, following) = time.monotonic(), (int(draw) for draw in np.asarray(state.draws))
         batch = self.micro_batches(rollout)
         old = journal.old_logps(first) if place else None
-        train, metrics, logps = self.learner.update(state.train, state.reference, batch, rollout.rows, old)
+        update = self.learner.update(state.train, state.reference, batch, rollout.rows, old)
+        is_last = int(state.train.step) + self.config.num_iterations >= self.config.loop.steps
+        if self.config.overlap and place == 0 and not is_last:
+            steps = iter(update.advance, False)
+            self.actor.rollout(self.policy(state), following, journal, meanwhile=steps)
+        train, metrics, logps = update.finish()
         if place == 0 and self.config.num_iterations > 1:
             journal.keep_old_logps(first, logps)
         reference, count = state.reference, int(train.step)

@@ -4,7 +4,7 @@ Held all the time: the fp32 master, its two AdamW moments, and the reference pol
 fsdp x tensor). On top of that, by phase,
 - the rollout: the decode copy in the compute dtype (split over tensor only), and what sample/memory.py says of the sampler's
   caches and steps;
-- the update, before which those are freed: two fp32 gradients (the sum so far and a micro-batch's own) and the activations
+- the update, before which those are freed (but with `overlap`): two fp32 gradients (the sum so far and a micro-batch's own) and the activations
   of a micro-batch.
 
 The state is counted exactly. The rest is an estimate: prompts are taken to have PROMPT_TOKENS tokens, and
@@ -49,6 +49,7 @@ class Memory:
     gradients: int
     activations: int  # of the update
     sampling: int  # caches, and arrays of a decode step or a prefill
+    overlap: bool = False  # rollout and update at once
 
     @property
     def held(self) -> int:
@@ -64,7 +65,8 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        return max(self.rollout, self.update)
+        both = self.rollout + self.update - self.held
+        return both if self.overlap else max(self.rollout, self.update)
 
     def __str__(self) -> str:
         held = _told(parameters=self.parameters, moments=self.moments, reference=self.reference)
@@ -127,6 +129,7 @@ def grpo_memory(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Memory:
             new_tokens=config.max_completion_length,
             slots=config.slots,
         ),
+        overlap=config.overlap,
     )
 
 

@@ -7,7 +7,7 @@ sampling, arXiv 2503.14476): they teach nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,15 +67,19 @@ class Actor:
     ):
         self.config, self.tokenizer, self.prompts, self.rewards = config, tokenizer, prompts, rewards
         self.control, self.tool, self.rng_seed = control, tool, rng_seed
-        # Several processes stop together, between two updates.
-        on_chunk = (lambda: None) if mesh.is_multi_process else stop_if_asked
-        self.sampler = Sampler(model, tokenizer, mesh, slots=config.slots, on_chunk=on_chunk)
+        self.sampler = Sampler(model, tokenizer, mesh, slots=config.slots, on_chunk=self._on_chunk)
+        self._meanwhile: Iterator[object] = iter(())
 
-    def rollout(self, params: Params | None, first: int, journal: Journal) -> Rollout:
+    def rollout(
+        self, params: Params | None, first: int, journal: Journal, *, meanwhile: Iterable[object] = ()
+    ) -> Rollout:
         """Draws `first` and, where groups have to be replaced, those after it. What is in the journal is taken from there.
 
-        params: None where all of it is there. Raises UserError where it is not, or where no completion has a reward.
+        params: None where all of it is there. meanwhile: other work for the devices, of which a step is taken with each chunk
+        of decoding, and what is left before the rewards. Raises UserError where the journal lacks what params could not make,
+        or where no completion has a reward.
         """
+        self._meanwhile = iter(meanwhile)
         parts: list[Rollout] = []
         while len(parts) < self.config.most_rollouts:
             parts.append(self._draw(params, first + len(parts), journal))
@@ -107,6 +111,11 @@ class Actor:
         self.sampler.reset_usage()
         return usage
 
+    def _on_chunk(self) -> None:
+        if not self.sampler.mesh.is_multi_process:  # those stop together, between two updates
+            stop_if_asked()
+        next(self._meanwhile, None)
+
     def _draw(self, params: Params | None, draw: int, journal: Journal) -> Rollout:
         """The draw's questions, sampled and scored."""
         rows = list(self.prompts(draw))
@@ -115,6 +124,8 @@ class Actor:
         if completions is None:
             completions = self._sample(params, rows, draw, journal)
         sampled = time.monotonic()
+        for _ in self._meanwhile:
+            pass
         scores = journal.scores(draw, lambda: self._score(rows, completions))
         rewards = scores.total.reshape(len(rows), -1)
         if np.isnan(rewards).all():

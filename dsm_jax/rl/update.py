@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -47,8 +47,8 @@ class Learner:
     def __init__(self, config: GRPOTraining, model: ModelConfig, mesh: Mesh):
         self.config, self.mesh = config, mesh
         self.optimizer, self.schedule = make_optimizer(config.optimizer, config.loop.steps)
-        self._gradients = make_gradients(config, model, mesh)
-        self._apply = make_apply(model, self.optimizer, mesh)
+        self.gradients = make_gradients(config, model, mesh)
+        self.apply = make_apply(model, self.optimizer, mesh)
         self._entropies = make_entropies(config, model, mesh)
 
     def update(
@@ -58,14 +58,11 @@ class Learner:
         batch: Sequence[Arrays],
         rows: int,
         old_logps: Sequence[np.ndarray] | None = None,
-    ) -> tuple[TrainState, dict[str, float], list[np.ndarray]]:
-        """An update from the micro-batches of a rollout with so many rows: the new state, TRL's metrics, and the policy's
-        log-probabilities before it.
+    ) -> Update:
+        """An update from the micro-batches of a rollout with so many rows.
 
         old_logps: those of the rollout's first update, by micro-batch; None: this is the first one.
         """
-        merged: Metrics | None = None
-        gradients, found = None, []
         with jax.set_mesh(self.mesh):
             olds = [{}] * len(batch) if old_logps is None else [{"old_logps": one} for one in old_logps]
             micros = [put_batch(micro | old, self.mesh) for micro, old in zip(batch, olds, strict=True)]
@@ -73,15 +70,7 @@ class Learner:
             if self.config.loss.top_entropy_quantile < 1:
                 threshold = self._threshold(train.params, reference, micros, batch)
                 whole = whole._replace(entropy_threshold=threshold)
-            for micro in micros:
-                gradients, metrics, logps = self._gradients(gradients, train.params, reference, micro, whole)
-                merged = metrics if merged is None else merge_metrics(merged, metrics)
-                found.append(logps)
-            train, norm = self._apply(train, gradients)
-        assert merged is not None
-        values = metric_values(jax.device_get(merged)) | {"grad_norm": float(norm)}
-        values["learning_rate"] = float(self.schedule(int(train.step) - 1))
-        return train, values, [on_host(one) for one in found]
+        return Update(self, train, reference, micros, whole)
 
     def _threshold(
         self,
@@ -94,6 +83,44 @@ class Learner:
         entropies = np.concatenate([part.ravel() for part in jax.device_get(found)])
         mask = np.concatenate([micro["mask"].ravel() > 0 for micro in batch])
         return top_entropy_threshold(entropies, mask, self.config.loss.top_entropy_quantile)
+
+
+class Update:
+    """An update under way: its micro-batches are dispatched one at a time, as others leave the devices room."""
+
+    def __init__(
+        self, learner: Learner, train: TrainState, reference: Params, micros: Sequence[dict], whole: Whole
+    ):
+        self.learner, self.train, self.reference, self.whole = learner, train, reference, whole
+        self._left, self._gradients = iter(micros), None
+        self._measured: list[Metrics] = []
+        self._logps: list[jax.Array] = []
+
+    def advance(self) -> bool:
+        """Dispatches the next micro-batch; False where there is none."""
+        micro = next(self._left, None)
+        if micro is None:
+            return False
+        with jax.set_mesh(self.learner.mesh):
+            self._gradients, metrics, logps = self.learner.gradients(
+                self._gradients, self.train.params, self.reference, micro, self.whole
+            )
+        self._measured.append(metrics)
+        self._logps.append(logps)
+        return True
+
+    def finish(self) -> tuple[TrainState, dict[str, float], list[np.ndarray]]:
+        """The new state, TRL's metrics, and the policy's log-probabilities before the update, by micro-batch."""
+        while self.advance():
+            pass
+        with jax.set_mesh(self.learner.mesh):
+            train, norm = self.learner.apply(self.train, self._gradients)
+        values = metric_values(reduce(merge_metrics, jax.device_get(self._measured)))
+        values |= {
+            "grad_norm": float(norm),
+            "learning_rate": float(self.learner.schedule(int(train.step) - 1)),
+        }
+        return train, values, [on_host(one) for one in self._logps]
 
 
 def make_gradients(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Callable:

@@ -73,7 +73,6 @@ class Decoding:
     def run(self) -> Iterator[Finished]:
         """The completions as they come."""
         while self.seating.queued or self.seating.held():
-            self.sampler.on_chunk()
             self._prefill(self.seating.fill())
             yield from self._insert_answers()
             if self._active():
@@ -194,6 +193,7 @@ class Decoding:
             Program("decode", (*self.seating.shape, self.lengths.prefix, self.length, self.stops)),
             sampler.config, self.params, self.own, self.shared, sampler.put(self._rows(active)), steps, self._most_idle(len(active)),
         )  # fmt: skip
+        sampler.on_chunk()
         tokens, logps, full_logps = jax.device_get(chunk)
         counts = (tokens >= 0).sum(axis=1)
         sampler.usage.steps += int(counts.max())

@@ -101,8 +101,8 @@ class Sampler:
     """Draws completions from a Model, or from the parameters last given to `load`.
 
     mesh: of a Model its own. slots: rows decoded at once, at most, over all devices of data x fsdp; None: as many as
-    memory has room for, up to MOST_SLOTS a device. chunk: decode steps between two looks by the host, which calls on_chunk
-    then; what that raises ends the call.
+    memory has room for, up to MOST_SLOTS a device. chunk: decode steps between two looks by the host. on_chunk is called as the
+    devices begin with a chunk: what it dispatches runs while the host looks at the chunk's tokens, what it raises ends the call.
     """
 
     def __init__(

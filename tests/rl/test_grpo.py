@@ -156,7 +156,7 @@ def test_the_second_update_of_a_rollout_has_the_first_one_s_policy_for_the_old()
         )
         for extra in ({}, {"old_logps": old}):
             found, *_ = gradients(None, train.params, state.reference, batch | extra, whole)
-            train, _ = by_hand.learner._apply(train, found)
+            train, _ = by_hand.learner.apply(train, found)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
         *(jax.device_get(params) for params in (ours.train.params, train.params)),

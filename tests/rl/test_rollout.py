@@ -12,6 +12,7 @@ import pytest
 from dsm_jax.errors import Preempted, UserError
 from dsm_jax.rl.grpo import run_grpo
 from dsm_jax.rl.journal import Journal
+from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.reference import make_reference
 from dsm_jax.run import read_metrics
 from dsm_jax.sample.request import Tool
@@ -161,6 +162,51 @@ def test_sigterm_within_a_rollout_is_answered_at_once(tmp_path):
     calm = lambda draw: [{"prompt": f"{draw} {i}"} for i in range(4)]
     resumed = run_grpo(make(config, prompts=calm), start, tmp_path / "a")
     whole = run_grpo(make(config, prompts=calm), start, tmp_path / "b")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
+
+
+OVERLAP = dataclasses.replace(
+    TRAINING, overlap=True, loss=GRPOConfig(importance_sampling_correction=True), micro_batch_tokens=64
+)
+
+
+def test_overlap_samples_from_the_policy_one_update_ago(tmp_path):
+    """Draws 0 and 1 are of the first policy, draw 2 of the second; the last update samples nothing."""
+    loop = LoopConfig(steps=3, log_every=1, checkpoint_every=1, keep=5)
+    config = dataclasses.replace(OVERLAP, loop=loop)
+    run_grpo(make(config), start, tmp_path)
+    once = dataclasses.replace(config, loop=dataclasses.replace(loop, steps=1))
+    second = run_grpo(make(once), start, tmp_path / "once")
+    journal = Journal(tmp_path / "rollouts")
+    for draw, params in enumerate([start(), start(), second]):
+        wanted, found = rollout(make(), params, draw), journal.completions(draw)
+        for one, other in zip(chain(*wanted.completions), chain(*found), strict=True):
+            assert one.tokens.tolist() == other.tokens.tolist()
+    assert journal.completions(3) is None
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    mismatch = [row["sampling/sampling_logp_difference/max"] for row in rows]
+    assert mismatch[0] < 1e-5 < mismatch[1]
+
+
+def test_overlap_changes_no_update_and_restarts_in_the_same_bits(tmp_path):
+    config = dataclasses.replace(OVERLAP, num_iterations=2)
+    grpo, alone = make(config), make(dataclasses.replace(config, overlap=False))
+    found = rollout(grpo, start())
+    states = [update(one, one.start(start()), found)[0] for one in (grpo, alone)]
+    jax.tree.map(np.testing.assert_array_equal, *(jax.device_get(state.train) for state in states))
+
+    def dies(prompts, completions):
+        dies.calls += 1
+        if dies.calls == 3:
+            raise KeyboardInterrupt
+        return short(prompts, completions)
+
+    dies.calls, dies.__name__ = 0, "short"
+    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=6))
+    whole = run_grpo(make(config), start, tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        run_grpo(make(config, reward=dies), start, tmp_path / "b")
+    resumed = run_grpo(make(config), start, tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
 
 
