@@ -41,6 +41,7 @@ from dsm_jax.train.step import (
 )
 
 Row = Mapping[str, Any]  # "prompt", the text that is completed, and the columns that rewards take
+Look = Callable[[Params, int], Mapping[str, float]]
 Control = Callable[..., np.ndarray]  # rewards [N, G] -> other rewards [N, G]; see controls.py
 
 
@@ -157,18 +158,41 @@ class GRPO:
         return state, metrics | seconds
 
 
-def run_grpo(grpo: GRPO, start: Callable[[], Params], folder: Path, *, description: str = "GRPO") -> Params:
-    """Trains to the end, resuming from `folder`; start() gives the initial parameters when there is no checkpoint."""
+def run_grpo(
+    grpo: GRPO,
+    start: Callable[[], Params],
+    folder: Path,
+    *,
+    look: Look | None = None,
+    description: str = "GRPO",
+) -> Params:
+    """Trains to the end, resuming from `folder`; start() gives the initial parameters when there is no checkpoint.
+
+    look(policy, step): called before the first update, every loop.stop_every updates and after the last one.
+    """
     (folder / "completions").mkdir(parents=True, exist_ok=True)
+
+    def begin() -> GRPOState:
+        state = grpo.start(start())
+        if look:
+            look(grpo.policy(state), 0)
+        return state
+
+    def seen(state: GRPOState, step: int) -> tuple[bool, Mapping[str, float]]:
+        return False, look(grpo.policy(state), step) if look else {}
+
     with grpo.rewards:
         state = run_loop(
             lambda state, step: grpo.step(state, step, folder),
-            lambda: grpo.start(start()),
+            begin,
             grpo.target(),
             grpo.config.loop,
             folder,
             description=description,
+            stop=seen if look else None,
         )
+    if look:
+        look(grpo.policy(state), grpo.config.loop.steps)
     return lora.merged(grpo.model, state.reference, state.train.params, grpo.mesh)
 
 
