@@ -70,7 +70,8 @@ class Evaluation:
         scores = greedy_scores(self._ask("greedy", step, 1, 0.0))
         if k := self.sampling.count:
             scores |= sampled_scores(self._ask("sampled", step, k, self.sampling.temperature), k)
-        self._keep_best(policy, step, scores["greedy"])
+        model = Model(self.grpo.model, policy)
+        keep_best(model, self.tokenizer, step, scores["greedy"], self.out)
         return {f"eval/{name}": score.value for name, score in scores.items()}
 
     def _ask(self, kind: str, step: int, n: int, temperature: float) -> list[Answers]:
@@ -86,15 +87,18 @@ class Evaluation:
             description=f"evaluate after {step} updates, {kind}",
         )
 
-    def _keep_best(self, policy: Params, step: int, score: Interval) -> None:
-        """Of equal ones the first. The folder comes before its score: a run killed between them does both again."""
-        file = self.out / BEST_SCORE
-        if file.exists() and read_json(file)["greedy"]["value"] >= score.value:
-            return
-        fresh = self.out / f"{BEST}.new"
-        save_hf(Model(self.grpo.model, policy), fresh, self.tokenizer)
-        replace_folder(fresh, self.out / BEST)
-        write_json(file, {"step": step, "greedy": asdict(score)})
+
+def keep_best(model: Model, tokenizer: Path, step: int, greedy: Interval, out: Path) -> None:
+    """Writes best/ and best.json where this score is the highest so far; of equal ones the first stays.
+
+    The folder comes before its score: a run that was killed between them evaluates that step again, and writes both.
+    """
+    file, fresh = out / BEST_SCORE, out / f"{BEST}.new"
+    if file.exists() and read_json(file)["greedy"]["value"] >= greedy.value:
+        return
+    save_hf(model, fresh, tokenizer)
+    replace_folder(fresh, out / BEST)
+    write_json(file, {"step": step, "greedy": asdict(greedy)})
 
 
 def read_test_questions(sources: Sequence[str], count: int) -> list[Question]:

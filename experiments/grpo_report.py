@@ -19,6 +19,7 @@ from dsm_jax.run import read_metrics
 
 AVERAGED = 10  # steps over which the first and the last reward are taken
 SHOWN = 6  # completions of the first and of the last step in report.html, each of another question
+SAID = {"greedy": "right, greedy", "boxed": "stopped, with a box", "greedy_boxed": "right, of those"}
 
 Results = Mapping[str, Any]
 
@@ -55,14 +56,22 @@ def collect(out: Path, samples: int) -> dict[str, Any]:
 def print_results(results: Results, out: Path) -> None:
     print(told(results))
     if evaluation := results["evaluation"]:
-        shown = evaluation_table(evaluation, ("first", "best", "last"))
-        table = Printed(*shown.header, box=SIMPLE_HEAD)
-        for row in shown.rows:
-            table.add_row(*row)
-        Console().print(table)
+        print_table(evaluation)
         print(gain(evaluation))
     kept = "best/, " if evaluation else ""
     print(f"{out}: report.html, results.json, metrics.jsonl, completions/, {kept}checkpoints/")
+
+
+def print_table(evaluation: Results) -> None:
+    """A row for each score, a column for each of first, best and last."""
+    parts = [evaluation[name] for name in ("first", "best", "last")]
+    _, best, last = (part["step"] for part in parts)
+    table = Printed(
+        "% of questions", "before", f"best (step {best})", f"after {last} updates", box=SIMPLE_HEAD
+    )
+    for name in score_names(evaluation):
+        table.add_row(SAID.get(name, name), *(_share(part.get(name)) for part in parts))
+    Console().print(table)
 
 
 def told(results: Results) -> str:
@@ -86,14 +95,17 @@ def gain(evaluation: Results) -> str:
     )
 
 
-def evaluation_table(evaluation: Results, parts: tuple[str, ...] = ()) -> Table:
-    """A row for each evaluation, or for these parts of it; shares in % with 95% intervals."""
-    every = [(f"{evaluation[part]['step']} ({part})", evaluation[part]) for part in parts]
-    every = every or [(str(one["step"]), one) for one in evaluation["every"]]
-    names = list(dict.fromkeys(name for _, one in every for name in one if name != "step"))
-    rows = ((step, *(_share(one.get(name)) for name in names)) for step, one in every)
-    said = {"boxed": "stopped, with a box", "greedy_boxed": "right, of those"}
-    return Table(("after updates", *(said.get(name, name) for name in names)), tuple(rows))
+def score_names(evaluation: Results) -> list[str]:
+    """The scores that there are, as SAID has them, then maj@k and pass@k."""
+    there = dict.fromkeys(name for one in evaluation["every"] for name in one if name != "step")
+    return [*(name for name in SAID if name in there), *sorted(there.keys() - SAID.keys())]
+
+
+def evaluation_table(evaluation: Results) -> Table:
+    """A row for each evaluation; shares in % with 95% intervals."""
+    names = score_names(evaluation)
+    rows = ((str(one["step"]), *(_share(one.get(name)) for name in names)) for one in evaluation["every"])
+    return Table(("after updates", *(SAID.get(name, name) for name in names)), tuple(rows))
 
 
 def report(out: Path, lead: str, results: Results) -> None:
