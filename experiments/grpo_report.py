@@ -19,7 +19,11 @@ from dsm_jax.run import read_metrics
 
 AVERAGED = 10  # steps over which the first and the last reward are taken
 SHOWN = 6  # completions of the first and of the last step in report.html, each of another question
-SAID = {"greedy": "right, greedy", "boxed": "stopped, with a box", "greedy_boxed": "right, of those"}
+SAID = {
+    "greedy": "right, greedy",
+    "boxed": "ended in a box",
+    "greedy_boxed": "right, of those",
+}  # in this order
 
 Results = Mapping[str, Any]
 
@@ -66,10 +70,11 @@ def print_table(evaluation: Results) -> None:
     """A row for each score, a column for each of first, best and last."""
     parts = [evaluation[name] for name in ("first", "best", "last")]
     _, best, last = (part["step"] for part in parts)
-    table = Printed(
-        "% of questions", "before", f"best (step {best})", f"after {last} updates", box=SIMPLE_HEAD
-    )
-    for name in score_names(evaluation):
+    table = Printed("%", box=SIMPLE_HEAD)
+    for header in ("before", f"best (step {best})", f"after {last}"):
+        table.add_column(header, justify="right", no_wrap=True)
+    names = (name for name in score_names(evaluation) if name != "greedy_boxed")
+    for name in names:
         table.add_row(SAID.get(name, name), *(_share(part.get(name)) for part in parts))
     Console().print(table)
 
@@ -112,7 +117,10 @@ def report(out: Path, lead: str, results: Results) -> None:
     """report.html: the evaluation, some completions, then every curve and the configuration."""
     sections = [Section("Result", (told(results),))]
     if evaluation := results["evaluation"]:
-        best = f"The best policy is that of step {evaluation['best']['step']}: best/."
+        best = (
+            f"best/ is the policy of step {evaluation['best']['step']}. It was chosen by these questions, so its score flatters it "
+            "where there were several evaluations: measure it on others."
+        )
         table = evaluation_table(evaluation)
         sections = [
             Section("Evaluation", (f"{gain(evaluation)}. {best}\n\n{told(results)}", table)),

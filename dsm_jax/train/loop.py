@@ -44,7 +44,8 @@ class LoopConfig:
     checkpoint_every: int = 500  # updates between two checkpoints; the last update is always saved
     keep: int = 2  # newest checkpoints that stay
     keep_every: int = 0  # checkpoints of multiples of this step stay too; 0: none
-    stop_every: int = 0  # updates between two looks at the stop rule; 0: there is none
+    # updates between two evaluations, scores of held-out data or looks at the stop rule; 0: there are none
+    stop_every: int = 0
     profile_at: int = 0  # this update and the two after it are traced into trace/ (jax.profiler); 0: none
     wandb: str = ""  # project of Weights & Biases that gets the metrics too
 
