@@ -19,11 +19,7 @@ from dsm_jax.run import read_metrics
 
 AVERAGED = 10  # steps over which the first and the last reward are taken
 SHOWN = 6  # completions of the first and of the last step in report.html, each of another question
-SAID = {
-    "greedy": "right, greedy",
-    "boxed": "ended in a box",
-    "greedy_boxed": "right, of those",
-}  # in this order
+SAID = {"greedy": "greedy", "boxed": "in a box", "greedy_boxed": "greedy, of those"}  # in this order
 
 Results = Mapping[str, Any]
 
