@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -105,7 +104,7 @@ def read_test_questions(sources: Sequence[str], count: int) -> list[Question]:
     """Up to `count` questions of the sources (GSM8K's and MATH's test splits), drawn evenly over all of them."""
     skipped: Counter[str] = Counter()
     rows = read_all_questions(sources, skipped, split=TEST)
-    print(f"evaluation: {told(len(rows), skipped)}")
+    print(f"evaluation: asks {min(count, len(rows)):,} of {told(len(rows), skipped)}")
     chosen = np.sort(np.random.default_rng(CHOICE_SEED).permutation(len(rows))[:count])
     return [
         Question(f"test-{i}", str(rows[i]["source"]), 0, rows[i]["question"], rows[i]["answer"])
@@ -121,10 +120,7 @@ def answerable(questions: Asked, tokenizer: Tokenizer, instruction: str, longest
             f"--eval-questions: each has a prompt of more than {longest} tokens; lower --grpo.max-completion-length"
         )
     if left := len(questions) - len(found):
-        print(
-            f"evaluation: {left:,} questions of more than {longest} tokens are not asked",
-            file=sys.stderr,
-        )
+        print(f"evaluation: {left:,} of them are longer than {longest} tokens and not asked")
     return found
 
 

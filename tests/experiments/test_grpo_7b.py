@@ -107,7 +107,7 @@ def test_memory_comes_before_the_weights(script, capsys, monkeypatch):
         (["--preset", "tiny", "--grpo.loss.beta", "-0.1"], "beta is -0.1; it must be 0 or more"),
         (
             ["--preset", "tiny", "--grpo.rewards.weights", "1", "0.5"],
-            "2 weights for 1 rewards (accuracy_reward)",
+            "rewards.weights: 2 weights for 1 rewards (accuracy_reward)",
         ),
         (["--preset", "tiny", "--reward", "format", "format"], "two rewards have the same name"),
         (["--preset", "tiny", "--reward", "speed"], "invalid choice"),
@@ -327,7 +327,7 @@ def test_gsm8k_s_own_files(script, folder, capsys, tmp_path, dsm_data):
     argv += ["--out", str(tmp_path / "run"), "--grpo.loop.steps", "1", "--grpo.optimizer.warmup-steps", "0"]
     cli.run_script(script.main, script.PRESETS, argv)
     said = capsys.readouterr().out
-    assert "evaluation: 1,319 questions; left out: none" in said and "prompts: 7," in said
+    assert "evaluation: asks 8 of 1,319 questions; left out: none" in said and "prompts: 7," in said
     rows = [json.loads(line) for file in (tmp_path / "run/completions").glob("*") for line in file.open()]
     assert len(rows) == 16 and all("####" in row["answer"] for row in rows)
 
