@@ -1,14 +1,17 @@
 """GRPO of DeepSeekMath-Instruct 7B with the paper's numbers (section 4.2), or of any Llama-shaped model.
 
-    python experiments/grpo_7b.py --mesh                      every device; DeepSeekMath-Instruct 7B from the hub
-    python experiments/grpo_7b.py --mesh --init DIR_OR_HUB_ID
-    python experiments/grpo_7b.py --mesh --preset tiny        1M parameters: a CPU does it within three minutes
+    python experiments/grpo_7b.py --mesh --prompts gsm8k:DIR math:DIR    every device; DeepSeekMath-Instruct 7B from the hub
+    python experiments/grpo_7b.py --mesh --init DIR_OR_HUB_ID_OR_RUN --prompts FILES --eval-questions gsm8k:DIR
+    python experiments/grpo_7b.py --mesh --preset tiny    1M parameters: a CPU does it within three minutes
 
-Questions come from the problem generator, rewards from the grader. Before anything is downloaded or allocated,
-the memory that the run needs is compared with what is there. Without --init, tiny and smoke first train a small
-SFT model of their own (a few minutes, once: it stays in --cache). The same command goes on where a killed run
-was. The run's folder holds config.json, metrics.jsonl, tb/, completions/, checkpoints/ and results.json.
-Left out on purpose: benchmark files as prompts, evaluation on the way, and export.
+Prompts are the questions of GSM8K's or MATH's training split (gsm8k:DIR, math:DIR), or of files and folders of JSON
+lines, JSON or parquet: a question and an answer a row (dsm_jax/rl/questions.py); without --prompts the problem generator's.
+The paper takes MathInstruct's words on GSM8K and MATH: --prompts MathInstruct.json --source-filter CoT/gsm8k CoT/MATH.
+Before anything is downloaded or allocated, the memory that the run needs is compared with what is there. Before the first
+update, every --grpo.loop.stop-every updates and after the last one the policy answers test questions. Without --init, tiny
+and smoke first train a small SFT model of their own (a few minutes, once: it stays in --cache). The same command goes on
+where a killed run was. The run's folder holds config.json, metrics.jsonl, tb/, completions/, checkpoints/, answers/, best/
+(the policy with the highest greedy score) and model/ (the last one) in Hugging Face's format, results.json and report.html.
 """
 
 from __future__ import annotations
@@ -16,34 +19,60 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
+from grpo_evaluation import Evaluation, Sampling, answerable, read_test_questions
+from grpo_report import collect, print_results, report
 from jax.sharding import Mesh
-from small_model import SMOKE_MODEL, TINY_MODEL, SmallModel, finetune, make_tokenizer, pretrain, questions
+from sft_questions import Asked
+from small_model import (
+    SMOKE_MODEL,
+    TINY_MODEL,
+    SmallModel,
+    finetune,
+    held_out,
+    make_tokenizer,
+    pretrain,
+    questions,
+)
 
 from dsm_jax.cli import run_script
 from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.prompts import COT_INSTRUCTION, problem_batch, prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
-from dsm_jax.model.config import DEEPSEEK_MATH_7B, ModelConfig
-from dsm_jax.model.hf import Model, find_config, find_folder, load_hf, save_hf
+from dsm_jax.model.config import DEEPSEEK_MATH_7B
+from dsm_jax.model.hf import Model, save_hf
 from dsm_jax.processes import require_one_process
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import require_memory
-from dsm_jax.run import is_done, open_run, read_metrics, write_json
+from dsm_jax.rl.prompts import Prompts, prompt_rows, read_all_questions, told
+from dsm_jax.rl.questions import is_set
+from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, overlong_penalty
+from dsm_jax.rl.rewards import Reward, Rewards
+from dsm_jax.run import CONFIG, open_run, preparing, read_json, require_export_folder, write_json
 from dsm_jax.tokenizer import load_tokenizer
+from dsm_jax.train.start import Start, compute_dtype, find_start
 
 INSTRUCT_7B = "deepseek-ai/deepseek-math-7b-instruct"
 SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL}  # what these presets start from without --init
 SMALL_SEED = 0  # of that model, whatever --rng-seed: runs of several seeds start from the same one
-AVERAGED = 10  # steps over which the first and the last reward are taken
+FREE = (  # options that a run may be given anew when it goes on
+    *("--out", "--cache", "--mesh", "--export"),
+    *(f"--grpo.loop.{name}" for name in ("keep", "keep-every", "profile-at", "wandb")),
+    *(f"--grpo.rewards.{name}" for name in ("timeout-s", "processes")),
+)
+QUESTIONS, RESULTS, EXPORT = "questions.json", "results.json", "model"  # in the run's folder
+OVERLONG = (
+    5  # the overlong penalty begins a fifth below the longest completion (DAPO: 4,096 of 20,480 tokens)
+)
 REMEDY = (
     "give more devices, fewer --grpo.slots or --grpo.micro-batch-tokens, --grpo.lora.rank 16 or a smaller --init, or try "
     "--preset tiny"
@@ -55,98 +84,222 @@ class GRPORun:
     """Options of a GRPO run."""
 
     preset: str = "paper"
-    init: str | None = INSTRUCT_7B  # a Hugging Face folder, or a hub id; None: the preset's own small model
+    # a Hugging Face folder, a hub id, or a run of pretrain_7b.py or sft_7b.py; None: the preset's own small model
+    init: str | None = INSTRUCT_7B
+    prompts: tuple[str, ...] = ()  # gsm8k:DIR, math:DIR, files, folders; none: the problem generator
+    # of files, only rows whose field `source` holds one of these
+    source_filter: tuple[str, ...] = ()
     instruction: str = COT_INSTRUCTION["en"]  # appended to every question
+    # what completions are rewarded for: the right answer, exactly one box, keeping clear of the longest completion
+    reward: tuple[Literal["accuracy", "format", "overlong"], ...] = ("accuracy",)
+    # as --prompts, gsm8k:DIR and math:DIR their test split; none: the test splits of --prompts, or the generator's
+    eval_questions: tuple[str, ...] = ()
+    eval_count: int = 1_000  # questions of an evaluation, at most; --grpo.loop.stop-every says how often
+    eval_samples: int = 0  # k of maj@k and pass@k, completions of each of these questions; 0: greedy alone
+    eval_temperature: float = 0.7  # of these samples; the paper's for its maj@K and pass@K figures
     grpo: GRPOTraining = GRPOTraining()
     # such as fsdp=8,tensor=4, or a name (gpu-8, v5p-128; README); bare or left out: every device on fsdp
     mesh: tuple[str, ...] = ()
     out: Path = Path("runs/grpo_7b")  # the run's folder
+    export: Path | None = None  # folder of the last policy in Hugging Face's format; None: model/ in --out
     cache: Path = Path("~/.cache/dsm_jax")  # where the small model of tiny and smoke is kept
-    rng_seed: int = 0  # of problems and sampling
+    rng_seed: int = 0  # of problems, their order and sampling
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rng_seed < 2**31:
+            raise UserError(f"--rng-seed is {self.rng_seed}; it must be from 0 to 2147483647")
+        if self.eval_count < 1 or self.eval_samples < 0 or not self.eval_temperature > 0:
+            raise UserError(
+                "--eval-count must be at least 1, --eval-samples at least 0, --eval-temperature above 0"
+            )
+        if self.source_filter and not self.prompts:
+            raise UserError("--source-filter: is for the files of --prompts; give both or neither")
 
 
-PAPER = GRPORun()
+PAPER = GRPORun(grpo=replace(GRPOTraining(), loop=replace(GRPOTraining().loop, stop_every=100)))
 TINY = GRPORun(
     preset="tiny",
     init=None,
     instruction="",
-    grpo=replace(TINY_MODEL.grpo, loop=replace(TINY_MODEL.grpo.loop, steps=70)),  # three minutes
+    grpo=replace(
+        TINY_MODEL.grpo,
+        loop=replace(TINY_MODEL.grpo.loop, steps=70, stop_every=70),  # three minutes
+    ),
     out=Path("runs/grpo_tiny"),
 )
 SMOKE = replace(
     TINY,
     preset="smoke",
-    grpo=SMOKE_MODEL.grpo,
+    eval_count=8,
+    eval_samples=2,
+    grpo=replace(SMOKE_MODEL.grpo, loop=replace(SMOKE_MODEL.grpo.loop, stop_every=2)),
     out=Path("runs/grpo_smoke"),
 )
 PRESETS = {config.preset: config for config in (PAPER, TINY, SMOKE)}
 
 
+class Prepared(NamedTuple):
+    """What a run has before its first update: the tokenizer's folder, prompts and the evaluation's questions."""
+
+    tokenizer: Path
+    prompts: Callable[[int], Sequence[Mapping[str, Any]]]
+    asked: Asked
+
+
 def main(config: GRPORun) -> None:
     mesh = parse_mesh(config.mesh)
     require_one_process("grpo_7b.py")
-    model = model_shape(config, mesh)
-    check(config, model)
-    require_memory(config.grpo, model, mesh, remedy=REMEDY)
-    start = find_folder(config.init) if config.init else small_sft_folder(config)
-    # Another folder or another mesh makes no other run; another recipe of the small model does.
-    recorded = config.init or start.name
-    open_run(config.out, replace(config, init=recorded, out=Path(), cache=Path(), mesh=()))
-    if not is_done(config.out):
-        if config.init is None:
-            train_small_sft(SMALL[config.preset], start)
-        train(config, model, mesh, start)
-    results = collect(config.out)
-    write_json(config.out / "results.json", results)
-    print_results(results, config.out)
+    start = find_model(config, mesh)
+    check(config, start, mesh)
+    if config.export:
+        require_export_folder(config.export, config.out)
+    if not (config.out / CONFIG).exists():
+        (config.out / QUESTIONS).unlink(missing_ok=True)  # of a start that failed
+    # Another folder of the small model makes no other run; another recipe of it does.
+    open_run(config.out, replace(config, init=config.init or Path(str(start.init)).name), FREE)
+    if not is_finished(config):
+        with preparing(config.out):
+            prepared = prepare(config, start)
+        train(config, start, mesh, prepared)
+        results = collect(config.out, config.eval_samples)
+        report(config.out, lead(config, prepared), results)
+        write_json(config.out / RESULTS, results)
+    print_results(read_json(config.out / RESULTS), config.out)
+    print(f"for transformers: {exported(config)}")
 
 
-def model_shape(config: GRPORun, mesh: Mesh) -> ModelConfig:
-    """The model's shape, its weights untouched. Large models compute in bf16 where the hardware does."""
-    if config.init is None:
-        if config.preset not in SMALL:
-            raise UserError(
-                f"--init: --preset {config.preset} has no model of its own; give a folder or a hub id"
-            )
-        return SMALL[config.preset].model
-    shape = DEEPSEEK_MATH_7B if config.init == INSTRUCT_7B else find_config(config.init)
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    return replace(shape, dtype="float32" if on_cpu else "bfloat16")
+def find_model(config: GRPORun, mesh: Mesh) -> Start:
+    """The model that training starts from; nothing but its shape is read or downloaded."""
+    small = SMALL.get(config.preset)
+    if config.init is None and small:
+        return Start(str(small_sft_folder(config)), compute_dtype(small.model, mesh))
+    if config.init == INSTRUCT_7B:  # whose shape is known: the memory is compared before any download
+        return Start(config.init, compute_dtype(DEEPSEEK_MATH_7B, mesh))
+    return find_start(config.init, mesh, own=None)
 
 
-def check(config: GRPORun, model: ModelConfig) -> None:
+def check(config: GRPORun, start: Start, mesh: Mesh) -> None:
     """What can be seen before any work."""
-    length = config.grpo.max_completion_length
-    if length >= model.max_seq_len:
+    length, most = config.grpo.max_completion_length, start.config.max_seq_len
+    if length >= most:
         raise UserError(
-            f"--grpo.max-completion-length {length} leaves no room for a prompt in the model's {model.max_seq_len} "
-            "tokens; give fewer"
+            f"--grpo.max-completion-length {length} leaves no room for a prompt in the model's {most} tokens; give fewer"
+        )
+    Rewards(rewards(config), config.grpo.rewards)
+    require_memory(config.grpo, start.config, mesh, remedy=REMEDY)
+    if config.init:
+        start.require_params(mesh)
+
+
+def rewards(config: GRPORun) -> list[Reward]:
+    length = config.grpo.max_completion_length
+    known = {
+        "accuracy": accuracy_reward,
+        "format": format_reward,
+        "overlong": overlong_penalty(length, margin=-(-length // OVERLONG)),
+    }
+    return [known[name] for name in config.reward]
+
+
+def is_finished(config: GRPORun) -> bool:
+    return (config.out / RESULTS).exists() and (exported(config) / "config.json").exists()
+
+
+def exported(config: GRPORun) -> Path:
+    return config.export or config.out / EXPORT
+
+
+def prepare(config: GRPORun, start: Start) -> Prepared:
+    """All questions, and the small model where there is no other; UserError where nothing can be asked."""
+    asked, skipped = test_questions(config), Counter[str]()
+    rows = []
+    if config.prompts:
+        seen = {one.question for one in asked}
+        rows = read_all_questions(config.prompts, skipped, only=config.source_filter, without=seen)
+    if config.init is None:
+        train_small_sft(SMALL[config.preset], Path(str(start.init)))
+    folder = start.tokenizer()
+    assert folder is not None  # only random numbers have none
+    tokenizer = load_tokenizer(folder, rows=start.config.vocab_size)
+    room = start.config.max_seq_len - config.grpo.max_completion_length
+    if asked:
+        asked = answerable(asked, tokenizer, config.instruction, room)
+    if not config.prompts:
+        return Prepared(folder, generated(config), asked)
+    rows = prompt_rows(rows, tokenizer, config.instruction, room, skipped)
+    print(f"prompts: {told(len(rows), skipped)}")
+    prompts = Prompts(rows, config.grpo.prompts_per_rollout, config.rng_seed)
+    require_same_questions(config.out, prompts, asked)
+    return Prepared(folder, prompts, asked)
+
+
+def test_questions(config: GRPORun) -> Asked:
+    """What the evaluation asks; nothing where it is off, or has no source."""
+    if not config.grpo.loop.stop_every:
+        return []
+    sources = config.eval_questions or tuple(filter(is_set, config.prompts))
+    if sources:
+        return read_test_questions(sources, config.eval_count)
+    if config.prompts:
+        print("no evaluation: --prompts has no test split of its own; give --eval-questions", file=sys.stderr)
+        return []
+    if config.preset in SMALL:
+        return held_out(SMALL[config.preset], config.eval_count)
+    return ProblemSet("test").distinct(config.eval_count)
+
+
+def generated(config: GRPORun) -> Callable[[int], list[dict[str, str]]]:
+    """Prompts of the generator: a small model's are those that it can learn, none of which SFT has seen."""
+    problems = ProblemSet("train", seed=config.rng_seed)
+    if config.preset in SMALL:
+        problems = questions(SMALL[config.preset], "grpo", config.rng_seed)
+    return lambda iteration: [
+        {"prompt": prompt_text(problem.question + config.instruction), "answer": problem.answer}
+        for problem in problem_batch(problems, iteration, config.grpo.prompts_per_rollout)
+    ]
+
+
+def require_same_questions(out: Path, prompts: Prompts, asked: Asked) -> None:
+    """Notes a run's questions. UserError where a run that goes on had others."""
+    tested = hashlib.sha256(repr([(one.question, one.answer) for one in asked]).encode()).hexdigest()[:16]
+    found = {"prompts": prompts.fingerprint(), "evaluation": tested}
+    if not (out / QUESTIONS).exists():
+        write_json(out / QUESTIONS, found)
+    elif read_json(out / QUESTIONS) != found:
+        raise UserError(
+            f"{out}: the files of --prompts or --eval-questions have changed since this run began; give the same ones, or "
+            "another --out"
         )
 
 
-def train(config: GRPORun, model: ModelConfig, mesh: Mesh, folder: Path) -> None:
-    """GRPO from the model in `folder`, to the end."""
-    tokenizer = load_tokenizer(folder, rows=model.vocab_size)
-    problems = training_problems(config)
+def train(config: GRPORun, start: Start, mesh: Mesh, prepared: Prepared) -> None:
+    """GRPO to the end, with the evaluation on the way, and the last policy as a folder."""
+    model = start.config
+    tokenizer = load_tokenizer(prepared.tokenizer, rows=model.vocab_size)
     grpo = GRPO(
-        config.grpo,
-        model,
-        tokenizer,
-        mesh,
-        prompts=lambda step: [
-            {"prompt": prompt_text(problem.question + config.instruction), "answer": problem.answer}
-            for problem in problem_batch(problems, step, config.grpo.prompts_per_rollout)
-        ],
-        rng_seed=config.rng_seed,
+        config.grpo, model, tokenizer, mesh,
+        prompts=prepared.prompts, reward=rewards(config), rng_seed=config.rng_seed,
+    )  # fmt: skip
+    sampling = Sampling(config.eval_samples, config.eval_temperature, config.rng_seed)
+    look = None
+    if prepared.asked:
+        look = Evaluation(
+            grpo, prepared.asked, config.out,
+            instruction=config.instruction, sampling=sampling, tokenizer=prepared.tokenizer,
+        )  # fmt: skip
+    params = run_grpo(grpo, lambda: start.params(mesh, config.rng_seed), config.out, look=look)
+    save_hf(Model(model, params), exported(config), prepared.tokenizer)
+
+
+def lead(config: GRPORun, prepared: Prepared) -> str:
+    """The sentence under the report's title."""
+    prompts = prepared.prompts
+    asked = f"{len(prompts.rows):,} questions" if isinstance(prompts, Prompts) else "the problem generator"
+    grpo = config.grpo
+    return (
+        f"{asked}, {grpo.prompts_per_rollout} prompts of {grpo.num_generations} completions a rollout, from "
+        f"{config.init or 'a small SFT model'}"
     )
-    run_grpo(grpo, lambda: load_hf(folder, mesh, dtype="float32").params, config.out)
-
-
-def training_problems(config: GRPORun) -> ProblemSet:
-    """Every family and level in English; for a small model those that it can learn, none of which SFT has seen."""
-    if config.preset in SMALL:
-        return questions(SMALL[config.preset], "grpo", config.rng_seed)
-    return ProblemSet("train", seed=config.rng_seed)
 
 
 def small_sft_folder(config: GRPORun) -> Path:
@@ -191,45 +344,6 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def collect(out: Path) -> dict[str, Any]:
-    """results.json, from the rows of metrics.jsonl; a row stands for the steps since the one before.
-
-    With a row for every step the sums are exact, otherwise estimates.
-    """
-    rows = read_metrics(out / "metrics.jsonl")
-    taken = max(1, min(AVERAGED, len(rows) // 2))
-    steps = np.diff([0, *(row["step"] for row in rows)])
-
-    def mean(name: str, part: list[dict[str, Any]]) -> float:
-        return float(np.mean([row[name] for row in part]))
-
-    def total(name: str) -> float:
-        return sum(row[name] * count for row, count in zip(rows, steps, strict=True))
-
-    seconds = {"rollout": total("seconds/rollout"), "update": total("seconds/update")}
-    seconds["total"] = total("step_time")
-    return {
-        "steps": rows[-1]["step"],
-        "logged_steps": len(rows),
-        "averaged_steps": taken,
-        "reward": {"first": mean("reward", rows[:taken]), "last": mean("reward", rows[-taken:])},
-        "kl": mean("kl", rows[-taken:]),
-        "tokens": int(total("num_tokens")),
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
-    }
-
-
-def print_results(results: dict[str, Any], out: Path) -> None:
-    reward, steps, logged = results["reward"], results["steps"], results["logged_steps"]
-    of = f"{steps} steps" if logged == steps else f"{logged} logged steps; {steps} in all"
-    about = "" if logged == steps else "about "
-    print(
-        f"reward {reward['first']:.3f} -> {reward['last']:.3f} (first and last {results['averaged_steps']} of {of}), "
-        f"KL {results['kl']:.4f}, {about}{results['tokens']} tokens in {results['seconds']['total']} s"
-    )
-    print(f"{out}: results.json, metrics.jsonl, completions/, checkpoints/")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ METRICS = {
     "held_out/*/bits_per_byte": ("Held-out text: bits per byte", "bits per byte"),
     "held_out/*/perplexity": ("Held-out text: perplexity a token", "perplexity"),
     "check/*": ("Answers to check problems: share", "share"),
+    "eval/*": ("Evaluation: share of the questions", "share"),
     "reward": ("Reward of the step's completions, mean", "reward"),
     "kl": ("KL from the reference model, nats a token", "KL"),
     "entropy": ("Entropy of the policy, nats a token", "entropy"),
@@ -35,7 +36,7 @@ METRICS = {
     "peak_memory_gb": ("Peak memory of the first device, GB", "GB"),
     "step_time": ("Seconds an update", "seconds"),
 }
-RARE = ("held_out/", "check/")  # metrics whose last value stands in the table,
+RARE = ("held_out/", "check/", "eval/")  # metrics whose last value stands in the table,
 AVERAGED = 10  # and of the others the mean of the last rows
 
 

@@ -43,6 +43,7 @@ from dsm_jax.train.loop import run_loop
 from dsm_jax.train.step import TrainState, abstract_state, start_state
 
 ROLLOUTS, COMPLETIONS = "rollouts", "completions"
+Look = Callable[[Params, int], Mapping[str, float]]
 
 
 class GRPOState(NamedTuple):
@@ -165,25 +166,47 @@ class GRPO:
         return jax.make_array_from_callback((2,), replicated(self.mesh), lambda index: array[index])
 
 
-def run_grpo(grpo: GRPO, start: Callable[[], Params], folder: Path, *, description: str = "GRPO") -> Params:
-    """Trains to the end, resuming from `folder`; start() gives the initial parameters when there is no checkpoint."""
+def run_grpo(
+    grpo: GRPO,
+    start: Callable[[], Params],
+    folder: Path,
+    *,
+    look: Look | None = None,
+    description: str = "GRPO",
+) -> Params:
+    """Trains to the end, resuming from `folder`; start() gives the initial parameters when there is no checkpoint.
+
+    look(policy, step): called before the first update, every loop.stop_every updates and after the last one.
+    """
     (folder / COMPLETIONS).mkdir(parents=True, exist_ok=True)
     rows = read_metrics(folder / METRICS) if (folder / METRICS).exists() else []
     alarms = Alarms(grpo.config.alarms, next((row for row in rows if "entropy" in row), None))
+
+    def begin() -> GRPOState:
+        state = grpo.start(start())
+        if look:
+            look(grpo.policy(state), 0)
+        return state
 
     def update(state: GRPOState, step: int) -> tuple[GRPOState, dict[str, float]]:
         state, metrics = grpo.step(state, step, folder)
         return state, metrics | alarms(step + 1, metrics)
 
+    def seen(state: GRPOState, step: int) -> tuple[bool, Mapping[str, float]]:
+        return False, look(grpo.policy(state), step) if look else {}
+
     with grpo.rewards:
         state = run_loop(
             update,
-            lambda: grpo.start(start()),
+            begin,
             grpo.target(),
             grpo.config.loop,
             folder,
             description=description,
+            stop=seen if look else None,
         )
+    if look:
+        look(grpo.policy(state), grpo.config.loop.steps)
     return lora.merged(grpo.model, state.reference, state.train.params, grpo.mesh)
 
 

@@ -1,7 +1,7 @@
 """Questions with gold answers, for RL: GSM8K, MATH, and files of other sets.
 
-- gsm8k:DIR, math:DIR: the training split in that folder, never its test split
-- a path: a file or folder of JSON lines, JSON or parquet, packed or not; rows of a split other than train are left out
+- gsm8k:DIR, math:DIR: one split in that folder, "train" where no other is asked for
+- a path: a file or folder of JSON lines, JSON or parquet, packed or not; rows that say they are of another split are left out
 A row has a question (one of QUESTIONS) and an answer (one of ANSWERS; a worked solution must end in a marked answer), or
 messages, the last of which is the answer. Its other fields stay, for rewards. A row that the grader cannot score, a
 question without text and one that stood before are left out, with the reason counted. Left out on purpose: downloads.
@@ -23,23 +23,26 @@ SETS = ("gsm8k", "math")
 SHORT = ("final_answer", "expected_answer", "answer", "target", "gt")
 WORKED = ("solution", "completion", "response", "output")  # with a marker before the answer
 ANSWERS = (*SHORT, *WORKED)
-SPLIT = "train"
+TRAIN, TEST = "train", "test"
 
 
 def read_questions(
-    source: str, *, only: Sequence[str] = (), skipped: Counter[str] | None = None
+    source: str, *, split: str = TRAIN, only: Sequence[str] = (), skipped: Counter[str] | None = None
 ) -> list[dict[str, Any]]:
     """Rows {question, answer, the row's other fields}, in the order of the files.
 
-    only: parts of the field `source`, one of which a row has to hold ("CoT/gsm8k"). skipped: counts what is left out, by
-    reason. Raises UserError naming file and line for a row that has no question or answer, and where nothing is left.
+    only: parts of the field `source`, one of which a row has to hold ("CoT/gsm8k"); not of GSM8K and MATH, which are what
+    they are called. skipped: counts what is left out, by reason. Raises UserError naming file and line for a row that has no question or answer, and where nothing is left.
     """
     skipped = Counter() if skipped is None else skipped
+    only = () if is_set(source) else only
     found: dict[str, dict[str, Any]] = {}
-    for part in _parts(source):
+    for part in _parts(source, split):
         for place, row in read_rows_of(part):
             for question in _questions(row, place):
-                reason = _reason(question, only) or ("stood before" if question["question"] in found else "")
+                reason = _reason(question, split, only) or (
+                    "stood before" if question["question"] in found else ""
+                )
                 if reason:
                     skipped[reason] += 1
                 else:
@@ -50,13 +53,18 @@ def read_questions(
     return list(found.values())
 
 
-def _parts(source: str) -> list[Part]:
-    name, colon, folder = source.partition(":")
-    if not colon or name not in SETS:
+def is_set(source: str) -> bool:
+    """Whether it names one of SETS, which have a test split too."""
+    name, colon, _ = source.partition(":")
+    return bool(colon) and name in SETS
+
+
+def _parts(source: str, split: str) -> list[Part]:
+    if not is_set(source):
         return find_sft_parts([Path(source).expanduser()])
-    parts = find_split(Path(folder).expanduser(), SPLIT)
+    parts = find_split(Path(source.partition(":")[2]).expanduser(), split)
     if not parts:
-        raise UserError(f"{source}: no {SPLIT}.jsonl (or .json, .gz, .zst) and no folder {SPLIT} in it")
+        raise UserError(f"{source}: no {split}.jsonl (or .json, .gz, .zst) and no folder {split} in it")
     return parts
 
 
@@ -101,13 +109,13 @@ def _of_messages(row: dict[str, Any], place: str) -> tuple[str, str]:
     raise UserError(f"{place}: its messages must be a question and an answer, texts in `content`")
 
 
-def _reason(question: dict[str, Any], only: Sequence[str]) -> str:
+def _reason(question: dict[str, Any], split: str, only: Sequence[str]) -> str:
     """Why a question is left out, or nothing."""
     if only and not any(part in str(question.get("source", "")) for part in only):
         return "of other sources"
-    split = question.get("split")
-    if split is not None and str(split).lower() != SPLIT:
-        return f"split {split!s:.20}"
+    there = question.get("split")
+    if there is not None and str(there).lower() != split:
+        return f"split {there!s:.20}"
     if not question["question"]:
         return "without a question"
     return "" if grade("", question["answer"]).correct is not None else "without an answer that can be graded"

@@ -80,7 +80,7 @@ class Rewards:
             raise UserError("there is no reward; give a function")
         if options.weights and len(options.weights) != len(self.functions):
             raise UserError(
-                f"{len(options.weights)} weights for {len(self.functions)} rewards ({names}); give one each"
+                f"rewards.weights: {len(options.weights)} weights for {len(self.functions)} rewards ({names}); give one each"
             )
         for name, one in self.functions.items() if options.processes else ():
             _require_sendable(name, one)

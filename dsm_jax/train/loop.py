@@ -7,8 +7,8 @@ steps, and the first one writes the metrics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +45,8 @@ class LoopConfig:
     checkpoint_every: int = 500  # updates between two checkpoints; the last update is always saved
     keep: int = 2  # newest checkpoints that stay
     keep_every: int = 0  # checkpoints of multiples of this step stay too; 0: none
-    stop_every: int = 0  # updates between two looks at the stop rule; 0: there is none
+    # updates between two evaluations, scores of held-out data or looks at the stop rule; 0: there are none
+    stop_every: int = 0
     profile_at: int = 0  # this update and the two after it are traced into trace/ (jax.profiler); 0: none
     wandb: str = ""  # project of Weights & Biases that gets the metrics too
 
@@ -111,30 +112,42 @@ def run_loop(
         def is_due(every: int) -> bool:
             return every > 0 and step > 0 and step % every == 0
 
-        # The rule's row was written before the checkpoint: after a restart it is only asked again.
-        enough = stop is not None and is_due(config.stop_every) and stop(state, step)[0]
         log = stack.enter_context(
             StepLog(
                 folder, config.steps, description, step, amounts or {}, keep_evidence, config.wandb, at_row
             )
         )
         trace = stack.enter_context(_Trace(folder / "trace", config.profile_at))
-        while step < config.steps and not enough:
-            trace.before(step + 1, state)
+
+        def save() -> None:
+            log.check()
+            checkpoints.save(step, state, wait=True)
+
+        @contextmanager
+        def saving() -> Iterator[None]:
+            """Work that may end early, such as by a mistake in a reward, before it has touched the state: no step is lost."""
             try:
-                state, measured = update(state, step)
+                yield
             except (UserError, Stopping) as error:
-                # Such as a reward's, before it has touched the state: no step before it is lost.
                 if alone and step and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
-                    log.check()
-                    checkpoints.save(step, state, wait=True)
+                    save()
                 if isinstance(error, Stopping):
                     raise sigterm.end(f"{description}: saved at step {step}; start again to go on") from None
                 raise
+
+        enough = False
+        if stop and is_due(config.stop_every):  # asked again after a restart
+            with saving():
+                enough, shown = stop(state, step)
+            log.write_once(step, shown)
+        while step < config.steps and not enough:
+            trace.before(step + 1, state)
+            with saving():
+                state, measured = update(state, step)
             step += 1
             log.add(step, measured, row=is_due(config.log_every) or step == config.steps)
             if stop and is_due(config.stop_every):
-                with log.aside(state):
+                with log.aside(state), saving():
                     enough, shown = stop(state, step)
                 log.write(step, shown)
             if is_due(config.checkpoint_every):
@@ -142,11 +155,9 @@ def run_loop(
                 with log.aside(state):
                     checkpoints.save(step, state)
             if sigterm.requested if alone else must_stop(step):
-                log.check()
-                checkpoints.save(step, state, wait=True)
+                save()
                 raise sigterm.end(f"{description}: saved at step {step}; start again to go on")
-        log.check()
-        checkpoints.save(step, state, wait=True)
+        save()
     on_first_process(lambda: mark_done(folder, {"step": step, "stopped": enough}))
     return state
 

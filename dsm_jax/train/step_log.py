@@ -17,7 +17,7 @@ import numpy as np
 
 from dsm_jax.errors import UserError
 from dsm_jax.processes import is_first_process
-from dsm_jax.run import MetricsWriter, Progress, progress
+from dsm_jax.run import METRICS, MetricsWriter, Progress, progress, read_metrics
 
 MOST_SKIPPED = 100  # updates one after the other that may be left out
 
@@ -41,6 +41,7 @@ class StepLog:
         wandb: str,
         at_row: Callable[[float], Mapping[str, float]] | None,
     ):
+        self._folder = folder
         self.step, self.at, self.amounts, self.keep_evidence = step, time.monotonic(), amounts, keep_evidence
         self.at_row, self._aside, self._skipped_in_a_row = at_row, 0.0, 0
         self._unread: list[tuple[int, Mapping[str, Any]]] = []
@@ -62,6 +63,13 @@ class StepLog:
     def write(self, step: int, numbers: Mapping[str, Any]) -> None:
         if self._metrics:
             self._metrics.write(step, numbers)
+
+    def write_once(self, step: int, numbers: Mapping[str, Any]) -> None:
+        """A row that may have been written before the run was stopped."""
+        if self._metrics:
+            rows = read_metrics(self._folder / METRICS)
+            if numbers and not any(row["step"] == step and numbers.keys() <= row.keys() for row in rows):
+                self.write(step, numbers)
 
     @contextmanager
     def aside(self, state: Any) -> Iterator[None]:

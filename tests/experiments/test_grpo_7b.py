@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, copytree, rmtree
 
+import numpy as np
 import pytest
 
 from dsm_jax import cli
+from dsm_jax.data.prompts import prompt_text
 from dsm_jax.errors import UserError
+from dsm_jax.evaluate.scores import Interval
 from dsm_jax.mesh import single_device_mesh
-from dsm_jax.model import Model, save_hf
+from dsm_jax.model import Model, load_hf, save_hf
+from dsm_jax.model.config import SMOKE
+from dsm_jax.model.hf import save_shape
 from dsm_jax.model.params import init_params
 from dsm_jax.run import read_json, read_metrics
+from dsm_jax.sample.sampler import Sampler
+from dsm_jax.tokenizer import load_tokenizer
+from dsm_jax.train import start
+from dsm_jax.train.checkpoint import Checkpoints
+from tests.experiments.scripts import load_script
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "experiments/grpo_7b.py"
+grpo_evaluation, grpo_report = load_script("grpo_evaluation"), load_script("grpo_report")
 
 
 @pytest.fixture(scope="module")
 def script():
-    sys.path.insert(0, str(SCRIPT.parent))
-    import grpo_7b
-
-    return grpo_7b
+    return load_script("grpo_7b")
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +79,12 @@ def test_the_bare_command_ends_in_one_line(tmp_path, offline):
 
 
 def test_memory_comes_before_the_weights(script, capsys, monkeypatch):
-    monkeypatch.setattr(script, "find_folder", lambda name: pytest.fail("must not look for the weights"))
+    monkeypatch.setattr(start, "find_folder", lambda name: pytest.fail("must not look for the weights"))
+    monkeypatch.setattr(start, "find_config", lambda name: pytest.fail("must not look for the shape"))
     err = error_line(script, capsys, "--mesh")
     for part in (
         "6.91B parameters needs",
-        "sampling",
+        "caches and steps",
         "on each of 8 cpu devices",
         "but there are",
         "--preset tiny",
@@ -93,7 +103,20 @@ def test_memory_comes_before_the_weights(script, capsys, monkeypatch):
         (["--init", "/no/such/folder"], "no such folder"),
         (["--preset", "tiny", "--grpo.num-generations", "1"], "num_generations"),
         (["--preset", "tiny", "--grpo.max-completion-length", "512"], "--grpo.max-completion-length 512"),
-        (["--preset", "tiny", "--grpo.micro-batch-rows", "12"], "--grpo.micro-batch-rows 12"),
+        (
+            ["--preset", "tiny", "--grpo.num-generations", "48"],
+            "num_generations is 48; it must divide the batch_size 128",
+        ),
+        (["--preset", "tiny", "--grpo.loss.beta", "-0.1"], "beta is -0.1; it must be 0 or more"),
+        (
+            ["--preset", "tiny", "--grpo.rewards.weights", "1", "0.5"],
+            "rewards.weights: 2 weights for 1 rewards (accuracy_reward)",
+        ),
+        (["--preset", "tiny", "--reward", "format", "format"], "two rewards have the same name"),
+        (["--preset", "tiny", "--reward", "speed"], "invalid choice"),
+        (["--preset", "tiny", "--source-filter", "CoT"], "--source-filter: is for the files of --prompts"),
+        (["--preset", "tiny", "--eval-count", "0"], "--eval-count must be at least 1"),
+        (["--preset", "tiny", "--rng-seed", "-1"], "--rng-seed is -1"),
     ],
 )
 def test_bad_input_is_one_line(script, capsys, tmp_path, argv, part):
@@ -109,22 +132,268 @@ def test_a_tokenizer_of_another_model(script, capsys, tmp_path, folder):
     assert "512 ids, the model 448" in error_line(script, capsys, *argv)
 
 
+@pytest.mark.parametrize(
+    ("rows", "argv", "part"),
+    [
+        ("", (), "rows.jsonl: no question is left (no rows)"),
+        ('{"question": "1?", "answer": "1"}\n{"question": "2?"}\n', (), "rows.jsonl:2: no answer in this row"),
+        (
+            '{"question": "1?", "answer": "1"}\n',
+            ("--eval-questions", "rows.jsonl"),
+            "--prompts: 0 questions; left out: 1 asked in the evaluation",
+        ),
+        (
+            '{"question": "1?", "answer": "1"}\n',
+            ("--grpo.max-completion-length", "510"),
+            "--prompts: 0 questions; left out: 1 longer than 2 tokens",
+        ),
+        (
+            '{"question": "1?", "answer": "1"}\n',
+            ("--eval-questions", "gsm8k:."),
+            "gsm8k:.: no test.jsonl",
+        ),
+        ('{"question": "1?", "answer": "1"}\n', ("--source-filter", "CoT"), "1 of other sources"),
+    ],
+)  # fmt: skip
+def test_bad_prompts_are_one_line(script, capsys, tmp_path, monkeypatch, folder, rows, argv, part):
+    """After them the corrected command may run: no configuration is left behind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(start, "load_hf", lambda *_, **__: pytest.fail("must not read the weights"))
+    Path("rows.jsonl").write_text(rows)
+    words = ["--preset", "smoke", "--init", str(folder / "hf"), "--prompts", "rows.jsonl", "--out", "run"]
+    with pytest.raises(SystemExit) as end:
+        cli.run_script(script.main, script.PRESETS, [*words, *argv])
+    err = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and err[-1].startswith("error: ") and part in err[-1]
+    assert not Path("run/config.json").exists()
+
+
 def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, folder, monkeypatch):
     out = tmp_path / "run"
     argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--out", str(out)]
     argv += ["--mesh", "fsdp=4,tensor=2", "--grpo.loop.steps", "2", "--instruction", " Box it."]
     cli.run_script(script.main, script.PRESETS, argv)
     results = read_json(out / "results.json")
-    rows = read_metrics(out / "metrics.jsonl")
+    rows = [row for row in read_metrics(out / "metrics.jsonl") if "reward" in row]
     assert results["steps"] == len(rows) == len(list((out / "completions").glob("*.jsonl"))) == 2
     assert results["tokens"] == sum(row["num_tokens"] for row in rows) > 0
     assert abs(rows[0]["kl"]) < 1e-9 and results["seconds"]["total"] > 0
-    assert "2 steps" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 steps" in said and "before" in said and "greedy 0.0% -> 0.0% of 8 questions" in said
+    assert results["evaluation"]["questions"] == 8
 
-    monkeypatch.setattr(script, "load_hf", lambda *_, **__: pytest.fail("must not start again"))
+    monkeypatch.setattr(start, "load_hf", lambda *_, **__: pytest.fail("must not start again"))
     cli.run_script(script.main, script.PRESETS, [*argv, "--mesh", "fsdp=2", "data=4"])
     assert read_json(out / "results.json") == results
     assert "--rng-seed" in error_line(script, capsys, *argv, "--rng-seed", "1")
+
+
+@pytest.fixture(scope="module")
+def own(script, folder, tmp_path_factory) -> tuple[Path, list[str]]:
+    """A run on a set of questions with a test split, three steps with an evaluation each."""
+    out = tmp_path_factory.mktemp("own")
+    for split, first in (("train", 0), ("test", 6)):
+        rows = [{"question": f"{i} + 1?", "answer": f"#### {i + 1}", "grade": i} for i in range(first, 10)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (out / f"{split}.jsonl").write_text(text)
+    argv = [
+        "--preset",
+        "smoke",
+        "--init",
+        str(folder / "hf"),
+        "--out",
+        str(out / "run"),
+        "--mesh",
+        "fsdp=1,data=8",
+    ]
+    argv += [
+        "--prompts",
+        f"gsm8k:{out}",
+        "--reward",
+        "accuracy",
+        "format",
+        "overlong",
+        "--grpo.rewards.weights",
+    ]
+    argv += ["1", "0.5", "1", "--grpo.loop.steps", "3", "--grpo.loop.stop-every", "1", "--eval-samples", "2"]
+    argv += ["--grpo.optimizer.peak-lr", "0.01"]
+    cli.run_script(script.main, script.PRESETS, argv)
+    return out / "run", argv
+
+
+def test_prompts_of_a_set_and_its_test_split(own):
+    """Questions of the evaluation are no prompts; rows keep their fields; every reward is called with its weight."""
+    out, _ = own
+    asked = [json.loads(line)["question"] for line in (out / "answers/greedy-000003.jsonl").open()]
+    assert asked == [f"{i} + 1?" for i in range(6, 10)]
+    rows = [json.loads(line) for file in (out / "completions").glob("*.jsonl") for line in file.open()]
+    assert {row["question"] for row in rows} == {f"{i} + 1?" for i in range(6)}
+    assert {row["grade"] for row in rows} == set(range(6)) and {row["source"] for row in rows} == {"gsm8k"}
+    for row in rows:
+        accuracy, boxed, overlong = row["rewards"].values()
+        assert row["reward"] == accuracy + 0.5 * boxed + overlong
+    assert any(row["rewards"]["overlong_penalty"] for row in rows)
+
+
+def test_evaluations_and_the_best_policy(own):
+    out, _ = own
+    evaluation, best = read_json(out / "results.json")["evaluation"], read_json(out / "best.json")
+    assert [one["step"] for one in evaluation["every"]] == [0, 1, 2, 3]
+    assert evaluation["first"]["step"] == 0 and evaluation["last"]["step"] == 3
+    assert set(evaluation["last"]) >= {"greedy", "boxed", "maj@2", "pass@2"}
+    assert evaluation["best"]["step"] == best["step"] == 0  # of equal ones the first
+    assert best["greedy"] == evaluation["best"]["greedy"] and evaluation["difference"]["n"] == 4
+    page = (out / "report.html").read_text()
+    assert "Evaluation" in page and "pass@2" in page and "000002.jsonl" in page
+    first, last = (load_hf(out / name).params["embed"] for name in ("best", "model"))
+    assert not np.array_equal(first, last)
+
+
+def prompt_of(answer: dict) -> str:
+    return prompt_text(answer["question"] + "")
+
+
+def test_the_export_answers_as_the_policy_did(own):
+    out, _ = own
+    answers = [json.loads(line) for line in (out / "answers/greedy-000003.jsonl").open()]
+    sampler = Sampler(load_hf(out / "model"), load_tokenizer(out / "model"))
+    found = sampler.generate([prompt_of(one) for one in answers], max_new_tokens=32, temperature=0.0)
+    assert [one.text for (one,) in found] == [one["responses"][0] for one in answers]
+
+
+def test_the_export_answers_the_same_in_transformers(own):
+    torch = pytest.importorskip("torch", reason="no torch here: pip install -e .[torch]")
+    transformers = pytest.importorskip("transformers", reason="no transformers here: pip install -e .[torch]")
+    out, _ = own
+    answers = [json.loads(line) for line in (out / "answers/greedy-000003.jsonl").open()]
+    prompts = [prompt_of(one) for one in answers]
+    ours = Sampler(load_hf(out / "model"), load_tokenizer(out / "model")).generate(
+        prompts, max_new_tokens=32, temperature=0.0
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(out / "model")
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        out / "model", dtype=torch.float32, attn_implementation="eager"
+    )
+    for prompt, (completion,) in zip(prompts, ours, strict=True):
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        theirs = model.generate(ids, max_new_tokens=32, do_sample=False)[0, ids.shape[1] :].tolist()
+        assert theirs == completion.tokens.tolist()
+
+
+def test_a_killed_run_asks_nothing_twice(own, script, monkeypatch, tmp_path):
+    """Killed behind its last update: the answers are read, the results are the same."""
+    out, argv = own
+    copytree(out, tmp_path / "run")
+    before = read_json(out / "results.json")
+    (tmp_path / "run/results.json").unlink()
+    monkeypatch.setattr(Sampler, "generate", lambda *_, **__: pytest.fail("must not ask again"))
+    cli.run_script(script.main, script.PRESETS, [*argv, "--out", str(tmp_path / "run")])
+    assert read_json(tmp_path / "run/results.json") == before
+
+
+def test_another_export_of_a_finished_run(own, script, capsys, tmp_path):
+    out, argv = own
+    cli.run_script(script.main, script.PRESETS, [*argv, "--export", str(tmp_path / "hf")])
+    model = "model.safetensors"
+    assert (tmp_path / "hf" / model).read_bytes() == (out / "model" / model).read_bytes()
+    assert f"for transformers: {tmp_path / 'hf'}" in capsys.readouterr().out
+    other = ["--out", str(tmp_path / "other"), "--export", str(tmp_path / "hf")]
+    assert "a model is there already" in error_line(script, capsys, *argv, *other)
+
+
+def test_questions_that_have_changed_are_refused(own, script, capsys, tmp_path):
+    out, argv = own
+    copytree(out.parent, tmp_path / "all")
+    (tmp_path / "all/run/results.json").unlink()
+    with (out.parent / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"question": "new?", "answer": "1", "grade": 11}) + "\n")
+    with pytest.raises(SystemExit):
+        cli.run_script(script.main, script.PRESETS, [*argv, "--out", str(tmp_path / "all/run")])
+    assert "have changed since this run began" in capsys.readouterr().err
+
+
+def test_prompts_without_a_test_split_are_not_evaluated(script, folder, capsys, tmp_path):
+    rows = [{"messages": [{"content": f"{i}?"}, {"content": rf"\boxed{{{i}}}"}]} for i in range(5)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--prompts", str(tmp_path / "rows.json")]
+    argv += ["--out", str(tmp_path / "run"), "--grpo.loop.steps", "1", "--grpo.optimizer.warmup-steps", "0"]
+    cli.run_script(script.main, script.PRESETS, argv)
+    said = capsys.readouterr()
+    assert "no evaluation: --prompts has no test split" in said.err
+    assert "prompts: 5 questions; left out: none" in said.out and "greedy" not in said.out
+    assert read_json(tmp_path / "run/results.json")["evaluation"] == {}
+    assert not (tmp_path / "run/best").exists() and (tmp_path / "run/model/config.json").exists()
+
+
+def test_gsm8k_s_own_files(script, folder, capsys, tmp_path, dsm_data):
+    argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--prompts", f"gsm8k:{dsm_data / 'gsm8k'}"]
+    argv += ["--out", str(tmp_path / "run"), "--grpo.loop.steps", "1", "--grpo.optimizer.warmup-steps", "0"]
+    cli.run_script(script.main, script.PRESETS, argv)
+    said = capsys.readouterr().out
+    assert "evaluation: asks 8 of 1,319 questions; left out: none" in said and "prompts: 7," in said
+    rows = [json.loads(line) for file in (tmp_path / "run/completions").glob("*") for line in file.open()]
+    assert len(rows) == 16 and all("####" in row["answer"] for row in rows)
+
+
+def test_of_equal_policies_the_first_is_the_best(folder, tmp_path):
+    params = init_params(SMOKE, 1, single_device_mesh())
+    models = [load_hf(folder / "hf"), Model(SMOKE, params)]
+    tokenizer = folder / "tokenizer/tokenizer.model"
+    for step, (model, value) in enumerate([(0, 0.2), (1, 0.2), (1, 0.1), (1, 0.3), (0, 0.25)]):
+        grpo_evaluation.keep_best(models[model], tokenizer, step, Interval(10, value, 0.0, 1.0), tmp_path)
+        best = read_json(tmp_path / "best.json")
+        assert best["step"] == [0, 0, 0, 3, 3][step]
+        kept = np.asarray(load_hf(tmp_path / "best").params["embed"])
+        np.testing.assert_array_equal(kept, models[best["step"] == 3].params["embed"])
+    assert {path.name for path in tmp_path.iterdir()} == {"best", "best.json"}
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_kill_leaves_the_old_or_the_new_folder_whole(call, tmp_path, monkeypatch):
+    """Killed before the call-th change of replace_folder."""
+    for name in ("best", "best.new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "which").write_text(name)
+    calls = itertools.count(1)
+
+    def dying(change):
+        def called(*args, **options):
+            if next(calls) == call:
+                raise KeyboardInterrupt
+            return change(*args, **options)
+
+        return called
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", dying(os.rename))
+        patch.setattr("shutil.rmtree", dying(rmtree))
+        with pytest.raises(KeyboardInterrupt):
+            grpo_evaluation.replace_folder(tmp_path / "best.new", tmp_path / "best")
+    grpo_evaluation.mend(tmp_path / "best")
+    assert (tmp_path / "best/which").read_text() == ("best" if call < 3 else "best.new")
+    assert not (tmp_path / "best.old").exists()
+
+
+def test_a_start_from_a_run_of_sft(script, capsys, tmp_path, folder):
+    """Its shape, tokenizer and newest checkpoint; a wrong one is told before the run begins."""
+    shape = tmp_path / "sft/checkpoints/model"
+    save_shape(script.SMOKE_MODEL.model, shape, folder / "tokenizer/tokenizer.model", as_it_is=True)
+    argv = ["--preset", "smoke", "--init", str(tmp_path / "sft"), "--out", str(tmp_path / "run")]
+    assert "no checkpoint" in error_line(script, capsys, *argv)
+    params = init_params(script.SMOKE_MODEL.model, 5, single_device_mesh())
+    with Checkpoints(tmp_path / "sft/checkpoints", 1) as checkpoints:
+        checkpoints.save(7, {"params": params}, wait=True)
+    argv += [
+        "--grpo.loop.steps",
+        "1",
+        "--grpo.optimizer.warmup-steps",
+        "0",
+        "--grpo.optimizer.peak-lr",
+        "1e-9",
+    ]
+    cli.run_script(script.main, script.PRESETS, argv)
+    found = load_hf(tmp_path / "run/model").params["embed"]
+    np.testing.assert_allclose(found, params["embed"], atol=1e-7)
 
 
 def write_metrics(folder: Path, steps: list[int]) -> None:
@@ -136,14 +405,14 @@ def write_metrics(folder: Path, steps: list[int]) -> None:
 
 def test_a_row_stands_for_the_steps_since_the_one_before(script, tmp_path, capsys):
     write_metrics(tmp_path, [3, 6, 7])
-    results = script.collect(tmp_path)
+    results = grpo_report.collect(tmp_path, 0)
     assert results["tokens"] == 700
     assert results["seconds"] == {"rollout": 10.5, "update": 1.4, "total": 14.0}
-    script.print_results(results, tmp_path)
+    grpo_report.print_results(results, tmp_path)
     assert "1 of 3 logged steps; 7 in all), KL 0.1000, about 700 tokens" in capsys.readouterr().out
 
     write_metrics(tmp_path, [1, 2, 3])
-    script.print_results(script.collect(tmp_path), tmp_path)
+    grpo_report.print_results(grpo_report.collect(tmp_path, 0), tmp_path)
     assert "1 of 3 steps), KL 0.1000, 300 tokens" in capsys.readouterr().out
 
 

@@ -23,6 +23,8 @@ def test_gsm8k_is_its_training_split(tmp_path):
     write(tmp_path / "test.jsonl.gz", {"question": "3+3?", "answer": "#### 6"})
     (row,) = read_questions(f"gsm8k:{tmp_path}")
     assert row["question"] == "2+2?" and grade(r"\boxed{4}", row["answer"]).correct
+    (test,) = read_questions(f"gsm8k:{tmp_path}", split="test", only=["a file's source"])
+    assert test["question"] == "3+3?"
     (tmp_path / "train.jsonl.gz").unlink()
     with pytest.raises(UserError, match=r"no train.jsonl \(or .json, .gz, .zst\) and no folder train in it"):
         read_questions(f"gsm8k:{tmp_path}")
@@ -58,6 +60,13 @@ def test_a_row_of_any_form(row, tmp_path):
     (found,) = read_questions(write(tmp_path / "a.jsonl", row))
     assert found["question"] == "2+2?" and grade(r"\boxed{4}", found["answer"]).correct
     assert not grade(r"\boxed{5}", found["answer"]).correct
+
+
+def test_rows_of_the_other_split_are_left_out(tmp_path):
+    rows = [{"question": f"{split}?", "answer": "1", "split": split} for split in ("train", "Test")]
+    file = write(tmp_path / "a.jsonl", *rows, {"question": "neither?", "answer": "1"})
+    assert [row["question"] for row in read_questions(file)] == ["train?", "neither?"]
+    assert [row["question"] for row in read_questions(file, split="test")] == ["Test?", "neither?"]
 
 
 def test_what_is_left_out_is_counted(tmp_path):

@@ -1,0 +1,112 @@
+"""Questions as the prompts of an RL run: of several sources, in the model's template, each epoch in an order of its own.
+
+Rollout i asks rows i * count to (i + 1) * count of the epochs laid one after the other, so that the data state is the
+number of the rollout. All of a row's fields go on, for rewards. Left out on purpose: curricula and weights of sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsm_jax.data.prompts import prompt_ids, prompt_text
+from dsm_jax.errors import UserError
+from dsm_jax.rl.questions import TRAIN, is_set, read_questions
+from dsm_jax.tokenizer import Tokenizer
+
+TAKEN = ("prompt", "prompts", "completions", "completion_ids")  # a reward's other arguments
+Row = dict[str, Any]
+
+
+class Prompts:
+    """Called with the number of a rollout it gives that one's `count` rows, over the ends of epochs.
+
+    An epoch's order is a function of (rng_seed, epoch, number of rows) alone.
+    """
+
+    def __init__(self, rows: Sequence[Row], count: int, rng_seed: int):
+        self.rows, self.count, self.rng_seed = rows, count, rng_seed
+
+    def __call__(self, iteration: int) -> list[Row]:
+        first = iteration * self.count
+        return [self.rows[self._place(index)] for index in range(first, first + self.count)]
+
+    def fingerprint(self) -> str:
+        """A short name of the rows and their order."""
+        return hashlib.sha256(json.dumps(self.rows).encode()).hexdigest()[:16]
+
+    def _place(self, index: int) -> int:
+        epoch, at = divmod(index, len(self.rows))
+        return int(_order(self.rng_seed, epoch, len(self.rows))[at])
+
+
+def read_all_questions(
+    sources: Sequence[str],
+    skipped: Counter[str],
+    *,
+    split: str = TRAIN,
+    only: Sequence[str] = (),
+    without: Collection[str] = (),
+) -> list[Row]:
+    """The rows of read_questions of every source, a question that stood in an earlier one left out.
+
+    without: questions that must not be among them, such as the evaluation's. Rows without a field `source` get one: the
+    name of the set or of the file. Raises UserError where nothing is left.
+    """
+    found: dict[str, Row] = {}
+    for source in sources:
+        name = source.partition(":")[0] if is_set(source) else Path(source).name
+        for row in read_questions(source, split=split, only=only, skipped=skipped):
+            question = row["question"]
+            if question in found or question in without:
+                skipped["stood before" if question in found else "asked in the evaluation"] += 1
+            else:
+                found[question] = {"source": name} | row
+    return _not_empty(list(found.values()), skipped)
+
+
+def prompt_rows(
+    questions: Sequence[Row], tokenizer: Tokenizer, instruction: str, longest: int, skipped: Counter[str]
+) -> list[Row]:
+    """The questions with their `prompt`, the instruction behind each; those of over `longest` tokens are left out.
+
+    Every row has the same fields: one that it had not is None, one named as a reward's other arguments goes, and what JSON
+    has no form for (a date) comes as text. Raises UserError where nothing is left.
+    """
+    names = sorted({name for row in questions for name in row} - set(TAKEN))
+    found = []
+    for row in questions:
+        asked = row["question"] + instruction
+        if len(prompt_ids(asked, tokenizer)) <= longest:
+            found.append({"prompt": prompt_text(asked)} | _plain({name: row.get(name) for name in names}))
+    if skips := len(questions) - len(found):
+        skipped[f"longer than {longest} tokens"] += skips
+    return _not_empty(found, skipped)
+
+
+def told(count: int, skipped: Mapping[str, int]) -> str:
+    """In words: how many questions there are, and how many are left out for which reason."""
+    left = ", ".join(f"{number:,} {reason}" for reason, number in sorted(skipped.items()) if number)
+    return f"{count:,} questions; left out: {left or 'none'}"
+
+
+def _not_empty(rows: list[Row], skipped: Mapping[str, int]) -> list[Row]:
+    if not rows:
+        raise UserError(f"--prompts: {told(0, skipped)}; give others, or lower --grpo.max-completion-length")
+    return rows
+
+
+def _plain(row: Row) -> Row:
+    return json.loads(json.dumps(row, default=str))
+
+
+@lru_cache(maxsize=2)  # the rollouts at an epoch's end take from two
+def _order(rng_seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((rng_seed, epoch)).permutation(count)
