@@ -1,13 +1,20 @@
-"""Reinforcement learning: rewards, advantages and the GRPO loss."""
+"""Reinforcement learning: GRPO in one call, its loss, rewards and advantages."""
 
 from dsm_jax.rl.advantages import outcome_advantages, process_advantages
+from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.objectives import GRPOConfig, LossOutput, grpo_loss
 from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, length_penalty, overlong_penalty
 from dsm_jax.rl.rewards import RewardOptions, Rewards
+from dsm_jax.rl.train import train_grpo
+from dsm_jax.train.loop import LoopConfig
+from dsm_jax.train.optimizer import OptimizerConfig
 
 __all__ = [
     "GRPOConfig",
+    "GRPOTraining",
+    "LoopConfig",
     "LossOutput",
+    "OptimizerConfig",
     "RewardOptions",
     "Rewards",
     "accuracy_reward",
@@ -17,4 +24,5 @@ __all__ = [
     "outcome_advantages",
     "overlong_penalty",
     "process_advantages",
+    "train_grpo",
 ]

@@ -31,6 +31,9 @@ class GRPOTraining:
     # draw further questions in place of those whose completions are all right or all wrong, up to so many rollouts for
     # one batch (DAPO's dynamic sampling); 1: none
     most_rollouts: int = 1
+    # draw questions by their last success rate: those that are always or never answered right seldom; off: each once an
+    # epoch
+    curriculum: bool = False
     # sample the next rollout while this one is trained on: one update off, which importance_sampling_correction corrects
     overlap: bool = False
     sync_ref_model: bool = False  # move the reference towards the policy, every ref_model_sync_steps updates

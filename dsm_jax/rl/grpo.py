@@ -29,10 +29,11 @@ from dsm_jax.rl.alarms import Alarms
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.journal import Journal
 from dsm_jax.rl.micro_batches import Arrays, micro_batches
+from dsm_jax.rl.prompts import Prompts, Row
 from dsm_jax.rl.reference import make_reference, mixed, reference_target
 from dsm_jax.rl.reward_functions import accuracy_reward
 from dsm_jax.rl.rewards import Reward, Rewards
-from dsm_jax.rl.rollout import Actor, Control, Rollout, Row
+from dsm_jax.rl.rollout import Actor, Control, Rollout
 from dsm_jax.rl.rollout_metrics import rollout_metrics
 from dsm_jax.rl.speed import compilations, rollout_speed, update_speed
 from dsm_jax.rl.update import Learner
@@ -44,6 +45,7 @@ from dsm_jax.train.step import TrainState, abstract_state, start_state
 
 ROLLOUTS, COMPLETIONS = "rollouts", "completions"
 Look = Callable[[Params, int], Mapping[str, float]]
+OnUpdate = Callable[[int, Mapping[str, float]], None]
 
 
 class GRPOState(NamedTuple):
@@ -52,12 +54,14 @@ class GRPOState(NamedTuple):
     train: TrainState
     reference: Params
     draws: Any  # int32 [2]: the first draw of the rollout in hand, and of the next one
+    success: Any  # fp32 [questions] with a curriculum, else [0]: the share of right completions, NaN before the first
 
 
 class GRPO:
     """The compiled programs of a run and the step that joins them.
 
-    prompts(draw) gives the prompts_per_rollout rows of a draw: "prompt" and the columns that rewards take. tool: what
+    prompts: rows with "prompt" and the columns that rewards take; or a function that gives the prompts_per_rollout rows of a
+    draw. tool: what
     completions may call; the tokens it inserts are no part of the loss.
     """
 
@@ -68,7 +72,7 @@ class GRPO:
         tokenizer: Tokenizer,
         mesh: Mesh,
         *,
-        prompts: Callable[[int], Sequence[Row]],
+        prompts: Sequence[Row] | Prompts | Callable[[int], Sequence[Row]],
         reward: Reward | Sequence[Reward] = accuracy_reward,
         control: Control | None = None,
         tool: Tool | None = None,
@@ -77,6 +81,9 @@ class GRPO:
         model = replace(model, lora=config.lora)
         self.config, self.model, self.mesh, self.rng_seed = config, model, mesh, rng_seed
         self.rewards = Rewards(reward, config.rewards)
+        if not callable(prompts):
+            prompts = Prompts(prompts, config.prompts_per_rollout, rng_seed)
+        self._questions = len(prompts.rows) if config.curriculum and isinstance(prompts, Prompts) else 0
         self.actor = Actor(
             config, model, tokenizer, mesh,
             prompts=prompts, rewards=self.rewards, control=control, tool=tool, rng_seed=rng_seed,
@@ -87,13 +94,17 @@ class GRPO:
         """Step 0: the policy is a copy of `params`, or LoRA's updates over them; the reference is `params`."""
         part = lora.start(self.model, params, self.rng_seed, self.mesh)
         train = start_state(self.model, self.learner.optimizer, self.mesh, part)
-        return GRPOState(train, make_reference(self.model, params, self.mesh), self._draws(0, 0))
+        reference = make_reference(self.model, params, self.mesh)
+        never = np.full(self._questions, np.nan, np.float32)
+        return GRPOState(train, reference, self._put(np.zeros(2, np.int32)), self._put(never))
 
     def target(self) -> GRPOState:
         """Shapes and shardings of the state, for a restore."""
         train = abstract_state(self.model, self.learner.optimizer, self.mesh)
-        draws = jax.ShapeDtypeStruct((2,), jnp.int32, sharding=replicated(self.mesh))
-        return GRPOState(train, reference_target(self.model, self.mesh), draws)
+        everywhere = replicated(self.mesh)
+        draws = jax.ShapeDtypeStruct((2,), jnp.int32, sharding=everywhere)
+        success = jax.ShapeDtypeStruct((self._questions,), jnp.float32, sharding=everywhere)
+        return GRPOState(train, reference_target(self.model, self.mesh), draws, success)
 
     def policy(self, state: GRPOState) -> Params:
         """All of the policy's parameters."""
@@ -112,9 +123,12 @@ class GRPO:
             rollout = self.actor.rollout(None, first, journal)
         else:
             first, is_queued = following, config.overlap and step > 0
-            rollout = self.actor.rollout(None if is_queued else self.policy(state), first, journal)
+            params = None if is_queued else self.policy(state)
+            rollout = self.actor.rollout(params, first, journal, success=np.asarray(state.success))
             self._keep(rollout, step, folder, journal, first)
-        state = state._replace(draws=self._draws(first, first + rollout.draws))
+            state = state._replace(success=self._put(successes(np.asarray(state.success), rollout)))
+        draws = np.array([first, first + rollout.draws], np.int32)
+        state = state._replace(draws=self._put(draws))
         metrics = rollout_metrics(rollout)
         state, measured = self.update(state, rollout, journal, place)
         metrics |= measured
@@ -133,7 +147,8 @@ class GRPO:
         is_last = int(state.train.step) + self.config.num_iterations >= self.config.loop.steps
         if self.config.overlap and place == 0 and not is_last:
             steps = iter(update.advance, False)
-            self.actor.rollout(self.policy(state), following, journal, meanwhile=steps)
+            success = np.asarray(state.success)
+            self.actor.rollout(self.policy(state), following, journal, success=success, meanwhile=steps)
         train, metrics, logps = update.finish()
         if place == 0 and self.config.num_iterations > 1:
             journal.keep_old_logps(first, logps)
@@ -144,7 +159,8 @@ class GRPO:
         lengths = [int(row) for micro in batch for row in micro["segment_ids"].sum(axis=1)]
         trains_all = not self.model.lora.rank
         metrics |= update_speed(self.model, self.mesh, lengths, seconds, trains_all=trains_all)
-        return GRPOState(train, reference, state.draws), metrics | {"seconds/update": seconds}
+        state = state._replace(train=train, reference=reference)
+        return state, metrics | {"seconds/update": seconds}
 
     def micro_batches(self, rollout: Rollout) -> list[Arrays]:
         """Of all completions that go into the update."""
@@ -161,9 +177,19 @@ class GRPO:
         on_first_process(lambda: write_text(name, _jsonl(_rows(rollout))))
         journal.forget(first - (loop.keep + 1) * loop.checkpoint_every * self.config.most_rollouts)
 
-    def _draws(self, first: int, following: int) -> jax.Array:
-        array = np.array([first, following], np.int32)
-        return jax.make_array_from_callback((2,), replicated(self.mesh), lambda index: array[index])
+    def _put(self, array: np.ndarray) -> jax.Array:
+        """On every device."""
+        return jax.make_array_from_callback(array.shape, replicated(self.mesh), lambda index: array[index])
+
+
+def successes(before: np.ndarray, rollout: Rollout) -> np.ndarray:
+    """Success rates [questions] after a rollout: of what was asked the mean reward, taken to lie in 0..1."""
+    after = before.copy()
+    for question, rewards in zip(rollout.questions, rollout.rewards, strict=False):
+        there = rewards[~np.isnan(rewards)]
+        if there.size:
+            after[question] = np.clip(there, 0, 1).mean()
+    return after
 
 
 def run_grpo(
@@ -172,11 +198,13 @@ def run_grpo(
     folder: Path,
     *,
     look: Look | None = None,
+    on_update: OnUpdate | None = None,
     description: str = "GRPO",
 ) -> Params:
     """Trains to the end, resuming from `folder`; start() gives the initial parameters when there is no checkpoint.
 
     look(policy, step): called before the first update, every loop.stop_every updates and after the last one.
+    on_update(step, metrics): called after each update.
     """
     (folder / COMPLETIONS).mkdir(parents=True, exist_ok=True)
     rows = read_metrics(folder / METRICS) if (folder / METRICS).exists() else []
@@ -190,7 +218,10 @@ def run_grpo(
 
     def update(state: GRPOState, step: int) -> tuple[GRPOState, dict[str, float]]:
         state, metrics = grpo.step(state, step, folder)
-        return state, metrics | alarms(step + 1, metrics)
+        metrics |= alarms(step + 1, metrics)
+        if on_update:
+            on_update(step + 1, metrics)
+        return state, metrics
 
     def seen(state: GRPOState, step: int) -> tuple[bool, Mapping[str, float]]:
         return False, look(grpo.policy(state), step) if look else {}

@@ -35,8 +35,8 @@ class Journal:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def completions(self, draw: int) -> list[list[Completion]] | None:
-        """What was sampled, by question; None where it is not there."""
+    def completions(self, draw: int) -> tuple[np.ndarray, list[list[Completion]]] | None:
+        """The numbers of the questions and what was sampled for each; None where it is not there."""
         arrays = self._read(f"{draw:06d}.completions")
         if arrays is None:
             return None
@@ -48,14 +48,18 @@ class Journal:
             for *tokenwise, plain in zip(*pieces, columns["rows"], strict=True)
         ]
         each = columns["group"]
-        return [flat[start : start + each] for start in range(0, len(flat), each)]
+        groups = [flat[start : start + each] for start in range(0, len(flat), each)]
+        return arrays["questions"], groups
 
-    def keep_completions(self, draw: int, completions: Sequence[Sequence[Completion]]) -> None:
-        """All groups have the same size."""
+    def keep_completions(
+        self, draw: int, questions: np.ndarray, completions: Sequence[Sequence[Completion]]
+    ) -> None:
+        """All groups have the same size. questions: their numbers, where they have any."""
         flat = [one for group in completions for one in group]
         arrays = {name: np.concatenate([getattr(one, name) for one in flat]) for name in TOKENWISE}
         arrays["lengths"] = np.array([len(one.tokens) for one in flat])
         rows = [[getattr(one, name) for name in PLAIN] for one in flat]
+        arrays["questions"] = questions
         arrays["json"] = _bytes({"group": len(completions[0]), "rows": rows})
         on_first_process(lambda: self._write(f"{draw:06d}.completions", arrays))
 

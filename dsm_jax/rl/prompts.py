@@ -1,7 +1,8 @@
 """Questions as the prompts of an RL run: of several sources, in the model's template, each epoch in an order of its own.
 
 Rollout i asks rows i * count to (i + 1) * count of the epochs laid one after the other, so that the data state is the
-number of the rollout. All of a row's fields go on, for rewards. Left out on purpose: curricula and weights of sources.
+number of the rollout. All of a row's fields go on, for rewards. With a curriculum questions are drawn by what came of them
+the last time instead. Left out on purpose: weights of sources.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from dsm_jax.rl.questions import TRAIN, is_set, read_questions
 from dsm_jax.tokenizer import Tokenizer
 
 TAKEN = ("prompt", "prompts", "completions", "completion_ids")  # a reward's other arguments
-Row = dict[str, Any]
+LEAST_WEIGHT = 0.05  # of a question that is always or never answered right, beside one that never was asked
+Row = Mapping[str, Any]  # "prompt", the text that is completed, and the columns that rewards take
 
 
 class Prompts:
@@ -37,6 +39,19 @@ class Prompts:
     def __call__(self, iteration: int) -> list[Row]:
         first = iteration * self.count
         return [self.rows[self._place(index)] for index in range(first, first + self.count)]
+
+    def choose(self, iteration: int, success: np.ndarray) -> np.ndarray:
+        """The numbers of `count` different rows, drawn by what can be learned from them.
+
+        success: float [rows], the share of right completions when a row was last asked, NaN where it never was. A share p
+        has the weight 4 p (1 - p), never asked 1, and none less than LEAST_WEIGHT. A function of the arguments alone.
+        """
+        weights = np.where(np.isnan(success), 1.0, np.maximum(4 * success * (1 - success), LEAST_WEIGHT))
+        uniform = np.random.default_rng((self.rng_seed, iteration)).uniform(size=len(self.rows))
+        keys = uniform ** (
+            1 / weights
+        )  # the largest: weighted sampling without replacement (Efraimidis, Spirakis 2006)
+        return np.sort(np.argsort(keys)[-self.count :])
 
     def fingerprint(self) -> str:
         """A short name of the rows and their order."""
@@ -81,7 +96,7 @@ def prompt_rows(
     has no form for (a date) comes as text. Raises UserError where nothing is left.
     """
     names = sorted({name for row in questions for name in row} - set(TAKEN))
-    found = []
+    found: list[Row] = []
     for row in questions:
         asked = row["question"] + instruction
         if len(prompt_ids(asked, tokenizer)) <= longest:
@@ -103,7 +118,7 @@ def _not_empty(rows: list[Row], skipped: Mapping[str, int]) -> list[Row]:
     return rows
 
 
-def _plain(row: Row) -> Row:
+def _plain(row: Row) -> dict[str, Any]:
     return json.loads(json.dumps(row, default=str))
 
 

@@ -7,7 +7,8 @@ sampling, arXiv 2503.14476): they teach nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,13 +21,14 @@ from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.journal import Journal
 from dsm_jax.rl.micro_batches import Group
+from dsm_jax.rl.prompts import Prompts, Row
 from dsm_jax.rl.rewards import Rewards, Scores
 from dsm_jax.run import stop_if_asked
 from dsm_jax.sample.request import Completion, Tool, require_answers
 from dsm_jax.sample.sampler import Sampler, Usage
 from dsm_jax.tokenizer import Tokenizer
 
-Row = Mapping[str, Any]  # "prompt", the text that is completed, and the columns that rewards take
+NOTHING = np.zeros(0)
 Control = Callable[..., np.ndarray]  # rewards [N, G] -> other rewards [N, G]; see controls.py
 
 
@@ -40,6 +42,7 @@ class Rollout(NamedTuple):
     rewards: np.ndarray
     advantages: np.ndarray
     used: np.ndarray  # bool [N], the groups that go into the update
+    questions: np.ndarray  # int [N], the numbers of the rows, with a curriculum; else empty
     draws: int  # calls of the sampler
     seconds: dict[str, float]  # by phase
 
@@ -59,30 +62,39 @@ class Actor:
         tokenizer: Tokenizer,
         mesh: Mesh,
         *,
-        prompts: Callable[[int], Sequence[Row]],
+        prompts: Prompts | Callable[[int], Sequence[Row]],
         rewards: Rewards,
         control: Control | None,
         tool: Tool | None,
         rng_seed: int,
     ):
-        self.config, self.tokenizer, self.prompts, self.rewards = config, tokenizer, prompts, rewards
+        if config.curriculum and not isinstance(prompts, Prompts):
+            raise UserError("curriculum: these prompts have no end; give a list of rows")
+        self.config, self.tokenizer, self.rewards = config, tokenizer, rewards
+        self.prompts: Any = prompts
         self.control, self.tool, self.rng_seed = control, tool, rng_seed
         self.sampler = Sampler(model, tokenizer, mesh, slots=config.slots, on_chunk=self._on_chunk)
         self._meanwhile: Iterator[object] = iter(())
 
     def rollout(
-        self, params: Params | None, first: int, journal: Journal, *, meanwhile: Iterable[object] = ()
+        self,
+        params: Params | None,
+        first: int,
+        journal: Journal,
+        *,
+        success: np.ndarray = NOTHING,
+        meanwhile: Iterable[object] = (),
     ) -> Rollout:
         """Draws `first` and, where groups have to be replaced, those after it. What is in the journal is taken from there.
 
-        params: None where all of it is there. meanwhile: other work for the devices, of which a step is taken with each chunk
+        params: None where all of it is there. success: with a curriculum, what Prompts.choose takes. meanwhile: other work for the devices, of which a step is taken with each chunk
         of decoding, and what is left before the rewards. Raises UserError where the journal lacks what params could not make,
         or where no completion has a reward.
         """
         self._meanwhile = iter(meanwhile)
         parts: list[Rollout] = []
         while len(parts) < self.config.most_rollouts:
-            parts.append(self._draw(params, first + len(parts), journal))
+            parts.append(self._draw(params, first + len(parts), journal, success))
             used = _first_true(_has_spread(_joined(parts).rewards), self.config.prompts_per_rollout)
             if used.sum() == self.config.prompts_per_rollout:
                 break
@@ -116,13 +128,17 @@ class Actor:
             stop_if_asked()
         next(self._meanwhile, None)
 
-    def _draw(self, params: Params | None, draw: int, journal: Journal) -> Rollout:
+    def _draw(self, params: Params | None, draw: int, journal: Journal, success: np.ndarray) -> Rollout:
         """The draw's questions, sampled and scored."""
-        rows = list(self.prompts(draw))
         began = time.monotonic()
-        completions = journal.completions(draw)
-        if completions is None:
-            completions = self._sample(params, rows, draw, journal)
+        kept = journal.completions(draw)
+        questions = kept[0] if kept else self._choose(draw, success)
+        rows = [self.prompts.rows[i] for i in questions] if len(questions) else list(self.prompts(draw))
+        if kept:
+            completions = kept[1]
+        else:
+            completions = self._sample(params, rows, draw, journal.folder)
+            journal.keep_completions(draw, questions, completions)
         sampled = time.monotonic()
         for _ in self._meanwhile:
             pass
@@ -133,15 +149,18 @@ class Actor:
         if self.control:
             rewards = self.control(rewards, rng_seed=self.rng_seed, step=draw)
         seconds = {"rollout": sampled - began, "rewards": time.monotonic() - sampled}
-        nothing = np.zeros(0)
-        return Rollout(rows, completions, scores, rewards, nothing, nothing, 1, seconds)
+        return Rollout(rows, completions, scores, rewards, NOTHING, NOTHING, questions, 1, seconds)
+
+    def _choose(self, draw: int, success: np.ndarray) -> np.ndarray:
+        """The numbers of the draw's rows, with a curriculum."""
+        return self.prompts.choose(draw, success) if self.config.curriculum else NOTHING.astype(int)
 
     def _sample(
-        self, params: Params | None, rows: Sequence[Row], draw: int, journal: Journal
+        self, params: Params | None, rows: Sequence[Row], draw: int, folder: Path
     ) -> list[list[Completion]]:
         if params is None:
             raise UserError(
-                f"{journal.folder}: rollout {draw} is missing, and the policy that it was drawn from is gone; start the run "
+                f"{folder}: rollout {draw} is missing, and the policy that it was drawn from is gone; start the run "
                 "anew in another folder"
             )
         if self.sampler.params is None:
@@ -157,7 +176,6 @@ class Actor:
             tool=self.tool,
         )
         require_answers([one for one in group if not len(one.tokens)] for group in completions)
-        journal.keep_completions(draw, completions)
         return completions
 
     def _score(self, rows: list[Row], completions: list[list[Completion]]) -> Scores:
@@ -196,6 +214,7 @@ def _joined(parts: Sequence[Rollout]) -> Rollout:
         np.concatenate([part.rewards for part in parts]),
         parts[0].advantages,
         parts[0].used,
+        np.concatenate([part.questions for part in parts]),
         len(parts),
         {name: sum(part.seconds[name] for part in parts) for name in parts[0].seconds},
     )

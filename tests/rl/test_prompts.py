@@ -82,3 +82,16 @@ def test_nothing_but_the_evaluation_s_questions(tmp_path):
     file = write(tmp_path / "a.jsonl", {"question": "1?", "answer": "1"})
     with pytest.raises(UserError, match="--prompts: 0 questions; left out: 1 asked in the evaluation"):
         read_all_questions([file], Counter(), without={"1?"})
+
+
+def test_a_curriculum_asks_what_can_be_learned():
+    """Never asked and half right often, always and never right seldom; each at most once a draw, the same every time."""
+    success = np.array([np.nan, 0.5, 0.0, 1.0, 0.9], np.float32)
+    prompts = Prompts([{"prompt": str(i)} for i in range(5)], 2, rng_seed=3)
+    draws = [prompts.choose(draw, success) for draw in range(2_000)]
+    assert all(len(set(draw)) == 2 for draw in draws)
+    counts = np.bincount(np.concatenate(draws), minlength=5)
+    assert counts[0] > 1_000 and counts[1] > 1_000 and 50 < counts[2] < 300 and 50 < counts[3] < 300
+    assert counts[3] < counts[4] < counts[1]
+    again = Prompts([{"prompt": str(i)} for i in range(5)], 2, rng_seed=3)
+    np.testing.assert_array_equal(again.choose(7, success), draws[7])

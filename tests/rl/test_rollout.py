@@ -1,6 +1,7 @@
 """The acting half: dynamic sampling, tools, and the journal that a restart reads."""
 
 import dataclasses
+import json
 import os
 import signal
 from itertools import chain
@@ -17,6 +18,7 @@ from dsm_jax.rl.reference import make_reference
 from dsm_jax.run import read_metrics
 from dsm_jax.sample.request import Tool
 from dsm_jax.sample.sampler import Sampler
+from dsm_jax.train.checkpoint import Checkpoints
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig
 from tests.rl.small import MODEL, TRAINING, make, rollout, short, start, update
@@ -165,6 +167,35 @@ def test_sigterm_within_a_rollout_is_answered_at_once(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
 
 
+def test_a_curriculum_keeps_what_came_of_the_questions(tmp_path):
+    """Also over a restart between the updates of a rollout, whose questions are then chosen already."""
+    rows = [{"prompt": f"{i} z"} for i in range(30)]
+    loop = LoopConfig(steps=6, log_every=1, checkpoint_every=1)
+    config = dataclasses.replace(TRAINING, curriculum=True, num_iterations=2, loop=loop)
+    of_even = spread_of(*range(0, 30, 2))
+    run_grpo(make(config, prompts=rows, reward=of_even), start, tmp_path / "a")
+    asked = [asked_in(tmp_path / "a", step) for step in (0, 2, 4)]
+    assert all(len(numbers) == 4 for numbers in asked)
+    grpo = make(config, prompts=rows, reward=of_even)
+    with Checkpoints(tmp_path / "a/checkpoints", read_only=True) as checkpoints:
+        success = np.asarray(checkpoints.restore(grpo.target()).success)
+    for number in range(30):
+        if not any(number in numbers for numbers in asked):
+            assert np.isnan(success[number])
+        else:
+            assert success[number] == (1.0 if number % 2 else 0.5)
+    for steps in range(1, 7):
+        shorter = dataclasses.replace(config, loop=dataclasses.replace(loop, steps=steps))
+        (tmp_path / "b/done.json").unlink(missing_ok=True)
+        run_grpo(make(shorter, prompts=rows, reward=of_even), start, tmp_path / "b")
+    assert [asked_in(tmp_path / "b", step) for step in (0, 2, 4)] == asked
+
+
+def asked_in(folder, step):
+    lines = (folder / f"completions/{step:06d}.jsonl").read_text().splitlines()
+    return {int(json.loads(line)["prompt"].split()[0]) for line in lines}
+
+
 OVERLAP = dataclasses.replace(
     TRAINING, overlap=True, loss=GRPOConfig(importance_sampling_correction=True), micro_batch_tokens=64
 )
@@ -180,7 +211,8 @@ def test_overlap_samples_from_the_policy_one_update_ago(tmp_path):
     journal = Journal(tmp_path / "rollouts")
     for draw, params in enumerate([start(), start(), second]):
         wanted, found = rollout(make(), params, draw), journal.completions(draw)
-        for one, other in zip(chain(*wanted.completions), chain(*found), strict=True):
+        assert found is not None
+        for one, other in zip(chain(*wanted.completions), chain(*found[1]), strict=True):
             assert one.tokens.tolist() == other.tokens.tolist()
     assert journal.completions(3) is None
     rows = read_metrics(tmp_path / "metrics.jsonl")

@@ -1,0 +1,77 @@
+"""GRPO in one call: a model, prompts, a reward. What experiments/grpo_7b.py does step by step, without its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from dsm_jax.data.prompts import prompt_text
+from dsm_jax.errors import UserError
+from dsm_jax.mesh import parse_mesh
+from dsm_jax.model.hf import Model, save_hf
+from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.grpo import GRPO, OnUpdate, run_grpo
+from dsm_jax.rl.memory import require_memory
+from dsm_jax.rl.reward_functions import accuracy_reward
+from dsm_jax.rl.rewards import Reward
+from dsm_jax.run import open_run
+from dsm_jax.sample.request import Tool
+from dsm_jax.tokenizer import load_tokenizer
+from dsm_jax.train.start import find_start
+
+REMEDY = "give more devices, a smaller micro_batch_tokens or slots, or lora=LoRA(rank=16)"
+EXPORT = "model"  # in the run's folder
+
+
+def train_grpo(
+    init: str | Path,
+    prompts: Sequence[Mapping[str, Any] | str],
+    reward: Reward | Sequence[Reward] = accuracy_reward,
+    *,
+    out: str | Path,
+    config: GRPOTraining = GRPOTraining(),
+    mesh: Mesh | None = None,
+    tool: Tool | None = None,
+    rng_seed: int = 0,
+    on_update: OnUpdate | None = None,
+) -> Model:
+    """Trains a model and returns it; OUT/model is the same in Hugging Face's format.
+
+    init: a Hugging Face folder, a hub id, or a run of ours. prompts: rows with a "question", which is put into DeepSeekMath's
+    template, or a "prompt", which is taken as it is (a text alone too); their other fields are columns that rewards take.
+    out: the run's folder; the same call goes on where it was killed. mesh: None takes every device. on_update(step, metrics)
+    is called after each update. Raises UserError for what cannot work, before any work.
+    """
+    mesh, out = mesh or parse_mesh(), Path(out)
+    rows = [_row(number, row) for number, row in enumerate(prompts)]
+    if not rows:
+        raise UserError("train_grpo: prompts is empty; give some")
+    start = find_start(str(init), mesh, own=None)
+    start.require_length("max_completion_length", config.max_completion_length)
+    require_memory(config, start.config, mesh, remedy=REMEDY)
+    start.require_params(mesh)
+    folder = start.tokenizer()
+    assert folder is not None  # only random numbers have none
+    open_run(out, {"init": str(init), "grpo": config, "rng_seed": rng_seed})
+    tokenizer = load_tokenizer(folder, rows=start.config.vocab_size)
+    grpo = GRPO(
+        config, start.config, tokenizer, mesh, prompts=rows, reward=reward, tool=tool, rng_seed=rng_seed
+    )
+    params = run_grpo(grpo, lambda: start.params(mesh, rng_seed), out, on_update=on_update)
+    model = Model(start.config, params)
+    save_hf(model, out / EXPORT, folder)
+    return model
+
+
+def _row(number: int, row: Mapping[str, Any] | str) -> Mapping[str, Any]:
+    if isinstance(row, str):
+        return {"prompt": row}
+    if "prompt" in row:
+        return row
+    if "question" not in row:
+        there = ", ".join(map(str, row)) or "nothing"
+        raise UserError(f"train_grpo: prompt {number} has no question and no prompt (it has {there})")
+    return {"prompt": prompt_text(str(row["question"])), **row}
