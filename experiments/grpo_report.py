@@ -37,7 +37,7 @@ def collect(out: Path, samples: int) -> dict[str, Any]:
         return float(np.mean([row[name] for row in part]))
 
     def total(name: str) -> float:
-        return sum(row[name] * count for row, count in zip(rows, steps, strict=True))
+        return sum(row.get(name, 0.0) * count for row, count in zip(rows, steps, strict=True))
 
     seconds = {"rollout": total("seconds/rollout"), "update": total("seconds/update")}
     seconds["total"] = total("step_time")

@@ -454,6 +454,8 @@ def test_smoke_killed_twice_ends_in_the_same_results(tmp_path):
         *("--preset", "smoke", "--cache", str(tmp_path / "cache"), "--out", "{out}"),
     ]
     words = [sys.executable, "experiments/drill.py", "--kills", "2", "--out", str(tmp_path / "drill")]
+    words += ["--compare", "results.json", "best.json", "best/model.safetensors", "model/model.safetensors"]
+    words += ["--writes", "answers"]
     done = subprocess.run([*words, "--", *command], cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
