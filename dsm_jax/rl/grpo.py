@@ -54,7 +54,7 @@ class GRPOState(NamedTuple):
     train: TrainState
     reference: Params
     draws: Any  # int32 [2]: the first draw of the rollout in hand, and of the next one
-    success: Any  # fp32 [questions] with a curriculum, else [0]: the share of right completions, NaN before the first
+    success: Any  # with a curriculum fp32 [questions], the share of right completions, NaN before the first; else None
 
 
 class GRPO:
@@ -95,8 +95,8 @@ class GRPO:
         part = lora.start(self.model, params, self.rng_seed, self.mesh)
         train = start_state(self.model, self.learner.optimizer, self.mesh, part)
         reference = make_reference(self.model, params, self.mesh)
-        never = np.full(self._questions, np.nan, np.float32)
-        return GRPOState(train, reference, self._put(np.zeros(2, np.int32)), self._put(never))
+        never = self._put(np.full(self._questions, np.nan, np.float32)) if self._questions else None
+        return GRPOState(train, reference, self._put(np.zeros(2, np.int32)), never)
 
     def target(self) -> GRPOState:
         """Shapes and shardings of the state, for a restore."""
@@ -104,7 +104,8 @@ class GRPO:
         everywhere = replicated(self.mesh)
         draws = jax.ShapeDtypeStruct((2,), jnp.int32, sharding=everywhere)
         success = jax.ShapeDtypeStruct((self._questions,), jnp.float32, sharding=everywhere)
-        return GRPOState(train, reference_target(self.model, self.mesh), draws, success)
+        reference = reference_target(self.model, self.mesh)
+        return GRPOState(train, reference, draws, success if self._questions else None)
 
     def policy(self, state: GRPOState) -> Params:
         """All of the policy's parameters."""
@@ -124,9 +125,10 @@ class GRPO:
         else:
             first, is_queued = following, config.overlap and step > 0
             params = None if is_queued else self.policy(state)
-            rollout = self.actor.rollout(params, first, journal, success=np.asarray(state.success))
+            rollout = self.actor.rollout(params, first, journal, success=state.success)
             self._keep(rollout, step, folder, journal, first)
-            state = state._replace(success=self._put(successes(np.asarray(state.success), rollout)))
+            if self._questions:
+                state = state._replace(success=self._put(successes(state.success, rollout)))
         draws = np.array([first, first + rollout.draws], np.int32)
         state = state._replace(draws=self._put(draws))
         metrics = rollout_metrics(rollout)
@@ -147,8 +149,7 @@ class GRPO:
         is_last = int(state.train.step) + self.config.num_iterations >= self.config.loop.steps
         if self.config.overlap and place == 0 and not is_last:
             steps = iter(update.advance, False)
-            success = np.asarray(state.success)
-            self.actor.rollout(self.policy(state), following, journal, success=success, meanwhile=steps)
+            self.actor.rollout(self.policy(state), following, journal, success=state.success, meanwhile=steps)
         train, metrics, logps = update.finish()
         if place == 0 and self.config.num_iterations > 1:
             journal.keep_old_logps(first, logps)
@@ -182,9 +183,9 @@ class GRPO:
         return jax.make_array_from_callback(array.shape, replicated(self.mesh), lambda index: array[index])
 
 
-def successes(before: np.ndarray, rollout: Rollout) -> np.ndarray:
+def successes(before: jax.Array, rollout: Rollout) -> np.ndarray:
     """Success rates [questions] after a rollout: of what was asked the mean reward, taken to lie in 0..1."""
-    after = before.copy()
+    after = np.array(before)
     for question, rewards in zip(rollout.questions, rollout.rewards, strict=False):
         there = rewards[~np.isnan(rewards)]
         if there.size:

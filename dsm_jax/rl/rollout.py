@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -82,7 +83,7 @@ class Actor:
         first: int,
         journal: Journal,
         *,
-        success: np.ndarray = NOTHING,
+        success: jax.Array | None = None,
         meanwhile: Iterable[object] = (),
     ) -> Rollout:
         """Draws `first` and, where groups have to be replaced, those after it. What is in the journal is taken from there.
@@ -128,7 +129,7 @@ class Actor:
             stop_if_asked()
         next(self._meanwhile, None)
 
-    def _draw(self, params: Params | None, draw: int, journal: Journal, success: np.ndarray) -> Rollout:
+    def _draw(self, params: Params | None, draw: int, journal: Journal, success: jax.Array | None) -> Rollout:
         """The draw's questions, sampled and scored."""
         began = time.monotonic()
         kept = journal.completions(draw)
@@ -151,9 +152,9 @@ class Actor:
         seconds = {"rollout": sampled - began, "rewards": time.monotonic() - sampled}
         return Rollout(rows, completions, scores, rewards, NOTHING, NOTHING, questions, 1, seconds)
 
-    def _choose(self, draw: int, success: np.ndarray) -> np.ndarray:
+    def _choose(self, draw: int, success: jax.Array | None) -> np.ndarray:
         """The numbers of the draw's rows, with a curriculum."""
-        return self.prompts.choose(draw, success) if self.config.curriculum else NOTHING.astype(int)
+        return NOTHING.astype(int) if success is None else self.prompts.choose(draw, np.asarray(success))
 
     def _sample(
         self, params: Params | None, rows: Sequence[Row], draw: int, folder: Path

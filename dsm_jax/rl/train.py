@@ -32,7 +32,7 @@ def train_grpo(
     reward: Reward | Sequence[Reward] = accuracy_reward,
     *,
     out: str | Path,
-    config: GRPOTraining = GRPOTraining(),
+    config: GRPOTraining | None = None,
     mesh: Mesh | None = None,
     tool: Tool | None = None,
     rng_seed: int = 0,
@@ -42,10 +42,10 @@ def train_grpo(
 
     init: a Hugging Face folder, a hub id, or a run of ours. prompts: rows with a "question", which is put into DeepSeekMath's
     template, or a "prompt", which is taken as it is (a text alone too); their other fields are columns that rewards take.
-    out: the run's folder; the same call goes on where it was killed. mesh: None takes every device. on_update(step, metrics)
+    config: None is the paper's. out: the run's folder; the same call goes on where it was killed. mesh: None takes every device. on_update(step, metrics)
     is called after each update. Raises UserError for what cannot work, before any work.
     """
-    mesh, out = mesh or parse_mesh(), Path(out)
+    mesh, out, config = mesh or parse_mesh(), Path(out), config or GRPOTraining()
     rows = [_row(number, row) for number, row in enumerate(prompts)]
     if not rows:
         raise UserError("train_grpo: prompts is empty; give some")

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from dsm_jax.errors import UserError
