@@ -60,9 +60,9 @@ class GRPOState(NamedTuple):
 class GRPO:
     """The compiled programs of a run and the step that joins them.
 
-    prompts: rows with "prompt" and the columns that rewards take; or a function that gives the prompts_per_rollout rows of a
-    draw. tool: what
-    completions may call; the tokens it inserts are no part of the loss.
+    prompts: rows with "prompt" and the columns that rewards take, of which each epoch has an order of its own; or a function
+    that gives the prompts_per_rollout rows of a draw. tool: what completions may call; the tokens it inserts are no part of
+    the loss.
     """
 
     def __init__(
@@ -266,4 +266,4 @@ def _plain(reward: float) -> float | None:
 
 
 def _jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)

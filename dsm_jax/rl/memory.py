@@ -26,6 +26,7 @@ from dsm_jax.memory import available_memory
 from dsm_jax.mesh import Rules, batch_shards
 from dsm_jax.model.config import ModelConfig, param_count
 from dsm_jax.model.params import check_mesh, param_shapes, param_specs
+from dsm_jax.processes import is_first_process
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.micro_batches import padded, rows_of
 from dsm_jax.rl.reference import reference_target
@@ -72,31 +73,32 @@ class Memory:
         held = _told(parameters=self.parameters, moments=self.moments, reference=self.reference)
         rollout = _told(decode_copy=self.decode_copy, caches_and_steps=self.sampling)
         update = _told(gradients=self.gradients, activations=self.activations)
-        return f"{held}; rollout {self.rollout / GB:.1f} with {rollout}; update {self.update / GB:.1f} with {update}"
+        return f"{held}; rollout {self.rollout / GB:.3g} with {rollout}; update {self.update / GB:.3g} with {update}"
 
 
 def _told(**parts: int) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {size / GB:.1f}" for name, size in parts.items())
+    return ", ".join(f"{name.replace('_', ' ')} {size / GB:.3g}" for name, size in parts.items())
 
 
 def require_memory(
     config: GRPOTraining, model: ModelConfig, mesh: Mesh, *, remedy: str, available: int | None = None
 ) -> Memory:
-    """The run's memory; UserError where it does not fit, or the mesh does not divide the model or the batch.
+    """The run's memory, which stderr gets too; UserError where it does not fit, or the mesh does not divide the model.
 
     remedy: what the error tells the user to do. available: bytes on a device, measured where it is None; where
-    the backend does not say, stderr has a line with what is needed, and nothing is refused.
+    the backend does not say, nothing is refused.
     """
     check_mesh(model, mesh)
     needed = grpo_memory(config, model, mesh)
     here = available_memory(mesh) if available is None else available
     platform = mesh.devices.flat[0].platform
     place = f"on each of {mesh.size} {platform} devices" if mesh.size > 1 else f"on the {platform}"
-    needs = f"GRPO of {param_count(model) / GB:.3g}B parameters needs {needed.peak / GB:.1f} GB {place} ({needed})"
-    if here is None:
-        print(f"{needs}; how much there is, the {platform} does not say", file=sys.stderr)
-    elif needed.peak > here:
-        raise UserError(f"{needs}, but there are {here / GB:.1f} GB; {remedy}")
+    needs = f"GRPO of {param_count(model) / GB:.3g}B parameters needs {needed.peak / GB:.3g} GB {place} ({needed})"
+    if here is not None and needed.peak > here:
+        raise UserError(f"{needs}, but there are {here / GB:.3g} GB; {remedy}")
+    if is_first_process():
+        there = f"how much there is, the {platform} does not say" if here is None else f"of {here / GB:.3g}"
+        print(f"{needs}, {there}", file=sys.stderr)
     return needed
 
 

@@ -109,7 +109,7 @@ def test_what_fits_passes_and_what_does_not_is_one_line():
     assert needed.peak < 10**9 < available_memory(mesh)
     with pytest.raises(UserError) as error:
         require_memory(SMALL, SMOKE, mesh, remedy="buy more", available=needed.peak - 1)
-    assert "parameters 0.0" in str(error.value) and str(error.value).endswith("buy more")
+    assert "parameters 0.000" in str(error.value) and str(error.value).endswith("buy more")
     assert available_memory(parse_mesh()) < available_memory(mesh) / 7  # 8 fake devices share it
 
 
