@@ -59,10 +59,13 @@ PHASES = ("rollout", "rewards", "update")
 STEPS_OF_PROMPTS = 16  # then the same prompts come again
 SCORED = 8  # rows whose log-probabilities a peer's are compared with
 SAME_LOGP = 1e-3  # nats that they may differ by
-SAME_TOKENS = {"fixed": 0.03, "geometric": 0.25}  # share that a peer may draw more or less; bos is not counted
+SAME_TOKENS = {
+    "fixed": 0.03,
+    "geometric": 0.25,
+}  # share that a peer may draw more or less; bos is not counted
 # What the peers were fastest with, and CPU seconds a step that they have been seen to take with fixed lengths.
 FASTEST: dict[str, dict[str, Any]] = {
-    "trl": {"peer_micro_batches": 1, "peer_compile": False},
+    "trl": {"peer_micro_batches": 4, "peer_compile": False},
     "tunix": {"peer_remat": "NONE", "peer_micro_batches": 1, "peer_reference_batches": 1},
 }
 SEEN = {("trl", "trl_1m"): 2.65, ("tunix", "1m"): 2.96, ("tunix", "4m"): 8.1}
@@ -98,7 +101,15 @@ class Bench:
     peer_python: Path = Path("python")  # of the peer's environment
 
     def __post_init__(self) -> None:
-        for name in ("prompts", "max_new_tokens", "micro_batch_tokens", "slots", "matmul", "copy_bytes", "rounds"):
+        for name in (
+            "prompts",
+            "max_new_tokens",
+            "micro_batch_tokens",
+            "slots",
+            "matmul",
+            "copy_bytes",
+            "rounds",
+        ):
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} is {getattr(self, name)}; it must be at least 1")
@@ -129,13 +140,12 @@ def main(config: Bench) -> None:
 def measured(config: Bench, name: str) -> dict[str, Any]:
     """A workload's numbers, the peer's among them."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        env = {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         request = asked(config, name) | {"folder": f"{folder}/model" if config.peer or config.starts else ""}
         workers: dict[str, Worker] = {}
         scripts = {OURS: sys.executable} | ({config.peer: config.peer_python} if config.peer else {})
         for who, python in scripts.items():  # ours writes the weights that the peer reads
             script = f"bench_grpo_{'ours' if who == OURS else who}.py"
-            started = worker(python, script, config.threads, allocator=config.allocator == "same", env=env)
+            started = worker(python, script, config.threads, allocator=config.allocator == "same")
             workers[who] = stack.enter_context(started)
             workers[who].ask(request)
         in_turns(workers, ("step",), 1)  # compiles
@@ -146,18 +156,31 @@ def measured(config: Bench, name: str) -> dict[str, Any]:
         require_same_work(name, reports)
         result = summary(config, found, reports, rates_of(config, measures, reports[OURS]), warm)
         if config.starts:
-            result["first_step_s"] = first_step_seconds(config, request, env)
+            result["first_step_s"] = first_step_seconds(config, request)
         return result
 
 
 def asked(config: Bench, workload: str) -> dict[str, Any]:
     """What every worker is told. Prompts begin with bos."""
-    names = ("n", "max_new_tokens", "beta", "micro_batch_tokens", "slots", "remat", "threads", "matmul", "copy_bytes")
+    names = (
+        "n",
+        "max_new_tokens",
+        "beta",
+        "micro_batch_tokens",
+        "slots",
+        "remat",
+        "threads",
+        "matmul",
+        "copy_bytes",
+    )
     rng, vocab = np.random.default_rng(0), config.model.vocab_size
     prompts = rng.integers(EOS + 1, vocab, (STEPS_OF_PROMPTS * config.prompts, config.prompt))
     prompts[:, 0] = 0
     completions = rng.integers(EOS + 1, vocab, (SCORED, config.max_new_tokens))
-    scored = {"prompts": prompts[np.arange(SCORED) % len(prompts)].tolist(), "completions": completions.tolist()}
+    scored = {
+        "prompts": prompts[np.arange(SCORED) % len(prompts)].tolist(),
+        "completions": completions.tolist(),
+    }
     return {name: getattr(config, name) for name in names} | {
         "model": plain(config.model),
         "optimizer": plain(config.optimizer),
@@ -170,12 +193,12 @@ def asked(config: Bench, workload: str) -> dict[str, Any]:
     }
 
 
-def first_step_seconds(config: Bench, request: Mapping[str, Any], env: Mapping[str, str]) -> float:
+def first_step_seconds(config: Bench, request: Mapping[str, Any]) -> float:
     """From the start of a process to the end of its first step, with compilations and weights on the disk."""
     script = "bench_grpo_start.py"
     for _ in range(2):  # the first one compiles what measuring has not
         begin = time.perf_counter()
-        with worker(sys.executable, script, config.threads, allocator=False, env=env) as one:
+        with worker(sys.executable, script, config.threads, allocator=False) as one:
             one.ask(request)
             took = time.perf_counter() - begin
     return took
@@ -187,7 +210,9 @@ def require_same_work(workload: str, reports: Mapping[str, dict[str, Any]]) -> N
     for name, report in reports.items():
         apart = np.abs(ours - np.array(report["scores"])).max()
         if not apart < SAME_LOGP:
-            raise AssertionError(f"{name} computes something else: log-probabilities {apart:.2g} nats from ours")
+            raise AssertionError(
+                f"{name} computes something else: log-probabilities {apart:.2g} nats from ours"
+            )
         theirs = mean(report["text_tokens"])
         if not abs(theirs - drawn) <= SAME_TOKENS[workload] * drawn:
             raise AssertionError(f"{name} draws something else: {theirs:.0f} tokens a step, ours {drawn:.0f}")
@@ -257,7 +282,18 @@ def show(config: Bench, results: Mapping[str, dict[str, Any]]) -> None:
     first = next(iter(results.values()))
     title = f"{config.prompts} x {config.n} completions, {config.threads or 'no'} thread(s) each, {first['device']}"
     table = Table(box=SIMPLE_HEAD, title=title)
-    for header in ("lengths", "worker", "tokens", "CPU s", *PHASES, "other", "tokens/s", "MFU", "bandwidth", "floor"):
+    for header in (
+        "lengths",
+        "worker",
+        "tokens",
+        "CPU s",
+        *PHASES,
+        "other",
+        "tokens/s",
+        "MFU",
+        "bandwidth",
+        "floor",
+    ):
         table.add_column(header, justify="left" if header in ("lengths", "worker") else "right")
     for name, one in results.items():
         seconds = (one["cpu_seconds_per_step"], *one["phases"].values())
@@ -275,17 +311,22 @@ def show(config: Bench, results: Mapping[str, dict[str, Any]]) -> None:
 
 def beside(config: Bench, name: str, one: Mapping[str, Any]) -> list[str]:
     """What stands beside a workload's numbers: its floor, its start, and what the peer's say."""
-    floor = one["floor"]
+    floor, rate, bandwidth = one["floor"], one["matmul_flops_per_s"] / 1e9, one["bandwidth"] / 1e9
+    update = f"update {floor['update_seconds']:.3g} ({floor['update_flops'] / 1e9:.3g} GFLOP)"
+    rollout = (
+        f"rollout {floor['rollout_seconds']:.3g} ({floor['rollout_flops'] / 1e9:.3g} GFLOP, "
+        f"{floor['rollout_bytes'] / 1e6:.3g} MB)"
+    )
     lines = [
-        f"{name}: the floor is {floor['seconds']:.3g} s: update {floor['update_seconds']:.3g} "
-        f"({floor['update_flops'] / 1e9:.3g} GFLOP), rollout {floor['rollout_seconds']:.3g} "
-        f"({floor['rollout_flops'] / 1e9:.3g} GFLOP, {floor['rollout_bytes'] / 1e6:.3g} MB), at "
-        f"{one['matmul_flops_per_s'] / 1e9:,.0f} GFLOP/s and {one['bandwidth'] / 1e9:,.1f} GB/s",
+        f"{name}: the floor is {floor['seconds']:.3g} s: {update}, {rollout}, at {rate:,.0f} GFLOP/s and "
+        + f"{bandwidth:,.1f} GB/s",
         f"{name}: {one['mean_length']:.1f} tokens a completion; {one['compilations']} compilations; peak memory "
-        f"{one['peak_bytes'] / 1e6:,.0f} MB",
+        + f"{one['peak_bytes'] / 1e6:,.0f} MB",
     ]
     if config.starts:
-        lines.append(f"{name}: first step {one['first_step_s']:.1f} s after the start, compilations on the disk")
+        lines.append(
+            f"{name}: first step {one['first_step_s']:.1f} s after the start, compilations on the disk"
+        )
     if config.peer:
         lines.append(f"{name}: CPU time of {config.peer} over {OURS}: {one['ratio']:.2f}")
     if name == "fixed" and (seen := SEEN.get((config.peer, config.preset))):
@@ -300,7 +341,11 @@ def as_json(config: Bench, results: Mapping[str, dict[str, Any]]) -> dict[str, A
     found = next(iter(results.values())) | dict(results) | {"config": plain(config)}
     if config.peer:
         seen = SEEN.get((config.peer, config.preset))
-        found["peer"] = {"name": config.peer, "settings": FASTEST[config.peer], "seen_cpu_seconds_per_step": seen}
+        found["peer"] = {
+            "name": config.peer,
+            "settings": FASTEST[config.peer],
+            "seen_cpu_seconds_per_step": seen,
+        }
     return found
 
 

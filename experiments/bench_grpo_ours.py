@@ -36,7 +36,9 @@ from dsm_jax.train.optimizer import OptimizerConfig
 NEVER = 1e-9  # share of an id that no row draws
 LOUD = 4.0  # so that no layer adds much to it
 STEPS = 1 << 20  # of the schedule: more than are run
-COMPILED = "/jax/core/compile/backend_compile_duration"  # jax's event of a program compiled, or read from the disk
+COMPILED = (
+    "/jax/core/compile/backend_compile_duration"  # jax's event of a program compiled, or read from the disk
+)
 
 
 class Ids:
@@ -141,7 +143,9 @@ def with_ends(model: ModelConfig, params: Params, mesh: jax.sharding.Mesh, share
     first = jnp.arange(model.d_model) == 0
     params = params | {"embed": jnp.where(first, LOUD, embed)}
     ids = np.random.default_rng(1).integers(PAD + 2, model.vocab_size, (4, 64))
-    seen, rest = (np.asarray(a, np.float64).ravel() for a in jax.jit(_places, static_argnums=0)(model, params, ids))
+    seen, rest = (
+        np.asarray(a, np.float64).ravel() for a in jax.jit(_places, static_argnums=0)(model, params, ids)
+    )
     weights = {EOS: _weight(seen, rest, share), PAD: _weight(seen, rest, NEVER)}
 
     def put(head: jax.Array) -> jax.Array:

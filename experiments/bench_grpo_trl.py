@@ -97,7 +97,11 @@ def tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
     words = Tokenizer(WordLevel({str(one): one for one in range(vocab_size)}, unk_token=str(PAD)))
     words.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token=str(BOS), pad_token=str(PAD), eos_token=str(EOS), padding_side="left"
+        tokenizer_object=words,
+        bos_token=str(BOS),
+        pad_token=str(PAD),
+        eos_token=str(EOS),
+        padding_side="left",
     )
 
 

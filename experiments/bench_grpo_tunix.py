@@ -58,7 +58,10 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         reference=model(),
         tokenizer=Ids(),
         cluster_config=rl_cluster.ClusterConfig(
-            role_to_mesh={role: mesh for role in (rl_cluster.Role.ACTOR, rl_cluster.Role.REFERENCE, rl_cluster.Role.ROLLOUT)},
+            role_to_mesh={
+                role: mesh
+                for role in (rl_cluster.Role.ACTOR, rl_cluster.Role.REFERENCE, rl_cluster.Role.ROLLOUT)
+            },
             rollout_engine="vanilla",
             training_config=rl_cluster.RLTrainingConfig(
                 actor_optimizer=adamw(request["optimizer"]),
