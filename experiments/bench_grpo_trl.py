@@ -79,7 +79,7 @@ def settings(request: dict[str, Any]) -> GRPOConfig:
         optim="adamw_torch_fused",
         max_steps=1 << 20,
         model_init_kwargs={"dtype": "float32", "attn_implementation": "sdpa"},
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         bf16=False,
         use_cpu=True,
         dataloader_pin_memory=False,
