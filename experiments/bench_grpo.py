@@ -221,12 +221,16 @@ def require_same_work(workload: str, reports: Mapping[str, dict[str, Any]]) -> N
 def summary(
     config: Bench, found: Mapping[str, Rounds], reports: Mapping[str, dict[str, Any]], rates: Rates, warm: int
 ) -> dict[str, Any]:
-    """Medians of the steps after the first ones, which compile."""
+    """Medians of the steps after the first ones, and of ours that compiled nothing: of geometric lengths some still do."""
     report, clock = reports[OURS], 1 if config.threads else 0  # (seconds, CPU seconds)
-    steps = report["steps"][warm:]
+    after = report["steps"][warm:]
+    steps = [step for step in after if not step["compilations"]] or after
     times = {
         who: {key: median(one[key] for one in tasks["step"]) for key in ("seconds", "cpu_seconds")}
         for who, tasks in found.items()
+    }
+    times[OURS] = {
+        key: median(step["took"][at] for step in steps) for at, key in enumerate(("seconds", "cpu_seconds"))
     }
     phases = {name: median(step["phases"][name][clock] for step in steps) for name in PHASES}
     phases["other"] = max(0.0, times[OURS][clock_of(config)] - sum(phases.values()))
@@ -245,6 +249,7 @@ def summary(
         "floor": least | {"share": least["seconds"] / times[OURS][clock_of(config)]},
         "peak_bytes": report["peak_bytes"],
         "compilations": report["compilations"],
+        "steps_that_compiled": len(after) - len([step for step in after if not step["compilations"]]),
         "matmul_flops_per_s": rates.matmul,
         "bandwidth": rates.bandwidth,
         "device": report["device"],

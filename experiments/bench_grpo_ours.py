@@ -60,7 +60,8 @@ class Ids:
 class Run:
     """A GRPO run, step by step, and what each took."""
 
-    def __init__(self, request: dict[str, Any]):
+    def __init__(self, request: dict[str, Any], compilations: Callable[[], int] = lambda: 0):
+        self.compilations = compilations
         self.mesh, self.model = single_device_mesh(), model_config(request["model"])
         params = start_params(request, self.model, self.mesh)
         self.scores = scores(self.model, params, request["scored"])
@@ -83,13 +84,16 @@ class Run:
     def step(self) -> None:
         """One step; what it drew stands in self.steps."""
         state, self.state = self.state, None
+        compiled, begun, cpu = self.compilations(), time.perf_counter(), time.process_time()
         self.state, _ = self.grpo.step(state, self.number, self.folder)
+        took = [time.perf_counter() - begun, time.process_time() - cpu]
         self.number += 1
         drawn = self.timed["rollout"].result.completions
         lengths = [[len(one.tokens) for one in group] for group in drawn]
         found = {name: one.took for name, one in self.timed.items()}
         found["rollout"] = [a - b for a, b in zip(found["rollout"], found["rewards"], strict=True)]
-        self.steps.append({"lengths": lengths, "phases": found})
+        compiled = self.compilations() - compiled
+        self.steps.append({"lengths": lengths, "phases": found, "took": took, "compilations": compiled})
 
 
 class Timed:
@@ -190,7 +194,7 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compiled.append(seconds) if event == COMPILED else None
     )
-    run, device = Run(request), jax.local_devices()[0]
+    run, device = Run(request, lambda: len(compiled)), jax.local_devices()[0]
 
     def report() -> dict[str, Any]:
         bandwidth = [rate for kind, rate in PEAK_BANDWIDTH.items() if device.device_kind.startswith(kind)]
