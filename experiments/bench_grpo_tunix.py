@@ -95,7 +95,8 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
 
     def train(pause: Callable[[], None]) -> None:
         def asked() -> Iterator[dict[str, np.ndarray]]:
-            for batch in itertools.cycle(batches):
+            for number, batch in enumerate(itertools.cycle(batches)):
+                cluster.cluster_config.rollout_config.seed = number  # else every step draws by the same key
                 jax.block_until_ready(nnx.state(cluster.actor_trainer.model))
                 pause()
                 yield dict(batch)
