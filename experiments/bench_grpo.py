@@ -372,7 +372,7 @@ SEVEN_BILLION = Bench(
     starts=False,
 )
 PRESETS = {
-    "trl_1m": Bench("trl_1m", TRL_ONE_MILLION, prompt=6, max_new_tokens=128, micro_batch_tokens=536),
+    "trl_1m": Bench("trl_1m", TRL_ONE_MILLION, prompt=6, max_new_tokens=128, micro_batch_tokens=576),
     "1m": Bench("1m", ONE_MILLION),
     "4m": Bench("4m", FOUR_MILLION),
     "deepseek_math_7b": SEVEN_BILLION,

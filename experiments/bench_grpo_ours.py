@@ -76,7 +76,8 @@ class Run:
         self.grpo = GRPO(
             config, self.model, Ids(self.model.vocab_size), self.mesh, prompts=rows, reward=self.reward
         )
-        self.timed = {name: Timed(self.grpo, name) for name in ("rollout", "rewards", "update")}
+        owners = {"rollout": self.grpo.actor, "rewards": self.grpo.actor, "update": self.grpo}
+        self.timed = {name: Timed(owner, name) for name, owner in owners.items()}
         self.state: GRPOState | None = self.grpo.start(params)
         self.number, self.folder = 0, Path(tempfile.mkdtemp())
         (self.folder / "completions").mkdir()
@@ -103,25 +104,23 @@ class Timed:
         self.call, self.took, self.result = getattr(owner, name), [0.0, 0.0], None
         setattr(owner, name, self)
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **options: Any) -> Any:
         begun, cpu = time.perf_counter(), time.process_time()
-        self.result = self.call(*args)
+        self.result = self.call(*args, **options)
         self.took = [time.perf_counter() - begun, time.process_time() - cpu]
         return self.result
 
 
 def training(request: dict[str, Any]) -> GRPOTraining:
-    """The run's options. The one place that knows how a micro-batch is asked for."""
-    rows = request["prompts_per_step"] * request["n"]
-    longest = len(request["prompts"][0]) + request["max_new_tokens"]
+    """The run's options."""
     return GRPOTraining(
         loop=LoopConfig(steps=STEPS),
-        prompts_per_step=request["prompts_per_step"],
+        batch_size=request["prompts_per_step"] * request["n"],
         num_generations=request["n"],
         max_completion_length=request["max_new_tokens"],
         loss=GRPOConfig(beta=request["beta"]),
         optimizer=OptimizerConfig(**request["optimizer"]),
-        micro_batch_rows=min(rows, max(1, request["micro_batch_tokens"] // longest)),
+        micro_batch_tokens=request["micro_batch_tokens"],
         slots=request["slots"],
         remat=request["remat"],
     )

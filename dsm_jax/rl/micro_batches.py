@@ -14,7 +14,7 @@ import numpy as np
 
 from dsm_jax.sample.request import Completion
 
-NARROWEST = 32  # tokens
+NARROWEST = 16  # tokens
 Arrays = dict[str, np.ndarray]
 
 
@@ -53,14 +53,14 @@ def micro_batches(
 
 
 def padded(length: int) -> int:
-    """The width of a micro-batch whose longest row has so many tokens: at most a quarter more, above the narrowest."""
-    step = max(NARROWEST, 1 << max(0, length.bit_length() - 3))
+    """The width of a micro-batch whose longest row has so many tokens: one of eight from a power of two to the next."""
+    step = max(NARROWEST, 1 << max(0, length.bit_length() - 4))
     return -(-length // step) * step
 
 
 def rows_of(width: int, tokens: int, shards: int) -> int:
-    """How many rows of this width go together: on every shard a power of two, so that short last batches pad little."""
-    return shards << max(0, (tokens // (width * shards)).bit_length() - 1)
+    """How many rows of this width go together, as many on every shard."""
+    return shards * max(1, tokens // (width * shards))
 
 
 def _collate(

@@ -37,28 +37,24 @@ def test_micro_batches_hold_every_completion_once():
         Group([1, 9], [completion(1), completion(7)], np.array([0.5, -0.5])),
     ]
     first, second = micro_batches(groups, tokens=128)
-    assert first["tokens"].shape == (2, 64) and second["tokens"].shape == (4, 32)
-    assert first["mask"].sum(axis=1).tolist() == [40, 7] and second["mask"].sum(axis=1).tolist() == [
-        3,
-        1,
-        0,
-        0,
-    ]
+    assert first["tokens"].shape == (2, 48) and second["tokens"].shape == (8, 16)
+    assert first["mask"].sum(axis=1).tolist() == [40, 7]
+    assert second["mask"].sum(axis=1).tolist() == [3, 1, *[0] * 6]
     assert second["tokens"][1, :4].tolist() == [1, 9, 10, 0]
     assert first["segment_ids"].sum(axis=1).tolist() == [43, 9]
-    assert first["advantages"].tolist() == [-1.0, -0.5] and second["advantages"].tolist() == [1, 0.5, 0, 0]
+    assert first["advantages"].tolist() == [-1, -0.5] and second["advantages"].tolist() == [1, 0.5, *[0] * 6]
     for batch in (first, second):
         np.testing.assert_array_equal(batch["sampler_logps"], -0.5 * batch["mask"])
 
 
 def test_micro_batches_have_few_shapes_and_as_many_tokens():
     widths = {padded(length) for length in range(1, 2000)}
-    assert len(widths) <= 20
-    assert all(length <= padded(length) <= max(length + 31, 1.25 * length) for length in range(1, 2000))
+    assert len(widths) <= 40
+    assert all(length <= padded(length) <= max(length + 15, 1.125 * length) for length in range(1, 2000))
     for width in widths:
         for shards in (1, 8):
             rows = rows_of(width, 16_384, shards)
-            assert rows % shards == 0 and 8_192 < rows * width <= 16_384 or rows == shards
+            assert rows % shards == 0 and rows * width <= 16_384 < (rows + shards) * width or rows == shards
 
 
 def test_overlong_completions_can_be_left_out_of_the_loss():
@@ -66,7 +62,7 @@ def test_overlong_completions_can_be_left_out_of_the_loss():
     cut = dataclasses.replace(completion(5), finish_reason="length")
     groups = [Group([1, 5], [cut, completion(3)], np.array([1.0, -1.0]))]
     (batch,) = micro_batches(groups, tokens=64, mask_truncated=True)
-    assert batch["mask"].sum(axis=1).tolist() == [0, 3] and batch["segment_ids"].sum(axis=1).tolist() == [
+    assert batch["mask"].sum(axis=1).tolist()[:2] == [0, 3] and batch["segment_ids"].sum(axis=1).tolist() == [
         7,
         5,
     ]
