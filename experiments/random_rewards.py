@@ -49,7 +49,15 @@ class RandomRewards:
 
 
 TINY = RandomRewards("tiny", GRPO_RUNS["tiny"].grpo)
-SMOKE = RandomRewards("smoke", GRPO_RUNS["smoke"].grpo, seeds=2, problems=32, out=Path("runs/random_rewards_smoke"))
+SMOKE = replace(  # 32 problems say nothing
+    TINY,
+    preset="smoke",
+    grpo=GRPO_RUNS["smoke"].grpo,
+    seeds=2,
+    problems=32,
+    limit=1.0,
+    out=Path("runs/random_rewards_smoke"),
+)
 PRESETS = {config.preset: config for config in (TINY, SMOKE)}
 
 
@@ -65,7 +73,10 @@ def main(config: RandomRewards) -> None:
     for seed in range(config.seeds):
         after = control.answers(f"seed_{seed}", control.train(seed))
         gain = paired_difference(*([row.correct[0] for row in rows] for rows in (after, before)))
-        print(f"seed {seed}: {gain.value:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}] greedy, n = {gain.n}", flush=True)
+        print(
+            f"seed {seed}: {gain.value:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}] greedy, n = {gain.n}",
+            flush=True,
+        )
         results["gains"].append(asdict(gain))
     finish(config, results)
 

@@ -23,8 +23,8 @@ def start_processes(
         address = f"127.0.0.1:{free.getsockname()[1]}"
     flags = {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // count}",
-        # Threads of XLA's pool, by default as many as cores: in each a device may wait for the others, and on two cores the
-        # others' turn then never comes.
+        # Threads of XLA:CPU, by default as few as devices: a launch that waits for room would hold the one in which the
+        # device it waits for could run.
         "PJRT_NPROC": str(2 * DEVICES),
         "PYTHONPATH": str(ROOT),
     }

@@ -53,9 +53,7 @@ class Short:
 def main(run: Run) -> None:
     """Trains; the first process writes the parameters to last.npz."""
     mesh, reward = parse_mesh(MESH), Short(run.fails_at)
-    params = run_grpo(
-        make(run.training, mesh, reward=reward), lambda: init_params(MODEL, 0, mesh), run.out
-    )
+    params = run_grpo(make(run.training, mesh, reward=reward), lambda: init_params(MODEL, 0, mesh), run.out)
     leaves = jax.tree.leaves(gathered(params))
     if jax.process_index() == 0:
         np.savez(run.out / "last.npz", *leaves)
