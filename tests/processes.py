@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,9 @@ def start_processes(
         address = f"127.0.0.1:{free.getsockname()[1]}"
     flags = {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // count}",
+        # Threads of XLA:CPU, by default as few as devices: a launch that waits for room would hold the one in which the
+        # device it waits for could run.
+        "PJRT_NPROC": str(2 * DEVICES),
         "PYTHONPATH": str(ROOT),
     }
 
@@ -57,3 +61,11 @@ def said_by(running: Sequence[subprocess.Popen[str]], *, code: int) -> list[tupl
     codes = [process.returncode for process in running]
     assert codes == [code] * len(running), "\n".join(err for _, err in said)
     return said
+
+
+def wait_for(path: Path, running: Sequence[subprocess.Popen[str]]) -> None:
+    """Until it is there, while all of them run."""
+    deadline = time.monotonic() + 300
+    while not path.exists():
+        assert time.monotonic() < deadline and all(process.poll() is None for process in running), path
+        time.sleep(0.02)

@@ -1,7 +1,7 @@
 """Alarms: what a careful eye would see in the curves of a GRPO run while it is still cheap to stop it.
 
 Each is a condition on an update's metrics. One that holds is a number, 1, in the update's row ("alarm/all_zero"), and a line on
-stderr when it begins. Nothing is stopped.
+stderr when it begins, of the first process. Nothing is stopped.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from dsm_jax.processes import is_first_process
 
 Metrics = Mapping[str, float]
 
@@ -78,7 +80,7 @@ class Alarms:
         self.first = metrics if self.first is None else self.first
         share = metrics["entropy"] / self.first["entropy"] if self.first["entropy"] else 1.0
         found = {name for name, alarm in ALARMS.items() if alarm.holds(metrics, self.first, self.options)}
-        for name in sorted(found - self._ringing):
+        for name in sorted(found - self._ringing) if is_first_process() else ():
             text = ALARMS[name].line.format_map({**metrics, "entropy_share": share})
             print(f"alarm at update {step}: {text}", file=sys.stderr, flush=True)
         self._ringing = found

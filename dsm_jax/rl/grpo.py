@@ -2,7 +2,8 @@
 
 One process, one mesh: the sampler decodes from the parameters that the learner has just written. A step is one update of the
 policy, mu of which follow a rollout. The reference policy is the one training started from, or follows the policy
-(sync_ref_model). Left out on purpose: process rewards.
+(sync_ref_model). Of several processes all sample and train; the first one calls the rewards and writes the files.
+Left out on purpose: process rewards.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dsm_jax.errors import UserError
-from dsm_jax.processes import from_first_process, on_first_process
+from dsm_jax.processes import from_first_process, is_first_process, on_first_process
 from dsm_jax.rl.rewards import Scores
 from dsm_jax.run import atomic
 from dsm_jax.sample.request import Completion
@@ -109,7 +109,8 @@ class Journal:
             with np.load(io.BytesIO(data), allow_pickle=False) as found:
                 return dict(found)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            print(f"{path} is damaged ({error}): made again", file=sys.stderr)
+            if is_first_process():
+                print(f"{path} is damaged ({error}): made again", file=sys.stderr)
             return None
 
 

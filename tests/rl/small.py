@@ -27,6 +27,22 @@ TRAINING = GRPOTraining(
     remat="none",
 )
 
+OPTIONS = {  # of the loss, one of each kind
+    "grpo": {},
+    "dapo": {"loss_type": "dapo", "epsilon_high": 0.28},
+    "dr_grpo": {"loss_type": "dr_grpo", "max_completion_length": 20},
+    "cispo": {"loss_type": "cispo", "epsilon_high": 1.1},
+    "gspo": {"importance_sampling_level": "sequence", "epsilon": 0.05},
+    "gspo of tokens": {"importance_sampling_level": "sequence", "epsilon": 0.05, "loss_type": "dapo"},
+    "cispo of rows": {"loss_type": "cispo", "epsilon_high": 1.1, "importance_sampling_level": "sequence"},
+    "two-sided": {"delta": 1.3},
+    "k1": {"kl_estimator": "k1"},
+    "k2": {"kl_estimator": "k2"},
+    "corrected k3": {"use_bias_correction_kl": True},
+    "top entropy": {"top_entropy_quantile": 0.3},
+    "TIS": {"importance_sampling_correction": True, "importance_sampling_clip_max": 1.005},
+}
+
 
 class Letters:
     """A tokenizer of 60 characters."""

@@ -11,6 +11,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import LoRA
 from dsm_jax.model.params import init_params
+from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.micro_batches import Group, micro_batches, padded, rows_of
@@ -23,7 +24,7 @@ from dsm_jax.sample.request import Completion
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.step import put_batch
-from tests.rl.small import MODEL, TRAINING, make, rollout, short, update
+from tests.rl.small import MODEL, TRAINING, make, rollout, short, start, update
 
 
 def completion(length: int) -> Completion:
@@ -223,6 +224,44 @@ def test_an_update_keeps_the_declared_shardings():
 
     jax.tree.map(check, state, grpo.target())
     assert any("tensor" in str(leaf.sharding.spec) for leaf in jax.tree.leaves(state.reference))
+
+
+def test_groups_without_spread_leave_the_policy_as_it_is():
+    """No advantage, without a KL no gradient, no step: exactly."""
+    config = dataclasses.replace(TRAINING, loss=GRPOConfig(beta=0.0))
+    grpo = make(config, reward=lambda prompts, completions: [0.1] * len(prompts))
+    state = grpo.start(start())
+    before, sampled = jax.device_get(state.train.params), rollout(grpo, start())
+    assert not sampled.advantages.any()
+    state, metrics = update(grpo, state, sampled)
+    assert metrics["grad_norm"] == 0 and metrics["loss"] == 0
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.train.params), before)
+
+
+def test_a_completion_and_its_reward_do_not_depend_on_the_batch():
+    """Questions in another order, and one by itself: the same completions, rewards and advantages."""
+    grpo = make()
+    sampled, actor = rollout(grpo, start()), grpo.actor
+    actor.sampler.load(start())
+
+    def again(places):
+        rows = [sampled.prompts[i] for i in places]
+        completions = actor.sampler.generate(
+            [row["prompt"] for row in rows],
+            n=TRAINING.num_generations,
+            max_new_tokens=TRAINING.max_completion_length,
+            temperature=1.0,
+            prompt_ids=places,
+        )
+        return completions, actor._score(rows, completions).total.reshape(len(rows), -1)
+
+    for places in ([2, 0, 3, 1], [1]):
+        completions, rewards = again(places)
+        for i, group in zip(places, completions, strict=True):
+            tokens = [one.tokens.tolist() for one in group]
+            assert tokens == [one.tokens.tolist() for one in sampled.completions[i]]
+        np.testing.assert_array_equal(rewards, sampled.rewards[places])
+        np.testing.assert_array_equal(outcome_advantages(rewards), sampled.advantages[places])
 
 
 def test_controls_replace_the_rewards():

@@ -28,24 +28,36 @@ def _rated(
 
 
 def margin(
-    config: ModelConfig, prompt: Sequence[int], request: Request, sample: int, before: Sequence[int]
+    config: ModelConfig,
+    prompt: Sequence[int],
+    request: Request,
+    sample: int,
+    before: Sequence[int],
+    params: Params | None = None,
 ) -> tuple[float, set[int]]:
-    """How far the largest of logits / T + Gumbel stands above the second after these tokens, and which two they are."""
+    """How far the largest of logits / T + Gumbel stands above the second after these tokens, and which two they are.
+
+    params: on one device; None: params_of's.
+    """
     ids = [*prompt, *before]
     padded = np.zeros((1, -(-len(ids) // 64) * 64), np.int32)
     padded[0, : len(ids)] = ids
     name = np.array([request.seed, request.prompt_id or 0, sample], np.int32)
     mesh = single_device_mesh()
     with jax.set_mesh(mesh):
-        rated = np.asarray(
-            _rated(config, params_of(config, mesh), padded, len(ids) - 1, name, request.temperature)
-        )
+        params = params_of(config, mesh) if params is None else params
+        rated = np.asarray(_rated(config, params, padded, len(ids) - 1, name, request.temperature))
     second, first = np.argsort(rated)[-2:]
     return float(rated[first] - rated[second]), {int(first), int(second)}
 
 
 def assert_same_or_near_tie(
-    config: ModelConfig, request: Request, ours: Completion, theirs: Completion, sample: int = 0
+    config: ModelConfig,
+    request: Request,
+    ours: Completion,
+    theirs: Completion,
+    sample: int = 0,
+    params: Params | None = None,
 ) -> bool:
     """Whether two draws of a request (of token ids, named by prompt_id) differ at a near-tie; else they have to be the same.
 
@@ -57,7 +69,7 @@ def assert_same_or_near_tie(
         assert_same(ours, theirs)
         return False
     first, prompt = int(differ[0]), [int(token) for token in request.prompt]
-    gap, two = margin(config, prompt, request, sample, ours.tokens[:first].tolist())
+    gap, two = margin(config, prompt, request, sample, ours.tokens[:first].tolist(), params)
     drawn = {int(ours.tokens[first]), int(theirs.tokens[first])}
     print(f"request {request.prompt_id}, token {first}: {drawn} are {gap:.1e} nats apart")
     assert gap < NEAR_TIE and drawn == two

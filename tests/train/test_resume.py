@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dsm_jax.run import read_json, read_metrics
-from tests.processes import run_processes, said_by, start_processes
+from tests.processes import run_processes, said_by, start_processes, wait_for
 
 pytestmark = pytest.mark.slow
 STEPS, HALF = 20, 10
@@ -143,10 +143,3 @@ def test_two_hosts_without_a_disk_in_common_train_in_the_cloud(source, whole, tm
     )
     assert (tmp_path / "run/model/model.safetensors").is_file() and (tmp_path / "run/results.json").is_file()
     assert not any((home / ".cache/dsm_jax/runs").exists() for home in (homes[1], homes[3]))
-
-
-def wait_for(path: Path, running: list) -> None:
-    deadline = time.monotonic() + 300
-    while not path.exists():
-        assert time.monotonic() < deadline and all(process.poll() is None for process in running), path
-        time.sleep(0.02)
