@@ -35,6 +35,10 @@ class Alarm(NamedTuple):
     line: str
 
 
+def _is_corrected(metrics: Metrics) -> bool:
+    return "sampling/importance_sampling_ratio/mean" in metrics
+
+
 ALARMS = {
     "all_zero": Alarm(
         lambda now, first, limit: now["reward"] == 0 and now["reward_std"] == 0,
@@ -56,7 +60,9 @@ ALARMS = {
         "are nearly the same; lower the learning rate, or raise epsilon_high",
     ),
     "ratio": Alarm(
-        lambda now, first, limit: now["sampling/sampling_logp_difference/mean"] > limit.ratio,
+        lambda now, first, limit: (
+            now["sampling/sampling_logp_difference/mean"] > limit.ratio and not _is_corrected(now)
+        ),
         "the policy's probabilities are not those that were sampled from: {sampling/sampling_logp_difference/mean:.3g} nats a "
         "token apart; set importance_sampling_correction",
     ),

@@ -20,6 +20,7 @@ from jax.sharding import reshard
 
 from dsm_jax.mesh import BATCH, batch_sharding, batch_shards, parse_mesh, single_device_mesh
 from dsm_jax.model.config import SMOKE
+from dsm_jax.model.decoder import abstract
 from dsm_jax.model.params import abstract_params, param_shapes, param_shardings
 from dsm_jax.rl import update as update_module
 from dsm_jax.rl.micro_batches import Group, micro_batches
@@ -50,8 +51,10 @@ def float64(monkeypatch):
         return TokenLogps(*(jnp.pad(one, ((0, 0), (1, 0))) for one in found))
 
     with jax.enable_x64(True):
+        abstract.cache_clear()  # shapes of other tests, in float32
         monkeypatch.setattr(update_module, "_logps", logps)
         yield logps
+    abstract.cache_clear()
 
 
 def params_of(seed: int, mesh=None):

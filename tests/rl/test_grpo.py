@@ -63,10 +63,8 @@ def test_overlong_completions_can_be_left_out_of_the_loss():
     cut = dataclasses.replace(completion(5), finish_reason="length")
     groups = [Group([1, 5], [cut, completion(3)], np.array([1.0, -1.0]))]
     (batch,) = micro_batches(groups, tokens=64, mask_truncated=True)
-    assert batch["mask"].sum(axis=1).tolist()[:2] == [0, 3] and batch["segment_ids"].sum(axis=1).tolist() == [
-        7,
-        5,
-    ]
+    assert batch["mask"].sum(axis=1).tolist()[:2] == [0, 3]
+    assert batch["segment_ids"].sum(axis=1).tolist()[:2] == [7, 5]
 
 
 def first_step(grpo: GRPO):
