@@ -221,6 +221,7 @@ def own(script, folder, tmp_path_factory) -> tuple[Path, list[str]]:
     return out / "run", argv
 
 
+@pytest.mark.slow
 def test_prompts_of_a_set_and_its_test_split(own):
     """Questions of the evaluation are no prompts; rows keep their fields; every reward is called with its weight."""
     out, _ = own
@@ -235,6 +236,7 @@ def test_prompts_of_a_set_and_its_test_split(own):
     assert any(row["rewards"]["overlong_penalty"] for row in rows)
 
 
+@pytest.mark.slow
 def test_evaluations_and_the_best_policy(own):
     out, _ = own
     evaluation, best = read_json(out / "results.json")["evaluation"], read_json(out / "best.json")
@@ -253,6 +255,7 @@ def prompt_of(answer: dict) -> str:
     return prompt_text(answer["question"] + "")
 
 
+@pytest.mark.slow
 def test_the_export_answers_as_the_policy_did(own):
     out, _ = own
     answers = [json.loads(line) for line in (out / "answers/greedy-000003.jsonl").open()]
@@ -261,6 +264,7 @@ def test_the_export_answers_as_the_policy_did(own):
     assert [one.text for (one,) in found] == [one["responses"][0] for one in answers]
 
 
+@pytest.mark.slow
 def test_the_export_answers_the_same_in_transformers(own):
     torch = pytest.importorskip("torch", reason="no torch here: pip install -e .[torch]")
     transformers = pytest.importorskip("transformers", reason="no transformers here: pip install -e .[torch]")
@@ -280,6 +284,7 @@ def test_the_export_answers_the_same_in_transformers(own):
         assert theirs == completion.tokens.tolist()
 
 
+@pytest.mark.slow
 def test_a_killed_run_asks_nothing_twice(own, script, monkeypatch, tmp_path):
     """Killed behind its last update: the answers are read, the results are the same."""
     out, argv = own
@@ -291,6 +296,7 @@ def test_a_killed_run_asks_nothing_twice(own, script, monkeypatch, tmp_path):
     assert read_json(tmp_path / "run/results.json") == before
 
 
+@pytest.mark.slow
 def test_another_export_of_a_finished_run(own, script, capsys, tmp_path):
     out, argv = own
     cli.run_script(script.main, script.PRESETS, [*argv, "--export", str(tmp_path / "hf")])
@@ -301,6 +307,7 @@ def test_another_export_of_a_finished_run(own, script, capsys, tmp_path):
     assert "a model is there already" in error_line(script, capsys, *argv, *other)
 
 
+@pytest.mark.slow
 def test_questions_that_have_changed_are_refused(own, script, capsys, tmp_path):
     out, argv = own
     copytree(out.parent, tmp_path / "all")
@@ -312,6 +319,7 @@ def test_questions_that_have_changed_are_refused(own, script, capsys, tmp_path):
     assert "have changed since this run began" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_prompts_without_a_test_split_are_not_evaluated(script, folder, capsys, tmp_path):
     rows = [{"messages": [{"content": f"{i}?"}, {"content": rf"\boxed{{{i}}}"}]} for i in range(5)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
@@ -325,6 +333,7 @@ def test_prompts_without_a_test_split_are_not_evaluated(script, folder, capsys, 
     assert not (tmp_path / "run/best").exists() and (tmp_path / "run/model/config.json").exists()
 
 
+@pytest.mark.slow
 def test_gsm8k_s_own_files(script, folder, capsys, tmp_path, dsm_data):
     argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--prompts", f"gsm8k:{dsm_data / 'gsm8k'}"]
     argv += ["--out", str(tmp_path / "run"), "--grpo.loop.steps", "1", "--grpo.optimizer.warmup-steps", "0"]
@@ -374,6 +383,7 @@ def test_a_kill_leaves_the_old_or_the_new_folder_whole(call, tmp_path, monkeypat
     assert not (tmp_path / "best.old").exists()
 
 
+@pytest.mark.slow
 def test_a_start_from_a_run_of_sft(script, capsys, tmp_path, folder):
     """Its shape, tokenizer and newest checkpoint; a wrong one is told before the run begins."""
     shape = tmp_path / "sft/checkpoints/model"

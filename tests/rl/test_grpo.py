@@ -92,7 +92,7 @@ def test_lora_trains_over_a_reference_that_stays():
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.reference), before)
 
 
-@pytest.mark.parametrize("tokens", [64, 1024])
+@pytest.mark.parametrize("tokens", [pytest.param(64, marks=pytest.mark.slow), 1024])
 def test_micro_batches_change_nothing(tokens):
     wanted, _ = first_step(make())
     other, _ = first_step(make(dataclasses.replace(TRAINING, micro_batch_tokens=tokens)))
@@ -112,9 +112,8 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize(
-    "loss", [pytest.param(loss, marks=[] if loss == "top entropy" else pytest.mark.slow) for loss in LOSSES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", LOSSES)
 def test_micro_batches_change_nothing_in_other_losses(loss):
     """Also where they are of other widths, and where a threshold is the whole batch's."""
     config = dataclasses.replace(TRAINING, loss=GRPOConfig(**LOSSES[loss]), num_iterations=2)
@@ -180,7 +179,12 @@ def test_it_learns_and_resumes_in_the_same_bits(tmp_path):
     assert len(texts[0]) == 12 and [p.read_text() for p in texts[0]] == [p.read_text() for p in texts[1]]
 
 
-@pytest.mark.parametrize("wrong", [[], [float("nan")] * 16, RuntimeError("no server")], ids=str)
+WRONG = ([], [float("nan")] * 16, RuntimeError("no server"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [pytest.param(one, marks=[] if one == [] else pytest.mark.slow) for one in WRONG], ids=str
+)
 def test_a_reward_that_fails_ends_the_run_and_loses_no_step(wrong, tmp_path):
     calls = itertools.count()
 
@@ -224,6 +228,7 @@ def test_an_update_keeps_the_declared_shardings():
     assert any("tensor" in str(leaf.sharding.spec) for leaf in jax.tree.leaves(state.reference))
 
 
+@pytest.mark.slow
 def test_groups_without_spread_leave_the_policy_as_it_is():
     """No advantage, without a KL no gradient, no step: exactly."""
     config = dataclasses.replace(TRAINING, loss=GRPOConfig(beta=0.0))

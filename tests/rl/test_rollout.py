@@ -60,6 +60,7 @@ def test_dynamic_sampling_ends_at_its_limit():
     assert (none.advantages == 0).all()
 
 
+@pytest.mark.slow
 def test_what_a_tool_inserts_is_not_trained_on():
     """Its tokens are in the sequence, but neither in the mask nor in the counts of the loss."""
     calls = []
@@ -132,6 +133,7 @@ def test_a_restart_samples_nothing_that_it_has(tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
 
 
+@pytest.mark.slow
 def test_a_restart_between_the_updates_of_a_rollout(tmp_path):
     """mu = 3, stopped after each of the updates in turn."""
     config = dataclasses.replace(
@@ -167,6 +169,7 @@ def test_sigterm_within_a_rollout_is_answered_at_once(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
 
 
+@pytest.mark.slow
 def test_a_curriculum_keeps_what_came_of_the_questions(tmp_path):
     """Also over a restart between the updates of a rollout, whose questions are then chosen already."""
     rows = [{"prompt": f"{i} z"} for i in range(30)]
@@ -201,6 +204,7 @@ OVERLAP = dataclasses.replace(
 )
 
 
+@pytest.mark.slow
 def test_overlap_samples_from_the_policy_one_update_ago(tmp_path):
     """Draws 0 and 1 are of the first policy, draw 2 of the second; the last update samples nothing."""
     loop = LoopConfig(steps=3, log_every=1, checkpoint_every=1, keep=5)
@@ -220,6 +224,7 @@ def test_overlap_samples_from_the_policy_one_update_ago(tmp_path):
     assert mismatch[0] < 1e-5 < mismatch[1]
 
 
+@pytest.mark.slow
 def test_overlap_changes_no_update_and_restarts_in_the_same_bits(tmp_path):
     config = dataclasses.replace(OVERLAP, num_iterations=2)
     grpo, alone = make(config), make(dataclasses.replace(config, overlap=False))
@@ -242,6 +247,7 @@ def test_overlap_changes_no_update_and_restarts_in_the_same_bits(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
 
 
+@pytest.mark.slow
 def test_old_rollouts_go(tmp_path):
     loop = LoopConfig(steps=8, log_every=1, checkpoint_every=1, keep=1)
     run_grpo(make(dataclasses.replace(TRAINING, loop=loop)), start, tmp_path)
@@ -249,6 +255,7 @@ def test_old_rollouts_go(tmp_path):
     assert kept == {5, 6, 7}
 
 
+@pytest.mark.slow
 def test_the_reference_follows_the_policy():
     config = dataclasses.replace(
         TRAINING, sync_ref_model=True, ref_model_sync_steps=2, ref_model_mixup_alpha=0.25
