@@ -19,7 +19,7 @@ from jax.sharding import reshard
 from dsm_jax.mesh import BATCH
 from dsm_jax.model.attention import Seats, keys_are_columns, mesh_platform
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.flat import Shared, flatten, unflatten
+from dsm_jax.model.flat import NOTHING, Shared, flatten, unflatten
 from dsm_jax.model.layer import CACHE, Layer, LayerCache, gather, matrix, rms_norm
 from dsm_jax.model.rope import rope_angles
 
@@ -58,7 +58,7 @@ class Decoder(nnx.Module):
         ids: jax.Array,
         segment_ids: jax.Array,
         remat: Remat = "none",
-        shared: Shared = Shared(),
+        shared: Shared = NOTHING,
     ) -> jax.Array:
         """ids and segment_ids [B, T] -> final hidden states [B, T, D], normed.
 
@@ -96,7 +96,7 @@ class Decoder(nnx.Module):
             x, cache = layer(x, segment_ids, angles)
             caches.append(cache)
         x = rms_norm(x, self.final_norm.get_value(), self.config.rms_eps)
-        return unflatten(x, ids.shape, Shared()), caches
+        return unflatten(x, ids.shape, NOTHING), caches
 
     def decode(
         self, ids: jax.Array, own: list[LayerCache], shared: list[LayerCache], seats: Seats

@@ -1,7 +1,8 @@
 """Rows of tokens [B, T] as the list of tokens [N] that a layer's matmuls run over, and back.
 
 Where adjacent rows begin with the same tokens (the completions of one prompt), the list has those once: what they become in
-a layer is computed once, forward and backward, and every row attends to it.
+a layer is computed once, forward and backward, and every row attends to it. Attention itself sees whole rows, by the same
+kernel as ever: of shared tokens its own work, small beside the matmuls where prompts are short, is done again in every row.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ class Shared:
     rows: int = 1
 
 
+NOTHING = Shared()
+
+
 def flatten(x: jax.Array, shared: Shared) -> jax.Array:
     """[B, T, ...] -> [N, ...]: of shared columns those of the first row, then each row's own.
 
@@ -45,7 +49,7 @@ def flatten(x: jax.Array, shared: Shared) -> jax.Array:
     return _reshape(x, (x.shape[0] * x.shape[1], *rest), P(batch, *spec))
 
 
-def unflatten(x: jax.Array, shape: tuple[int, int], shared: Shared, *spec: str) -> jax.Array:
+def unflatten(x: jax.Array, shape: tuple[int, ...], shared: Shared, *spec: str) -> jax.Array:
     """flatten's inverse: [N, ...] -> rows of this shape [B, T, ...], shared columns repeated; `spec` shards the axes
     that follow."""
     b, t = shape
@@ -53,9 +57,7 @@ def unflatten(x: jax.Array, shape: tuple[int, int], shared: Shared, *spec: str) 
     if shared.columns:
         groups, own = b // shared.rows, t - shared.columns
         x = _reshape(x, (groups, x.shape[0] // groups, *rest), P(BATCH, None, *spec))
-        first = jnp.broadcast_to(
-            x[:, None, : shared.columns], (groups, shared.rows, shared.columns, *rest)
-        )
+        first = jnp.broadcast_to(x[:, None, : shared.columns], (groups, shared.rows, shared.columns, *rest))
         parts = _reshape(
             x[:, shared.columns :], (groups, shared.rows, own, *rest), P(BATCH, None, None, *spec)
         )

@@ -27,7 +27,7 @@ from dsm_jax.model.attention import (
     packed_attention,
 )
 from dsm_jax.model.config import PROJECTIONS, ModelConfig
-from dsm_jax.model.flat import Shared, flatten, unflatten
+from dsm_jax.model.flat import NOTHING, Shared, flatten, unflatten
 from dsm_jax.model.rope import rotate
 
 LOGICAL = {
@@ -99,7 +99,7 @@ class Layer(nnx.Module):
         segment_ids: jax.Array,
         angles: tuple[jax.Array, jax.Array],
         *,
-        shared: Shared = Shared(),
+        shared: Shared = NOTHING,
         keep_only_matmuls: bool = False,
     ) -> tuple[jax.Array, LayerCache]:
         """Whole sequences: x and angles over the tokens [N] of rows with segment_ids [B, T], N = B*T where nothing is

@@ -42,17 +42,17 @@ class Row(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A micro-batch: `count` parts, some of them empty, of shared.rows rows of a prompt each."""
+    """A micro-batch of parts, each with room for shared.rows rows of a prompt."""
 
     parts: list[list[Row]]
-    count: int
+    room: int  # for so many parts; the rest stays empty
     width: int
     shared: Shared
 
     @property
     def tokens(self) -> int:
         """That the model runs over."""
-        return self.count * (self.shared.columns + self.shared.rows * (self.width - self.shared.columns))
+        return self.room * (self.shared.columns + self.shared.rows * (self.width - self.shared.columns))
 
 
 def micro_batches(
@@ -104,9 +104,9 @@ def _plan(groups: Sequence[Group], size: int, tokens: int, shards: int, share: b
             own = padded(max(len(row.completion.tokens) for row in rows))
         else:
             columns, own = 0, padded(rows[0].length)
-        count = rows_of(columns + size * own, tokens, shards)
-        found.append(Plan(parts[:count], count, columns + own, Shared(columns, size)))
-        parts = parts[count:]
+        room = rows_of(columns + size * own, tokens, shards)
+        found.append(Plan(parts[:room], room, columns + own, Shared(columns, size)))
+        parts = parts[room:]
     return found
 
 
@@ -122,7 +122,7 @@ def _cost(plan: Sequence[Plan]) -> int:
 
 
 def _collate(plan: Plan, mask_truncated: bool) -> Arrays:
-    rows, width = plan.count * plan.shared.rows, plan.width
+    rows, width = plan.room * plan.shared.rows, plan.width
     batch = {
         "tokens": np.zeros((rows, width), np.int32),
         "segment_ids": np.zeros((rows, width), np.int32),

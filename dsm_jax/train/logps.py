@@ -16,7 +16,7 @@ from jax.sharding import reshard
 from dsm_jax.mesh import BATCH, batch_shards
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Decoder, Params, Remat, bind
-from dsm_jax.model.flat import Shared
+from dsm_jax.model.flat import NOTHING, Shared
 
 CHUNK = 1024  # tokens of one device whose logits exist at once
 
@@ -38,7 +38,7 @@ def token_logps(
     *,
     temperature: float = 1.0,
     remat: Remat = "none",
-    shared: Shared = Shared(),
+    shared: Shared = NOTHING,
 ) -> TokenLogps:
     """log p(tokens[b, t] | its document's tokens before t), at the sampler's temperature.
 
