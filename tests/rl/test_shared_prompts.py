@@ -62,9 +62,10 @@ def drawn(batch, values):
 
 
 def assert_close(ours, wanted):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *map(jax.device_get, (ours, wanted))
-    )
+    def close(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+    jax.tree.map(close, *map(jax.device_get, (ours, wanted)))
 
 
 @pytest.mark.parametrize(
@@ -97,13 +98,15 @@ def test_log_probabilities_entropies_and_their_gradients(model, remat):
     assert np.abs(wanted["layers"]["k"]).max() > 0.01
 
 
-@pytest.mark.parametrize("items", ["fsdp=1", pytest.param("data=2,fsdp=2,tensor=2", marks=pytest.mark.slow)])
-def test_losses_and_their_gradients_over_micro_batches(items):
+@pytest.mark.parametrize(
+    "items, tokens", [("fsdp=1", 4096), pytest.param("data=2,fsdp=2,tensor=2", 1024, marks=pytest.mark.slow)]
+)
+def test_losses_and_their_gradients_over_micro_batches(items, tokens):
     mesh = single_device_mesh() if items == "fsdp=1" else parse_mesh((items,))
     params, reference = (random_params(GQA, mesh, seed) for seed in (0, 1))
     compiled, found = make_gradients(TRAINING, GQA, mesh), []
     with jax.set_mesh(mesh):
-        for batches in both(random_groups(2, prompts=5), 256 * batch_shards(mesh), mesh):
+        for batches in both(random_groups(2, prompts=5), tokens, mesh):
             rows = sum(int(batch["segment_ids"].max(axis=1).sum()) for batch in batches)
             whole = Whole(rows, sum(int(batch["mask"].sum()) for batch in batches))
             total, losses, kls = None, [], []
