@@ -19,7 +19,8 @@ from jax.sharding import reshard
 from dsm_jax.mesh import BATCH
 from dsm_jax.model.attention import Seats, keys_are_columns, mesh_platform
 from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.layer import CACHE, Layer, LayerCache, gather, matrix, rms_norm, unflatten
+from dsm_jax.model.flat import NOTHING, Shared, flatten, unflatten
+from dsm_jax.model.layer import CACHE, Layer, LayerCache, gather, matrix, rms_norm
 from dsm_jax.model.rope import rope_angles
 
 Params = Any  # nested dict of arrays, as nnx.to_pure_dict gives it
@@ -52,22 +53,31 @@ class Decoder(nnx.Module):
         table = gather(self.embed)  # as stored: a frequent token's gradient has many terms
         return table.at[ids].get(out_sharding=P(BATCH, None)).astype(self.config.dtype)
 
-    def hidden(self, ids: jax.Array, segment_ids: jax.Array, remat: Remat = "none") -> jax.Array:
-        """ids and segment_ids [B, T] -> final hidden states [B, T, D], normed."""
+    def hidden(
+        self,
+        ids: jax.Array,
+        segment_ids: jax.Array,
+        remat: Remat = "none",
+        shared: Shared = NOTHING,
+    ) -> jax.Array:
+        """ids and segment_ids [B, T] -> final hidden states [B, T, D], normed.
+
+        shared: columns in which rows are equal; those are computed once.
+        """
         ids, segment_ids = (reshard(a, P(BATCH, None)) for a in (ids, segment_ids))
         graphdef, layers = nnx.split(self.layers)
-        angles = rope_angles(segment_positions(segment_ids).reshape(-1), self.config)
+        angles = rope_angles(flatten(segment_positions(segment_ids), shared), self.config)
 
         def run(x: jax.Array, layer: Params) -> tuple[jax.Array, None]:
-            return nnx.merge(graphdef, layer)(x, segment_ids, angles, keep_only_matmuls=remat == "dots")[
-                0
-            ], None
+            merged, only_matmuls = nnx.merge(graphdef, layer), remat == "dots"
+            x, _ = merged(x, segment_ids, angles, shared=shared, keep_only_matmuls=only_matmuls)
+            return x, None
 
         if remat == "full":
             run = jax.checkpoint(run, prevent_cse=False)
-        x, _ = jax.lax.scan(run, self.embed_tokens(ids.reshape(-1)), layers)
+        x, _ = jax.lax.scan(run, self.embed_tokens(flatten(ids, shared)), layers)
         x = rms_norm(x, self.final_norm.get_value(), self.config.rms_eps)
-        return unflatten(x, ids.shape)
+        return unflatten(x, ids.shape, shared)
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """hidden [..., D] -> logits [..., V] in fp32, split over tensor along V."""
@@ -86,7 +96,7 @@ class Decoder(nnx.Module):
             x, cache = layer(x, segment_ids, angles)
             caches.append(cache)
         x = rms_norm(x, self.final_norm.get_value(), self.config.rms_eps)
-        return unflatten(x, ids.shape), caches
+        return unflatten(x, ids.shape, NOTHING), caches
 
     def decode(
         self, ids: jax.Array, own: list[LayerCache], shared: list[LayerCache], seats: Seats

@@ -27,6 +27,7 @@ from dsm_jax.model.attention import (
     packed_attention,
 )
 from dsm_jax.model.config import PROJECTIONS, ModelConfig
+from dsm_jax.model.flat import NOTHING, Shared, flatten, unflatten
 from dsm_jax.model.rope import rotate
 
 LOGICAL = {
@@ -98,9 +99,11 @@ class Layer(nnx.Module):
         segment_ids: jax.Array,
         angles: tuple[jax.Array, jax.Array],
         *,
+        shared: Shared = NOTHING,
         keep_only_matmuls: bool = False,
     ) -> tuple[jax.Array, LayerCache]:
-        """Whole sequences: x [N, D] with segment_ids [B, T], N = B*T. Also the keys and values, [B, K, T, h].
+        """Whole sequences: x and angles over the tokens [N] of rows with segment_ids [B, T], N = B*T where nothing is
+        shared. Also the keys and values, [B, K, T, h].
 
         keep_only_matmuls: of what surrounds attention, the backward pass makes the rest again. Attention stands
         outside, so that its kernel runs once.
@@ -108,9 +111,9 @@ class Layer(nnx.Module):
         qkv, finish = self.qkv, self.finish
         if keep_only_matmuls:
             qkv, finish = (jax.checkpoint(part, policy=MATMULS, prevent_cse=False) for part in (qkv, finish))
-        q, k, v = (unflatten(a, segment_ids.shape, "tensor") for a in qkv(x, angles))
+        q, k, v = (unflatten(a, segment_ids.shape, shared, "tensor") for a in qkv(x, angles))
         attended = packed_attention(q, k, v, segment_ids)
-        x = finish(x, attended.reshape(-1, *attended.shape[2:]))
+        x = finish(x, flatten(attended, shared))
         keys = (0, 2, 3, 1) if keys_are_columns(mesh_platform()) else (0, 2, 1, 3)
         return x, LayerCache(k.transpose(keys), v.swapaxes(1, 2))
 
@@ -186,11 +189,6 @@ def _product_backward(kept: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple
 
 
 _product.defvjp(_product_forward, _product_backward)
-
-
-def unflatten(x: jax.Array, batch_time: tuple[int, ...], *spec: str) -> jax.Array:
-    """[B*T, ...] -> [B, T, ...], rows of the batch spread as they were; `spec` shards the axes that follow."""
-    return jax.lax.reshape(x, (*batch_time, *x.shape[1:]), out_sharding=P(BATCH, None, *spec))
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:

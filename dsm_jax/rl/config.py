@@ -43,6 +43,7 @@ class GRPOTraining:
     # Only the learning rate is stated in the paper.
     optimizer: OptimizerConfig = OptimizerConfig(peak_lr=1e-6, schedule="constant", weight_decay=0.0)
     micro_batch_tokens: int = 32_768  # rows x width, padding included, whose activations exist at once
+    share_prompts: bool = False  # run the update over a prompt once for several of its completions
     slots: int = 256  # rows decoded at once
     remat: Remat = "full"  # made again in the backward pass: no activation, all but matmuls' (dots), or all
 

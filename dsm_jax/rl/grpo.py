@@ -171,6 +171,7 @@ class GRPO:
             self.config.micro_batch_tokens,
             shards=batch_shards(self.mesh),
             mask_truncated=self.config.mask_truncated_completions,
+            share_prompts=self.config.share_prompts,
         )
 
     def _keep(self, rollout: Rollout, step: int, folder: Path, journal: Journal, first: int) -> None:

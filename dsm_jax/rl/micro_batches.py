@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from dsm_jax.model.flat import Shared
 from dsm_jax.sample.request import Completion
 
 NARROWEST = 16  # tokens
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]  # of a micro-batch: np.ndarray by name, and what its rows share
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,39 @@ class Group:
     advantages: np.ndarray  # [G]
 
 
+class Row(NamedTuple):
+    """A prompt with one of its completions."""
+
+    prompt: list[int]
+    completion: Completion
+    advantage: float
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + len(self.completion.tokens)
+
+
+class Plan(NamedTuple):
+    """A micro-batch of parts, each with room for shared.rows rows of a prompt."""
+
+    parts: list[list[Row]]
+    room: int  # for so many parts; the rest stays empty
+    width: int
+    shared: Shared
+
+    @property
+    def tokens(self) -> int:
+        """That the model runs over."""
+        return self.room * (self.shared.columns + self.shared.rows * (self.width - self.shared.columns))
+
+
 def micro_batches(
-    groups: Sequence[Group], tokens: int, *, shards: int = 1, mask_truncated: bool = False
+    groups: Sequence[Group],
+    tokens: int,
+    *,
+    shards: int = 1,
+    mask_truncated: bool = False,
+    share_prompts: bool = False,
 ) -> list[Arrays]:
     """Batches of at most `tokens` tokens (rows x width), but at least a row for each of `shards`; the longest rows first.
 
@@ -36,20 +69,16 @@ def micro_batches(
     sequence included) and sampler_logps, all [rows, T], and advantages [rows]. Rows divide over the shards; the last batch
     is filled up with empty ones. mask_truncated: a completion that was cut at its limit has no token in the mask (DAPO's
     overlong filtering).
+    share_prompts: rows of a prompt stand together, and the prompt counts once for all of them: so many as make the fewest
+    tokens, a power of two. Prompts end in the same column; `shared` names it.
     """
-    rows = [
-        (list(group.prompt_ids), completion, advantage)
-        for group in groups
-        for completion, advantage in zip(group.completions, group.advantages, strict=True)
-    ]
-    rows.sort(key=lambda row: len(row[0]) + len(row[1].tokens), reverse=True)
-    found = []
-    while rows:
-        width = padded(len(rows[0][0]) + len(rows[0][1].tokens))
-        count = rows_of(width, tokens, shards)
-        found.append(_collate(rows[:count], count, width, mask_truncated))
-        rows = rows[count:]
-    return found
+    size, plan = 1, _plan(groups, 1, tokens, shards, share_prompts)
+    while share_prompts and size < max(len(group.completions) for group in groups):
+        size *= 2
+        other = _plan(groups, size, tokens, shards, share_prompts)
+        if other[0].tokens <= tokens and _cost(other) < _cost(plan):
+            plan = other
+    return [_collate(batch, mask_truncated) for batch in plan]
 
 
 def padded(length: int) -> int:
@@ -63,9 +92,37 @@ def rows_of(width: int, tokens: int, shards: int) -> int:
     return shards * max(1, tokens // (width * shards))
 
 
-def _collate(
-    pairs: list[tuple[list[int], Completion, float]], rows: int, width: int, mask_truncated: bool
-) -> Arrays:
+def _plan(groups: Sequence[Group], size: int, tokens: int, shards: int, share: bool) -> list[Plan]:
+    """`size` rows of a prompt, its longest first, make a part; the longest parts come first."""
+    parts = [part for group in groups for part in _parts(group, size)]
+    parts.sort(key=lambda part: part[0].length, reverse=True)
+    found = []
+    while parts:
+        rows = [part[0] for part in parts]
+        if share:
+            columns = padded(max(len(row.prompt) for row in rows))
+            own = padded(max(len(row.completion.tokens) for row in rows))
+        else:
+            columns, own = 0, padded(rows[0].length)
+        room = rows_of(columns + size * own, tokens, shards)
+        found.append(Plan(parts[:room], room, columns + own, Shared(columns, size)))
+        parts = parts[room:]
+    return found
+
+
+def _parts(group: Group, size: int) -> list[list[Row]]:
+    pairs = zip(group.completions, group.advantages, strict=True)
+    rows = [Row(list(group.prompt_ids), completion, advantage) for completion, advantage in pairs]
+    rows.sort(key=lambda row: row.length, reverse=True)
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def _cost(plan: Sequence[Plan]) -> int:
+    return sum(batch.tokens for batch in plan)
+
+
+def _collate(plan: Plan, mask_truncated: bool) -> Arrays:
+    rows, width = plan.room * plan.shared.rows, plan.width
     batch = {
         "tokens": np.zeros((rows, width), np.int32),
         "segment_ids": np.zeros((rows, width), np.int32),
@@ -73,13 +130,15 @@ def _collate(
         "sampler_logps": np.zeros((rows, width), np.float32),
         "advantages": np.zeros(rows, np.float32),
     }
-    for row, (prompt, completion, advantage) in enumerate(pairs):
-        start, end = len(prompt), len(prompt) + len(completion.tokens)
-        batch["tokens"][row, :end] = [*prompt, *completion.tokens]
-        batch["segment_ids"][row, :end] = 1
-        batch["mask"][row, start:end] = ~completion.inserted
-        if mask_truncated and not completion.finished:
-            batch["mask"][row] = 0
-        batch["sampler_logps"][row, start:end] = completion.logps
-        batch["advantages"][row] = advantage
-    return batch
+    for number, part in enumerate(plan.parts):
+        for row, (prompt, completion, advantage) in enumerate(part, start=number * plan.shared.rows):
+            start = plan.shared.columns or len(prompt)
+            first, end = start - len(prompt), start + len(completion.tokens)
+            batch["tokens"][row, first:end] = [*prompt, *completion.tokens]
+            batch["segment_ids"][row, first:end] = 1
+            batch["mask"][row, start:end] = ~completion.inserted
+            if mask_truncated and not completion.finished:
+                batch["mask"][row] = 0
+            batch["sampler_logps"][row, start:end] = completion.logps
+            batch["advantages"][row] = advantage
+    return batch | {"shared": plan.shared}

@@ -74,7 +74,7 @@ def rollout_speed(model: ModelConfig, mesh: Mesh, rollout: Rollout, usage: Usage
 def update_speed(
     model: ModelConfig, mesh: Mesh, lengths: Sequence[int], seconds: float, *, trains_all: bool
 ) -> dict[str, float]:
-    """Of an update over sequences of so many tokens."""
+    """Of an update over sequences of so many tokens; a shared prompt counts in each of them."""
     found = {"tokens_per_second/update": sum(lengths) / seconds}
     if peak := peak_flops(mesh.devices.flat[0]):
         flops = update_flops(model, lengths, trains_all=trains_all)

@@ -142,7 +142,7 @@ def make_gradients(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Call
             sampler_logps=batch["sampler_logps"], entropies=policy.entropies,
             entropy_threshold=whole.entropy_threshold, denominators=(whole.rows, whole.tokens),
         )  # fmt: skip
-        share = batch["segment_ids"][:, 0].sum() / whole.rows
+        share = batch["segment_ids"].max(axis=1).sum() / whole.rows
         return output.loss, (output.metrics | {"loss": Mean(output.loss, share)}, policy.logps)
 
     def gradients(accumulated: Params, params: Params, reference: Params, batch: dict, whole: Whole) -> tuple:
@@ -199,5 +199,7 @@ def on_host(array: jax.Array) -> np.ndarray:
 
 
 def _logps(config: GRPOTraining, model: ModelConfig, params: Params, batch: dict) -> TokenLogps:
-    tokens, segment_ids = batch["tokens"], batch["segment_ids"]
-    return token_logps(model, params, tokens, segment_ids, temperature=config.temperature, remat=config.remat)
+    return token_logps(
+        model, params, batch["tokens"], batch["segment_ids"],
+        temperature=config.temperature, remat=config.remat, shared=batch["shared"],
+    )  # fmt: skip

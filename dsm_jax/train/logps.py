@@ -16,6 +16,7 @@ from jax.sharding import reshard
 from dsm_jax.mesh import BATCH, batch_shards
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Decoder, Params, Remat, bind
+from dsm_jax.model.flat import NOTHING, Shared
 
 CHUNK = 1024  # tokens of one device whose logits exist at once
 
@@ -37,16 +38,19 @@ def token_logps(
     *,
     temperature: float = 1.0,
     remat: Remat = "none",
+    shared: Shared = NOTHING,
 ) -> TokenLogps:
     """log p(tokens[b, t] | its document's tokens before t), at the sampler's temperature.
 
     tokens, segment_ids [B, T]. Entry 0 is 0; entries at the first token of a document mean nothing (the
     model sees no token before them): losses mask them.
+    shared: columns in which rows are equal; they go through the model once, and their entries are 0.
     """
     decoder, tokens = bind(config, params), reshard(tokens, P(BATCH, None))
-    hidden = decoder.hidden(tokens, segment_ids, remat)
-    shifted = _chunked(decoder, hidden[:, :-1], tokens[:, 1:], temperature)
-    return TokenLogps(*(jnp.pad(a, ((0, 0), (1, 0))) for a in shifted))
+    hidden = decoder.hidden(tokens, segment_ids, remat, shared)
+    first = max(1, shared.columns)
+    scored = _chunked(decoder, hidden[:, first - 1 : -1], tokens[:, first:], temperature)
+    return TokenLogps(*(jnp.pad(a, ((0, 0), (first, 0))) for a in scored))
 
 
 def _chunked(decoder: Decoder, hidden: jax.Array, targets: jax.Array, temperature: float) -> TokenLogps:

@@ -213,4 +213,4 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, of: int | None = None
 
         return jax.make_array_from_callback((rows, *array.shape[1:]), sharding, read)
 
-    return {name: put(array) for name, array in batch.items()}
+    return jax.tree.map(put, batch)
