@@ -16,7 +16,7 @@ import numpy as np
 from dsm_jax.model.flat import Shared
 from dsm_jax.sample.request import Completion
 
-NARROWEST = 16  # tokens
+FINE = 8, 256  # tokens: widths up to the second are multiples of the first
 Arrays = dict[str, Any]  # of a micro-batch: np.ndarray by name, and what its rows share
 
 
@@ -82,14 +82,19 @@ def micro_batches(
 
 
 def padded(length: int) -> int:
-    """The width of a micro-batch whose longest row has so many tokens: one of eight from a power of two to the next."""
-    step = max(NARROWEST, 1 << max(0, length.bit_length() - 4))
+    """The width of a micro-batch whose longest row has so many tokens: above 256 one of eight from a power of two to the
+    next, since programs of large models, whose rows are long, take long to compile."""
+    step = FINE[0] if length <= FINE[1] else 1 << ((length - 1).bit_length() - 4)
     return -(-length // step) * step
 
 
-def rows_of(width: int, tokens: int, shards: int) -> int:
-    """How many rows of this width go together, as many on every shard."""
-    return shards * max(1, tokens // (width * shards))
+def rows_of(width: int, tokens: int, shards: int, left: int | None = None) -> int:
+    """How many rows of this width go together, as many on every shard; at the end, where half of them or a quarter are
+    enough for those that are left, so many."""
+    rows = shards * max(1, tokens // (width * shards))
+    while left and rows % (2 * shards) == 0 and rows // 2 >= left:
+        rows //= 2
+    return rows
 
 
 def _plan(groups: Sequence[Group], size: int, tokens: int, shards: int, share: bool) -> list[Plan]:
@@ -104,7 +109,7 @@ def _plan(groups: Sequence[Group], size: int, tokens: int, shards: int, share: b
             own = padded(max(len(row.completion.tokens) for row in rows))
         else:
             columns, own = 0, padded(rows[0].length)
-        room = rows_of(columns + size * own, tokens, shards)
+        room = rows_of(columns + size * own, tokens, shards, len(parts))
         found.append(Plan(parts[:room], room, columns + own, Shared(columns, size)))
         parts = parts[room:]
     return found

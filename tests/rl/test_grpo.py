@@ -50,8 +50,8 @@ def test_micro_batches_hold_every_completion_once():
 
 def test_micro_batches_have_few_shapes_and_as_many_tokens():
     widths = {padded(length) for length in range(1, 2000)}
-    assert len(widths) <= 40
-    assert all(length <= padded(length) <= max(length + 15, 1.125 * length) for length in range(1, 2000))
+    assert len(widths) <= 56
+    assert all(length <= padded(length) <= max(length + 7, 1.125 * length) for length in range(1, 2000))
     for width in widths:
         for shards in (1, 8):
             rows = rows_of(width, 16_384, shards)
