@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_shards, replicated
 from dsm_jax.model import lora
 from dsm_jax.model.config import ModelConfig
@@ -145,7 +146,7 @@ class GRPO:
         """The update with this place among the mu of a rollout; with `overlap` the next rollout is sampled beside the first."""
         began, (first, following) = time.monotonic(), (int(draw) for draw in np.asarray(state.draws))
         batch = self.micro_batches(rollout)
-        old = journal.old_logps(first) if place else None
+        old = self._old_logps(journal, first, batch) if place else None
         update = self.learner.update(state.train, state.reference, batch, rollout.rows, old)
         is_last = int(state.train.step) + self.config.num_iterations >= self.config.loop.steps
         if self.config.overlap and place == 0 and not is_last:
@@ -179,6 +180,17 @@ class GRPO:
         name, loop = folder / COMPLETIONS / f"{step:06d}.jsonl", self.config.loop
         on_first_process(lambda: write_text(name, _jsonl(_rows(rollout))))
         journal.forget(first - (loop.keep + 1) * loop.checkpoint_every * self.config.most_rollouts)
+
+    def _old_logps(self, journal: Journal, first: int, batch: Sequence[Arrays]) -> list[np.ndarray]:
+        """Of the rollout's first update. UserError where they are missing, or of micro-batches on another mesh."""
+        old = journal.old_logps(first)
+        if old is None or [one.shape for one in old] != [micro["tokens"].shape for micro in batch]:
+            why = "missing" if old is None else "of a run on another mesh"
+            raise UserError(
+                f"{journal.folder}: the old policy's log-probabilities of rollout {first} are {why}; go on with the mesh that "
+                "the run was stopped on, or start anew in another folder"
+            )
+        return old
 
     def _put(self, array: np.ndarray) -> jax.Array:
         """On every device."""

@@ -72,10 +72,10 @@ def micro_batches(
     share_prompts: rows of a prompt stand together, and the prompt counts once for all of them: so many as make the fewest
     tokens, a power of two. Prompts end in the same column; `shared` names it.
     """
-    size, plan = 1, _plan(groups, 1, tokens, shards, share_prompts)
+    size, plan = 1, _plan(groups, 1, tokens, shards, share=False)
     while share_prompts and size < max(len(group.completions) for group in groups):
         size *= 2
-        other = _plan(groups, size, tokens, shards, share_prompts)
+        other = _plan(groups, size, tokens, shards, share=True)
         if other[0].tokens <= tokens and _cost(other) < _cost(plan):
             plan = other
     return [_collate(batch, mask_truncated) for batch in plan]

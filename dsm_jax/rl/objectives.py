@@ -57,9 +57,9 @@ class GRPOConfig:
 
     def __post_init__(self) -> None:
         cispo = self.loss_type == "cispo"
-        if self.beta < 0:
+        if not self.beta >= 0:
             raise UserError(f"GRPOConfig: beta is {self.beta}; it must be 0 or more (the paper: 0.04)")
-        if self.epsilon <= 0:
+        if not self.epsilon > 0:
             raise UserError(f"GRPOConfig: epsilon is {self.epsilon}; it must be above 0 (usual: 0.2)")
         if cispo and not (self.epsilon_high or 0) > 1:
             raise UserError(
@@ -137,6 +137,10 @@ def grpo_loss(
     if config.beta > 0 and ref_logps is None:
         raise UserError(
             f"grpo_loss: beta is {config.beta} but ref_logps is None; pass ref_logps or set beta=0"
+        )
+    if config.loss_type == "dr_grpo" and denominators is not None and config.max_completion_length is None:
+        raise UserError(
+            "grpo_loss: dr_grpo in micro-batches needs max_completion_length, which all of them divide by"
         )
     if config.importance_sampling_correction and sampler_logps is None:
         raise UserError("grpo_loss: importance_sampling_correction needs sampler_logps")

@@ -23,6 +23,7 @@ from dsm_jax.mesh import batch_sharding, replicated
 from dsm_jax.model import lora
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params
+from dsm_jax.model.flat import NOTHING
 from dsm_jax.model.params import param_shapes, param_shardings
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.metrics import Mean, Metrics, merge_metrics, metric_values
@@ -201,5 +202,5 @@ def on_host(array: jax.Array) -> np.ndarray:
 def _logps(config: GRPOTraining, model: ModelConfig, params: Params, batch: dict) -> TokenLogps:
     return token_logps(
         model, params, batch["tokens"], batch["segment_ids"],
-        temperature=config.temperature, remat=config.remat, shared=batch["shared"],
+        temperature=config.temperature, remat=config.remat, shared=batch.get("shared", NOTHING),
     )  # fmt: skip

@@ -107,7 +107,6 @@ def run_loop(
         alone = jax.process_count() == 1
         if alone and restored is not None and is_done(folder) and read_json(folder / DONE)["step"] == step:
             return restored
-        state = start() if restored is None else restored
 
         def is_due(every: int) -> bool:
             return every > 0 and step > 0 and step % every == 0
@@ -132,9 +131,13 @@ def run_loop(
                 if alone and step and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
                     save()
                 if isinstance(error, Stopping):
-                    raise sigterm.end(f"{description}: saved at step {step}; start again to go on") from None
+                    saved = f"saved at step {step}" if step else "stopped before the first step"
+                    raise sigterm.end(f"{description}: {saved}; start again to go on") from None
                 raise
 
+        with saving():
+            state = start() if restored is None else restored
+        del restored
         enough = False
         if stop and is_due(config.stop_every):  # asked again after a restart
             with saving():

@@ -109,6 +109,7 @@ def in_micro_batches(config, mesh, old: bool):
 def in_one_batch(logps, config):
     """The same of the loss by itself, on one device, with neither totals nor a threshold given."""
     (batch,) = micro_batches(some_groups(), 16 * 64)
+    del batch["shared"]
     batch = {name: array[:ROWS] for name, array in (batch | {"old": old_logps(batch)}).items()}
 
     @jax.jit
