@@ -164,7 +164,8 @@ def test_the_first_update_of_a_rollout_follows_the_paper_s_eq_21(float64):
     assert metrics["clip_ratio/region_mean"] == 0  # all ratios are 1
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 8])
 def test_no_array_of_an_update_has_a_number_for_each_token_and_word(devices, monkeypatch):
     """[B, T, V] never exists, nor a third of it: logits are made for CHUNK tokens at a time."""
     mesh, model, rows, time = MESHES[devices](), dataclasses.replace(SMOKE, vocab_size=6144), 1024, 32

@@ -81,6 +81,7 @@ def test_the_first_step_has_ratio_one_no_kl_and_the_sampler_s_log_probs():
     assert int(state.train.step) == 1
 
 
+@pytest.mark.slow
 def test_lora_trains_over_a_reference_that_stays():
     grpo = make(dataclasses.replace(TRAINING, lora=LoRA(rank=2)))
     state, first = first_step(grpo)
@@ -216,6 +217,7 @@ def test_eight_devices_sample_the_same_and_reward_the_same():
     np.testing.assert_array_equal(sampled[0].advantages, sampled[1].advantages)
 
 
+@pytest.mark.slow
 def test_an_update_keeps_the_declared_shardings():
     mesh = parse_mesh(("data=2,fsdp=2,tensor=2",))
     grpo = make(mesh=mesh)

@@ -109,6 +109,7 @@ def test_a_damaged_journal_is_made_again(tmp_path, capsys):
         grpo.actor.rollout(None, 0, journal)
 
 
+@pytest.mark.slow
 def test_a_restart_samples_nothing_that_it_has(tmp_path, monkeypatch):
     """Killed three updates after the last checkpoint: their rollouts are read."""
     config = dataclasses.replace(TRAINING, loop=LoopConfig(steps=6, log_every=1, checkpoint_every=10))

@@ -98,6 +98,7 @@ def test_log_probabilities_entropies_and_their_gradients(model, remat):
     assert np.abs(wanted["layers"]["k"]).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "items, tokens", [("fsdp=1", 4096), pytest.param("data=2,fsdp=2,tensor=2", 1024, marks=pytest.mark.slow)]
 )
