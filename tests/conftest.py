@@ -8,11 +8,10 @@ from pathlib import Path
 # Before anything imports jax.
 CACHE = Path(__file__).parent.parent / ".cache"
 os.environ["JAX_PLATFORMS"] = "cpu"
-FLAGS = (
-    "--xla_force_host_platform_device_count=8",
-    "--xla_cpu_collective_call_terminate_timeout_seconds=300",  # 8 devices on a busy machine; 40 s was seen to end a test
-)
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Threads of XLA:CPU. As many as devices, the default, was seen not to be enough: with several programs under way each waits
+# for a device whose thread another one holds.
+os.environ["PJRT_NPROC"] = "16"
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE / "xla")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"

@@ -47,6 +47,8 @@ class Learner:
 
     def __init__(self, config: GRPOTraining, model: ModelConfig, mesh: Mesh):
         self.config, self.mesh = config, mesh
+        # XLA:CPU was seen to run out of threads where several programs of several devices are under way.
+        self.is_many_cpus = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
         self.optimizer, self.schedule = make_optimizer(config.optimizer, config.loop.steps)
         self.gradients = make_gradients(config, model, mesh)
         self.apply = make_apply(model, self.optimizer, mesh)
@@ -108,6 +110,8 @@ class Update:
             )
         self._measured.append(metrics)
         self._logps.append(logps)
+        if self.learner.is_many_cpus:
+            jax.block_until_ready(self._gradients)
         return True
 
     def finish(self) -> tuple[TrainState, dict[str, float], list[np.ndarray]]:
