@@ -2,7 +2,7 @@
 
     python experiments/grpo_7b.py --mesh --prompts gsm8k:DIR math:DIR    every device; DeepSeekMath-Instruct 7B from the hub
     python experiments/grpo_7b.py --mesh --init DIR_OR_HUB_ID_OR_RUN --prompts FILES --eval-questions gsm8k:DIR
-    python experiments/grpo_7b.py --mesh --preset tiny    1M parameters: a CPU does it within three minutes
+    python experiments/grpo_7b.py --mesh --preset tiny    1M parameters: a CPU does it in three to four minutes
 
 Prompts are the questions of GSM8K's or MATH's training split (gsm8k:DIR, math:DIR), or of files and folders of JSON
 lines, JSON or parquet: a question and an answer a row (dsm_jax/rl/questions.py); without --prompts the problem generator's.
@@ -185,6 +185,8 @@ def check(config: GRPORun, start: Start, mesh: Mesh) -> None:
         raise UserError(
             f"--grpo.max-completion-length {length} leaves no room for a prompt in the model's {most} tokens; give fewer"
         )
+    if config.grpo.curriculum and not config.prompts:
+        raise UserError("--grpo.curriculum: the problem generator has no end; give --prompts")
     Rewards(rewards(config), config.grpo.rewards)
     require_memory(config.grpo, start.config, mesh, remedy=REMEDY)
     if config.init:

@@ -55,7 +55,7 @@ class Prompts:
 
     def fingerprint(self) -> str:
         """A short name of the rows and their order."""
-        return hashlib.sha256(json.dumps(self.rows).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.rows, default=str).encode()).hexdigest()[:16]
 
     def _place(self, index: int) -> int:
         epoch, at = divmod(index, len(self.rows))

@@ -15,6 +15,7 @@ from dsm_jax.model.hf import Model, save_hf
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.grpo import GRPO, OnUpdate, run_grpo
 from dsm_jax.rl.memory import require_memory
+from dsm_jax.rl.prompts import Prompts
 from dsm_jax.rl.reward_functions import accuracy_reward
 from dsm_jax.rl.rewards import Reward
 from dsm_jax.run import open_run
@@ -42,7 +43,7 @@ def train_grpo(
 
     init: a Hugging Face folder, a hub id, or a run of ours. prompts: rows with a "question", which is put into DeepSeekMath's
     template, or a "prompt", which is taken as it is (a text alone too); their other fields are columns that rewards take.
-    config: None is the paper's. out: the run's folder; the same call goes on where it was killed. mesh: None takes every device. on_update(step, metrics)
+    config: None is the paper's. out: the run's folder; the same call goes on where it was killed, one with other prompts or options is refused. mesh: None takes every device. on_update(step, metrics)
     is called after each update. Raises UserError for what cannot work, before any work.
     """
     mesh, out, config = mesh or parse_mesh(), Path(out), config or GRPOTraining()
@@ -55,11 +56,13 @@ def train_grpo(
     start.require_params(mesh)
     folder = start.tokenizer()
     assert folder is not None  # only random numbers have none
-    open_run(out, {"init": str(init), "grpo": config, "rng_seed": rng_seed})
     tokenizer = load_tokenizer(folder, rows=start.config.vocab_size)
+    asked = Prompts(rows, config.prompts_per_rollout, rng_seed)
     grpo = GRPO(
-        config, start.config, tokenizer, mesh, prompts=rows, reward=reward, tool=tool, rng_seed=rng_seed
+        config, start.config, tokenizer, mesh, prompts=asked, reward=reward, tool=tool, rng_seed=rng_seed
     )
+    run = {"init": str(init), "grpo": config, "rng_seed": rng_seed, "prompts": asked.fingerprint()}
+    open_run(out, run | {"rewards": list(grpo.rewards.functions)})
     params = run_grpo(grpo, lambda: start.params(mesh, rng_seed), out, on_update=on_update)
     model = Model(start.config, params)
     save_hf(model, out / EXPORT, folder)

@@ -117,6 +117,7 @@ def test_memory_comes_before_the_weights(script, capsys, monkeypatch):
         (["--preset", "tiny", "--source-filter", "CoT"], "--source-filter: is for the files of --prompts"),
         (["--preset", "tiny", "--eval-count", "0"], "--eval-count must be at least 1"),
         (["--preset", "tiny", "--rng-seed", "-1"], "--rng-seed is -1"),
+        (["--preset", "tiny", "--grpo.curriculum"], "--grpo.curriculum: the problem generator has no end"),
     ],
 )
 def test_bad_input_is_one_line(script, capsys, tmp_path, argv, part):
