@@ -67,3 +67,13 @@ def test_the_example_runs(tmp_path):
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs/short/model/config.json").exists()
     assert len(list((tmp_path / "runs/short/completions").iterdir())) == 20
+    other = readme_example().replace("range(30)", "range(31)")
+    done = subprocess.run(
+        [sys.executable, "-c", other],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode and "holds a run of another configuration: --prompts" in done.stderr
