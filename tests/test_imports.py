@@ -21,14 +21,15 @@ ALLOWED = {
     "mesh": {"errors", "processes"},
     "memory": {"errors", "run"},
     "records": {"errors"},
+    "hub": {"errors"},
     "tfds_folder": {"errors", "records"},
     "tokenizer": {"errors", "run"},
     "tokenizer_json": {"errors", "run", "tokenizer"},
     "chat": {"errors", "run", "tokenizer"},
     "mine": {"errors", "run", "tfds_folder"},
     # Training text may come in a crawl's files, which mining reads.
-    "data": {"errors", "run", "records", "tfds_folder", "tokenizer", "chat", "mine"},
-    "model": {"errors", "run", "processes", "mesh", "memory", "tokenizer", "tokenizer_json"},
+    "data": {"errors", "run", "hub", "records", "tfds_folder", "tokenizer", "chat", "mine"},
+    "model": {"errors", "run", "hub", "processes", "mesh", "memory", "tokenizer", "tokenizer_json"},
     "train": {
         "errors",
         "run",

@@ -122,7 +122,7 @@ def _files(path: Path) -> Iterator[tuple[Path, str]]:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if path.is_file():
-        kind = _kind(path)
+        kind = file_kind(path)
         if kind is None:
             raise UserError(f"{path}: not of a kind that can be read (JSON lines, JSON, parquet)")
         yield path, kind
@@ -138,13 +138,13 @@ def _folder_files(folder: Path) -> Iterator[tuple[Path, str]]:
         if entry.name.startswith("."):
             continue
         if not entry.is_dir():
-            if kind := _kind(entry):
+            if kind := file_kind(entry):
                 yield entry, kind
         elif not entry.is_symlink():
             yield from _files(entry)
 
 
-def _kind(file: Path) -> str | None:
+def file_kind(file: Path) -> str | None:
     return "rows" if file.name.endswith(ROWS) else "parquet" if file.name.endswith(PARQUET) else None
 
 

@@ -5,16 +5,15 @@ Left out on purpose: pickled weights (*.bin: loading one runs code from the file
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from dsm_jax.errors import UserError
+from dsm_jax.hub import HUB_ID, hub_folder
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.hf_config import config_from_hf
 from dsm_jax.model.hf_layout import OTHER, layout_of, leaf_name, tensor_names
@@ -32,8 +31,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 HUB_FILES = ["config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES]
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-NO_MODEL = "{}: no such folder, and not a hub id of the form owner/name"
 FETCH = "fetch it again"
 
 
@@ -48,16 +45,17 @@ def find_folder(dir_or_hub_id: str | Path) -> Path:
     if Path(name).is_file():
         raise UserError(f"{name} is a file: give its folder")
     if not HUB_ID.fullmatch(name):
-        raise UserError(NO_MODEL.format(name))
-    return _find_on_hub(name, HUB_FILES, _is_complete)
+        raise UserError(f"{name}: no such folder, and not a hub id of the form owner/name")
+    check = partial(_require_safetensors, name)
+    return hub_folder(name, HUB_FILES, kind="model", is_complete=_is_complete, check=check)
 
 
 def find_config(dir_or_hub_id: str | Path) -> ModelConfig:
     """The shape of a folder's or a hub id's model, from its config.json; nothing else is downloaded."""
     if Path(dir_or_hub_id).is_dir() or not HUB_ID.fullmatch(str(dir_or_hub_id)):
         return read_config(find_folder(dir_or_hub_id))
-    folder = _find_on_hub(str(dir_or_hub_id), ["config.json"], lambda at: (at / "config.json").is_file())
-    return read_config(folder)
+    name, file = str(dir_or_hub_id), "config.json"
+    return read_config(hub_folder(name, [file], kind="model", is_complete=lambda at: (at / file).is_file()))
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -176,46 +174,8 @@ def _is_complete(folder: Path) -> bool:
     return (folder / "config.json").is_file() and all(file.is_file() for file in _weight_files(folder))
 
 
-def _find_on_hub(name: str, patterns: list[str], complete: Callable[[Path], bool]) -> Path:
-    """The local cache's folder of hub id `name` where it is complete, otherwise after a download of `patterns`."""
-    from huggingface_hub import snapshot_download  # only here: most runs load a folder
-    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
-
-    try:
-        with suppress(LocalEntryNotFoundError):
-            folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
-            if complete(folder):
-                return folder
-        _require_disk(name, patterns)
-        return Path(snapshot_download(name, allow_patterns=patterns))
-    except HFValidationError as error:
-        raise UserError(NO_MODEL.format(name)) from error
-    except (HTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"{name}: no such folder, not in the local cache of the hub, and the hub gave: {reason}; give a folder"
-        ) from error
-
-
-def _require_disk(name: str, patterns: list[str]) -> None:
-    """UserError where the files of the hub's model that match `patterns` do not fit on the cache's disk."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.utils import filter_repo_objects
-
-    files: Mapping[str, int] = {
-        file.rfilename: file.size or 0
-        for file in HfApi().model_info(name, files_metadata=True).siblings or ()
-    }
-    if WHOLE not in files and INDEX not in files and patterns is HUB_FILES:
+def _require_safetensors(name: str, sizes: Mapping[str, int]) -> None:
+    if WHOLE not in sizes and INDEX not in sizes:
         raise UserError(
             f"{name}: no {WHOLE} there; convert its weights to safetensors first, and give that folder"
-        )
-    needed = sum(files[file] for file in filter_repo_objects(files, allow_patterns=patterns))
-    cache = Path(constants.HF_HUB_CACHE)
-    at = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
-    free = shutil.disk_usage(at).free
-    if needed > free:
-        raise UserError(
-            f"{name}: its files take {needed / 1e9:.1f} GB, but {at} has {free / 1e9:.1f} GB free; "
-            "free some, or set HF_HOME to a larger disk"
         )

@@ -12,14 +12,13 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dsm_jax.data.prompts import prompt_ids, prompt_text
 from dsm_jax.errors import UserError
-from dsm_jax.rl.questions import TRAIN, is_set, read_questions
+from dsm_jax.rl.questions import TRAIN, name_of, read_questions
 from dsm_jax.tokenizer import Tokenizer
 
 TAKEN = ("prompt", "prompts", "completions", "completion_ids")  # a reward's other arguments
@@ -77,13 +76,12 @@ def read_all_questions(
     """
     found: dict[str, Row] = {}
     for source in sources:
-        name = source.partition(":")[0] if is_set(source) else Path(source).name
         for row in read_questions(source, split=split, only=only, skipped=skipped):
             question = row["question"]
             if question in found or question in without:
                 skipped["stood before" if question in found else "asked in the evaluation"] += 1
             else:
-                found[question] = {"source": name} | row
+                found[question] = {"source": name_of(source)} | row
     return _not_empty(list(found.values()), skipped)
 
 

@@ -1,10 +1,11 @@
 """Questions with gold answers, for RL: GSM8K, MATH, and files of other sets.
 
 - gsm8k:DIR, math:DIR: one split in that folder, "train" where no other is asked for
+- hub:OWNER/NAME or hub:OWNER/NAME/CONFIGURATION: that split of a data set on the Hugging Face hub (data/hub_dataset.py)
 - a path: a file or folder of JSON lines, JSON or parquet, packed or not; rows that say they are of another split are left out
 A row has a question (one of QUESTIONS) and an answer (one of ANSWERS; a worked solution must end in a marked answer), or
 messages, the last of which is the answer. Its other fields stay, for rewards. A row that the grader cannot score, a
-question without text and one that stood before are left out, with the reason counted. Left out on purpose: downloads.
+question without text and one that stood before are left out, with the reason counted.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from dsm_jax.data.hub_dataset import find_hub_split
 from dsm_jax.data.instructions import QUESTIONS, find_sft_parts, find_split, read_rows_of
 from dsm_jax.data.texts import Part
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.grader import extract, grade
 
-SETS = ("gsm8k", "math")
+LOCAL, HUB = ("gsm8k", "math"), "hub"  # what stands before the colon
 SHORT = ("final_answer", "expected_answer", "answer", "target", "gt")
 WORKED = ("solution", "completion", "response", "output")  # with a marker before the answer
 ANSWERS = (*SHORT, *WORKED)
@@ -35,7 +37,7 @@ def read_questions(
     they are called. skipped: counts what is left out, by reason. Raises UserError naming file and line for a row that has no question or answer, and where nothing is left.
     """
     skipped = Counter() if skipped is None else skipped
-    only = () if is_set(source) else only
+    only = () if _kind(source) in LOCAL else only
     found: dict[str, dict[str, Any]] = {}
     for part in _parts(source, split):
         for place, row in read_rows_of(part):
@@ -54,17 +56,32 @@ def read_questions(
 
 
 def is_set(source: str) -> bool:
-    """Whether it names one of SETS, which have a test split too."""
-    name, colon, _ = source.partition(":")
-    return bool(colon) and name in SETS
+    """Whether it names a set, which may have a test split too, and not files."""
+    return _kind(source) in (*LOCAL, HUB)
+
+
+def name_of(source: str) -> str:
+    """What rows without a field `source` are said to be from: the set, or the file."""
+    kind, _, rest = source.partition(":")
+    return rest if kind == HUB else kind if is_set(source) else Path(source).name
+
+
+def _kind(source: str) -> str:
+    return source.partition(":")[0] if ":" in source else ""
 
 
 def _parts(source: str, split: str) -> list[Part]:
-    if not is_set(source):
+    kind, where = _kind(source), source.partition(":")[2]
+    if kind == HUB:
+        parts = find_hub_split(where, split)
+        missing = f"no split {split}; give a set or files that have it"
+    elif kind in LOCAL:
+        parts = find_split(Path(where).expanduser(), split)
+        missing = f"no {split}.jsonl (or .json, .gz, .zst) and no folder {split} in it"
+    else:
         return find_sft_parts([Path(source).expanduser()])
-    parts = find_split(Path(source.partition(":")[2]).expanduser(), split)
     if not parts:
-        raise UserError(f"{source}: no {split}.jsonl (or .json, .gz, .zst) and no folder {split} in it")
+        raise UserError(f"{source}: {missing}")
     return parts
 
 
