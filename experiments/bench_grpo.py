@@ -286,32 +286,34 @@ def show(config: Bench, results: Mapping[str, dict[str, Any]]) -> None:
     console = Console()
     first = next(iter(results.values()))
     title = f"{config.prompts} x {config.n} completions, {config.threads or 'no'} thread(s) each, {first['device']}"
-    table = Table(box=SIMPLE_HEAD, title=title)
-    for header in (
-        "lengths",
-        "worker",
-        "tokens",
-        "CPU s",
-        *PHASES,
-        "other",
-        "tokens/s",
-        "MFU",
-        "bandwidth",
-        "floor",
-    ):
-        table.add_column(header, justify="left" if header in ("lengths", "worker") else "right")
-    for name, one in results.items():
-        seconds = (one["cpu_seconds_per_step"], *one["phases"].values())
-        shares = (one["mfu"], one["bandwidth_share"], one["floor"]["share"])
-        table.add_row(
-            name, OURS, f"{one['tokens']:,.0f}", *(f"{number:.3f}" for number in seconds),
-            f"{one['tokens_per_s']:,.0f}", *(f"{share:.0%}" for share in shares),
-        )  # fmt: skip
-        if config.peer:
-            table.add_row("", config.peer, "", f"{one['peer_cpu_seconds_per_step']:.3f}")
+    table = Table("", box=SIMPLE_HEAD, title=title)
+    columns = [column for name, one in results.items() for column in shown(config, name, one)]
+    for header, _ in columns:
+        table.add_column(header, justify="right")
+    for measure in columns[0][1]:
+        table.add_row(measure, *(numbers.get(measure, "") for _, numbers in columns))
     console.print(table)
     lines = [line for name, one in results.items() for line in beside(config, name, one)]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def shown(config: Bench, name: str, one: Mapping[str, Any]) -> list[tuple[str, dict[str, str]]]:
+    """The table's columns of a workload: ours, and the peer's."""
+    ours = {
+        "tokens": f"{one['tokens']:,.0f}",
+        "CPU s a step": f"{one['cpu_seconds_per_step']:.3f}",
+        **{f"  {phase}": f"{seconds:.3f}" for phase, seconds in one["phases"].items()},
+        "tokens/s": f"{one['tokens_per_s']:,.0f}",
+        "update, MFU": f"{one['mfu']:.0%}",
+        "rollout, bandwidth": f"{one['bandwidth_share']:.0%}",
+        "floor, share": f"{one['floor']['share']:.0%}",
+    }
+    columns = [(f"{name}\n{OURS}", ours)]
+    if config.peer:
+        columns.append(
+            (f"{name}\n{config.peer}", {"CPU s a step": f"{one['peer_cpu_seconds_per_step']:.3f}"})
+        )
+    return columns
 
 
 def beside(config: Bench, name: str, one: Mapping[str, Any]) -> list[str]:
