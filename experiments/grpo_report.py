@@ -46,7 +46,7 @@ def collect(out: Path, samples: int) -> dict[str, Any]:
         "logged_steps": len(rows),
         "averaged_steps": taken,
         "reward": {"first": mean("reward", rows[:taken]), "last": mean("reward", rows[-taken:])},
-        "kl": mean("kl", rows[-taken:]),
+        "kl": mean("kl", rows[-taken:]) if "kl" in rows[-1] else None,  # None: beta 0, not measured
         "tokens": int(total("num_tokens")),
         "evaluation": evaluation_results(out, samples),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
@@ -80,9 +80,10 @@ def told(results: Results) -> str:
     reward, steps, logged = results["reward"], results["steps"], results["logged_steps"]
     of = f"{steps} steps" if logged == steps else f"{logged} logged steps; {steps} in all"
     about = "" if logged == steps else "about "
+    kl = "" if results["kl"] is None else f"KL {results['kl']:.4f}, "
     return (
         f"reward {reward['first']:.3f} -> {reward['last']:.3f} (first and last {results['averaged_steps']} of {of}), "
-        f"KL {results['kl']:.4f}, {about}{results['tokens']} tokens in {results['seconds']['total']} s"
+        f"{kl}{about}{results['tokens']} tokens in {results['seconds']['total']} s"
     )
 
 

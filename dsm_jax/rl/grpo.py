@@ -2,7 +2,7 @@
 
 One process, one mesh: the sampler decodes from the parameters that the learner has just written. A step is one update of the
 policy, mu of which follow a rollout. The reference policy is the one training started from, or follows the policy
-(sync_ref_model). Of several processes all sample and train; the first one calls the rewards and writes the files.
+(sync_ref_model); with beta 0 there is none. Of several processes all sample and train; the first one calls the rewards and writes the files.
 Left out on purpose: process rewards.
 """
 
@@ -54,7 +54,7 @@ class GRPOState(NamedTuple):
     """What a checkpoint holds: the policy with its optimiser, the reference policy, and the data position."""
 
     train: TrainState
-    reference: Params
+    reference: Params | None  # None: config.holds_reference is False
     draws: Any  # int32 [2]: the first draw of the rollout in hand, and of the next one
     success: Any  # with a curriculum fp32 [questions], the share of right completions, NaN before the first; else None
 
@@ -96,7 +96,7 @@ class GRPO:
         """Step 0: the policy is a copy of `params`, or LoRA's updates over them; the reference is `params`."""
         part = lora.start(self.model, params, self.rng_seed, self.mesh)
         train = start_state(self.model, self.learner.optimizer, self.mesh, part)
-        reference = make_reference(self.model, params, self.mesh)
+        reference = make_reference(self.model, params, self.mesh) if self.config.holds_reference else None
         never = self._put(np.full(self._questions, np.nan, np.float32)) if self._questions else None
         return GRPOState(train, reference, self._put(np.zeros(2, np.int32)), never)
 
@@ -106,7 +106,7 @@ class GRPO:
         everywhere = replicated(self.mesh)
         draws = jax.ShapeDtypeStruct((2,), jnp.int32, sharding=everywhere)
         success = jax.ShapeDtypeStruct((self._questions,), jnp.float32, sharding=everywhere)
-        reference = reference_target(self.model, self.mesh)
+        reference = reference_target(self.model, self.mesh) if self.config.holds_reference else None
         return GRPOState(train, reference, draws, success if self._questions else None)
 
     def policy(self, state: GRPOState) -> Params:
@@ -160,8 +160,7 @@ class GRPO:
             reference = mixed(reference, train.params, self.config.ref_model_mixup_alpha)
         seconds = time.monotonic() - began
         lengths = [int(row) for micro in batch for row in micro["segment_ids"].sum(axis=1)]
-        trains_all = not self.model.lora.rank
-        metrics |= update_speed(self.model, self.mesh, lengths, seconds, trains_all=trains_all)
+        metrics |= update_speed(self.config, self.model, self.mesh, lengths, seconds)
         state = state._replace(train=train, reference=reference)
         return state, metrics | {"seconds/update": seconds}
 

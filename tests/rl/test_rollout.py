@@ -11,16 +11,23 @@ import numpy as np
 import pytest
 
 from dsm_jax.errors import Preempted, UserError
+from dsm_jax.mesh import single_device_mesh
+from dsm_jax.model import lora
+from dsm_jax.model.config import LoRA
+from dsm_jax.model.params import abstract_params
 from dsm_jax.rl.grpo import run_grpo
 from dsm_jax.rl.journal import Journal
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.reference import make_reference
+from dsm_jax.rl.speed import update_flops
+from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.run import read_metrics
 from dsm_jax.sample.request import Tool
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.train.checkpoint import Checkpoints
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig
+from dsm_jax.train.step import put_batch
 from tests.rl.small import MODEL, TRAINING, make, rollout, short, start, update
 
 DYNAMIC = dataclasses.replace(TRAINING, most_rollouts=3)
@@ -153,14 +160,15 @@ def test_a_restart_between_the_updates_of_a_rollout(tmp_path):
 
 
 def test_sigterm_within_a_rollout_is_answered_at_once(tmp_path):
-    """Not after the update: a step of a large model takes minutes."""
+    """Not after the update: a step of a large model takes minutes. This run has no reference to go on with."""
 
     def prompts(draw):
         if draw == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return [{"prompt": f"{draw} {i}"} for i in range(4)]
 
-    config = dataclasses.replace(TRAINING, loop=LoopConfig(steps=4, log_every=1, checkpoint_every=100))
+    loop = LoopConfig(steps=4, log_every=1, checkpoint_every=100)
+    config = dataclasses.replace(TRAINING, loop=loop, loss=GRPOConfig(beta=0.0))
     with pytest.raises(Preempted, match="saved at step 2"):
         run_grpo(make(config, prompts=prompts), start, tmp_path / "a")
     assert not (tmp_path / "a/rollouts/000002.completions.npz").exists()
@@ -254,6 +262,37 @@ def test_old_rollouts_go(tmp_path):
     run_grpo(make(dataclasses.replace(TRAINING, loop=loop)), start, tmp_path)
     kept = {int(file.name[:6]) for file in (tmp_path / "rollouts").iterdir()}
     assert kept == {5, 6, 7}
+
+
+def test_with_beta_0_there_is_no_reference():
+    """Neither in the state nor in the update; LoRA keeps its base, and does not run it."""
+    without, low = dataclasses.replace(TRAINING, loss=GRPOConfig(beta=0.0)), LoRA(rank=2)
+    with pytest.raises(UserError, match="sync_ref_model: with loss.beta 0 there is no reference"):
+        dataclasses.replace(without, sync_ref_model=True)
+    grpo = make(without)
+    assert grpo.start(start()).reference is grpo.target().reference is None
+    assert make(dataclasses.replace(without, lora=low)).target().reference is not None
+    for config in (TRAINING, dataclasses.replace(TRAINING, lora=low)):
+        lengths, other = [16] * 16, dataclasses.replace(config, loss=GRPOConfig(beta=0.0))
+        less = flops(config) - flops(other)
+        wanted = update_flops(config, MODEL, lengths) - update_flops(other, MODEL, lengths)
+        assert less > 0.8 * wanted > 0
+
+
+def flops(config) -> float:
+    """XLA's count for an update of 16 rows of 16 tokens."""
+    mesh, model = single_device_mesh(), dataclasses.replace(MODEL, lora=config.lora)
+    programs, jit = [], jax.jit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", lambda f, **options: programs.append(jit(f, **options)) or programs[-1])
+        make_gradients(config, model, mesh)
+    tokens, numbers = np.ones((16, 16), np.int32), np.ones((16, 16), np.float32)
+    batch = {"tokens": tokens, "segment_ids": tokens, "mask": numbers, "sampler_logps": numbers}
+    params = lora.trained(model, abstract_params(model, mesh))
+    reference = make(config).target().reference
+    with jax.set_mesh(mesh):
+        batch = put_batch(batch | {"advantages": numbers[0]}, mesh)
+        return programs[0].lower(params, params, reference, batch, Whole(16, 256)).cost_analysis()["flops"]
 
 
 @pytest.mark.slow
