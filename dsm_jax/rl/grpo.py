@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_shards, replicated
 from dsm_jax.model import lora
 from dsm_jax.model.config import ModelConfig
@@ -30,7 +29,7 @@ from dsm_jax.processes import on_first_process
 from dsm_jax.rl.alarms import Alarms
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.journal import Journal
-from dsm_jax.rl.micro_batches import Arrays, micro_batches
+from dsm_jax.rl.micro_batches import Arrays, micro_batches, of_completions
 from dsm_jax.rl.prompts import Prompts, Row
 from dsm_jax.rl.reference import make_reference, mixed, reference_target
 from dsm_jax.rl.reward_functions import accuracy_reward
@@ -145,16 +144,15 @@ class GRPO:
     ) -> tuple[GRPOState, dict[str, float]]:
         """The update with this place among the mu of a rollout; with `overlap` the next rollout is sampled beside the first."""
         began, (first, following) = time.monotonic(), (int(draw) for draw in np.asarray(state.draws))
-        batch = self.micro_batches(rollout)
-        old = self._old_logps(journal, first, batch) if place else None
-        update = self.learner.update(state.train, state.reference, batch, rollout.rows, old)
+        batch = self.micro_batches(rollout, journal.old_logps(first) if place else None)
+        update = self.learner.update(state.train, state.reference, batch, rollout.rows)
         is_last = int(state.train.step) + self.config.num_iterations >= self.config.loop.steps
         if self.config.overlap and place == 0 and not is_last:
             steps = iter(update.advance, False)
             self.actor.rollout(self.policy(state), following, journal, success=state.success, meanwhile=steps)
         train, metrics, logps = update.finish()
         if place == 0 and self.config.num_iterations > 1:
-            journal.keep_old_logps(first, logps)
+            journal.keep_old_logps(first, of_completions(batch, logps))
         reference, count = state.reference, int(train.step)
         if self.config.sync_ref_model and count % self.config.ref_model_sync_steps == 0:
             reference = mixed(reference, train.params, self.config.ref_model_mixup_alpha)
@@ -164,14 +162,15 @@ class GRPO:
         state = state._replace(train=train, reference=reference)
         return state, metrics | {"seconds/update": seconds}
 
-    def micro_batches(self, rollout: Rollout) -> list[Arrays]:
-        """Of all completions that go into the update."""
+    def micro_batches(self, rollout: Rollout, old_logps: Sequence[np.ndarray] | None = None) -> list[Arrays]:
+        """Of all completions that go into the update. old_logps: of each of them."""
         return micro_batches(
             self.actor.groups(rollout),
             self.config.micro_batch_tokens,
             shards=batch_shards(self.mesh),
             mask_truncated=self.config.mask_truncated_completions,
             share_prompts=self.config.share_prompts,
+            old_logps=old_logps,
         )
 
     def _keep(self, rollout: Rollout, step: int, folder: Path, journal: Journal, first: int) -> None:
@@ -179,17 +178,6 @@ class GRPO:
         name, loop = folder / COMPLETIONS / f"{step:06d}.jsonl", self.config.loop
         on_first_process(lambda: write_text(name, _jsonl(_rows(rollout))))
         journal.forget(first - (loop.keep + 1) * loop.checkpoint_every * self.config.most_rollouts)
-
-    def _old_logps(self, journal: Journal, first: int, batch: Sequence[Arrays]) -> list[np.ndarray]:
-        """Of the rollout's first update. UserError where they are missing, or of micro-batches on another mesh."""
-        old = journal.old_logps(first)
-        if old is None or [one.shape for one in old] != [micro["tokens"].shape for micro in batch]:
-            why = "missing" if old is None else "of a run on another mesh"
-            raise UserError(
-                f"{journal.folder}: the old policy's log-probabilities of rollout {first} are {why}; go on with the mesh that "
-                "the run was stopped on, or start anew in another folder"
-            )
-        return old
 
     def _put(self, array: np.ndarray) -> jax.Array:
         """On every device."""

@@ -41,8 +41,8 @@ class Journal:
         if arrays is None:
             return None
         columns = json.loads(arrays.pop("json").tobytes())
-        ends = np.cumsum(arrays.pop("lengths"))[:-1]
-        pieces = [np.split(arrays[name], ends) for name in TOKENWISE]
+        lengths = arrays.pop("lengths")
+        pieces = [_pieces(arrays[name], lengths) for name in TOKENWISE]
         flat = [
             Completion(plain[0], *tokenwise, *plain[1:])
             for *tokenwise, plain in zip(*pieces, columns["rows"], strict=True)
@@ -76,13 +76,18 @@ class Journal:
         by_name = dict(zip(plain["names"], found["by_name"], strict=True))
         return Scores(found["total"], by_name, plain["failures"])
 
-    def old_logps(self, draw: int) -> list[np.ndarray] | None:
-        """The old policy's log-probabilities of each micro-batch; None where they are not there."""
+    def old_logps(self, draw: int) -> list[np.ndarray]:
+        """The old policy's log-probabilities, of each completion that is trained on. UserError where they are not there."""
         arrays = self._read(f"{draw:06d}.old")
-        return None if arrays is None else [arrays[f"{i:06d}"] for i in range(len(arrays))]
+        if arrays is None:
+            raise UserError(
+                f"{self.folder}: the old policy's log-probabilities of rollout {draw} are missing, and that policy is gone; "
+                "start the run anew in another folder"
+            )
+        return _pieces(arrays["logps"], arrays["lengths"])
 
     def keep_old_logps(self, draw: int, logps: Sequence[np.ndarray]) -> None:
-        arrays = {f"{i:06d}": one for i, one in enumerate(logps)}
+        arrays = {"logps": np.concatenate(logps), "lengths": np.array([len(one) for one in logps])}
         on_first_process(lambda: self._write(f"{draw:06d}.old", arrays))
 
     def forget(self, before: int) -> None:
@@ -112,6 +117,10 @@ class Journal:
             if is_first_process():
                 print(f"{path} is damaged ({error}): not used", file=sys.stderr)
             return None
+
+
+def _pieces(joined: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    return np.split(joined, np.cumsum(lengths)[:-1])
 
 
 def _scores_arrays(scores: Scores) -> Arrays:

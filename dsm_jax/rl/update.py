@@ -60,15 +60,10 @@ class Learner:
         reference: Params | None,
         batch: Sequence[Arrays],
         rows: int,
-        old_logps: Sequence[np.ndarray] | None = None,
     ) -> Update:
-        """An update from the micro-batches of a rollout with so many rows.
-
-        old_logps: those of the rollout's first update, by micro-batch; None: this is the first one.
-        """
+        """An update from the micro-batches of a rollout with so many rows; all but the rollout's first hold old_logps."""
         with jax.set_mesh(self.mesh):
-            olds = [{}] * len(batch) if old_logps is None else [{"old_logps": one} for one in old_logps]
-            micros = [put_batch(micro | old, self.mesh) for micro, old in zip(batch, olds, strict=True)]
+            micros = [put_batch(micro, self.mesh) for micro in batch]
             whole = Whole(rows, sum(int(micro["mask"].sum()) for micro in batch))
             if self.config.loss.top_entropy_quantile < 1:
                 threshold = self._threshold(train.params, reference, micros, batch)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from dsm_jax.errors import Preempted, UserError
-from dsm_jax.mesh import single_device_mesh
+from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model import lora
 from dsm_jax.model.config import LoRA
-from dsm_jax.model.params import abstract_params
+from dsm_jax.model.params import abstract_params, init_params
 from dsm_jax.rl.grpo import run_grpo
 from dsm_jax.rl.journal import Journal
 from dsm_jax.rl.objectives import GRPOConfig
@@ -114,6 +114,10 @@ def test_a_damaged_journal_is_made_again(tmp_path, capsys):
         UserError, match="rollout 0 is missing, and the policy that it was drawn from is gone"
     ):
         grpo.actor.rollout(None, 0, journal)
+    with pytest.raises(
+        UserError, match="log-probabilities of rollout 0 are missing, and that policy is gone"
+    ):
+        journal.old_logps(0)
 
 
 @pytest.mark.slow
@@ -157,6 +161,24 @@ def test_a_restart_between_the_updates_of_a_rollout(tmp_path):
     for a, b in zip(*rows, strict=True):
         assert a["loss"] == b["loss"] and a["reward"] == b["reward"]
     assert [row["clip_ratio/region_mean"] > 0 for row in rows[0]][0::3] == [False, False]
+
+
+@pytest.mark.slow
+def test_a_restart_on_another_mesh_between_the_updates_of_a_rollout(tmp_path):
+    """The old policy's log-probabilities come with the completions: they are near the sampler's."""
+    loop = LoopConfig(steps=2, log_every=1, checkpoint_every=1)
+    config = dataclasses.replace(TRAINING, num_iterations=2, loop=loop)
+    run_grpo(make(config), start, tmp_path / "a")
+    mesh = parse_mesh("data=2,fsdp=2,tensor=2")
+    once = dataclasses.replace(config, loop=dataclasses.replace(loop, steps=1))
+    run_grpo(make(once), start, tmp_path / "b")
+    (tmp_path / "b/done.json").unlink()
+    other = dataclasses.replace(config, micro_batch_tokens=512)
+    run_grpo(make(other, mesh), lambda: init_params(MODEL, 0, mesh), tmp_path / "b")
+    a, b = (read_metrics(tmp_path / name / "metrics.jsonl")[1] for name in "ab")
+    assert b["sampling/sampling_logp_difference/max"] < 1e-5
+    for name in ("loss", "kl", "grad_norm", "clip_ratio/region_mean"):
+        assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-5), name
 
 
 def test_sigterm_within_a_rollout_is_answered_at_once(tmp_path):
