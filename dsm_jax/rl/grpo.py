@@ -35,7 +35,7 @@ from dsm_jax.rl.reference import make_reference, mixed, reference_target
 from dsm_jax.rl.reward_functions import accuracy_reward
 from dsm_jax.rl.rewards import Reward, Rewards
 from dsm_jax.rl.rollout import Actor, Control, Rollout
-from dsm_jax.rl.rollout_metrics import rollout_metrics
+from dsm_jax.rl.rollout_metrics import rollout_metrics, rollout_sums
 from dsm_jax.rl.speed import compilations, rollout_speed, update_speed
 from dsm_jax.rl.update import Learner
 from dsm_jax.run import METRICS, read_metrics, write_text
@@ -132,7 +132,7 @@ class GRPO:
                 state = state._replace(success=self._put(successes(state.success, rollout)))
         draws = np.array([first, first + rollout.draws], np.int32)
         state = state._replace(draws=self._put(draws))
-        metrics = rollout_metrics(rollout)
+        metrics = rollout_metrics(rollout) | ({} if place else rollout_sums(rollout))
         state, measured = self.update(state, rollout, journal, place)
         metrics |= measured
         if not config.overlap:  # their seconds are not apart

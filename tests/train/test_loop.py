@@ -199,6 +199,15 @@ def test_a_row_s_seconds_are_those_of_its_updates(tmp_path):
     assert all(row["step_time"] < 0.1 for row in rows[1:])  # the first compiles
 
 
+def test_a_row_has_what_only_one_of_its_updates_had(tmp_path):
+    def seldom(state, step):
+        state, measured = update(state, step)
+        return state, measured | ({} if step % 2 else {"once": float(step)})
+
+    run(tmp_path, change=seldom)
+    assert [row["once"] for row in rows(tmp_path)] == [0, 2, 4, 6, 8, 10]
+
+
 def test_nothing_but_left_out_updates_ends_the_run(tmp_path):
     def skipped(state, step):
         return state, {"loss": jnp.float32(np.nan), "skipped": jnp.bool_(True)}
