@@ -42,6 +42,8 @@ def collect(out: Path, samples: int) -> dict[str, Any]:
         return sum(row.get(name, 0.0) * count for row, count in zip(rows, counts, strict=True))
 
     seconds = {"rollout": total("seconds/rollout", rollouts), "update": total("seconds/update", steps)}
+    if beside := total("seconds/rollout_beside_update", rollouts):
+        seconds["rollout_beside_update"] = beside  # with overlap; part of the update's
     seconds["total"] = total("step_time", steps)
     return {
         "steps": rows[-1]["step"],

@@ -135,7 +135,7 @@ class GRPO:
         metrics = rollout_metrics(rollout) | ({} if place else rollout_sums(rollout))
         state, measured = self.update(state, rollout, journal, place)
         metrics |= measured
-        if not config.overlap:  # their seconds are not apart
+        if not config.overlap:  # there the devices are shared with the update
             metrics |= rollout_speed(self.model, self.mesh, rollout, self.actor.usage())
         return state, metrics | {"compilations": float(compilations() - compiled)}
 
@@ -147,9 +147,12 @@ class GRPO:
         batch = self.micro_batches(rollout, journal.old_logps(first) if place else None)
         update = self.learner.update(state.train, state.reference, batch, rollout.rows)
         is_last = int(state.train.step) + self.config.num_iterations >= self.config.loop.steps
+        beside: Mapping[str, float] = {}
         if self.config.overlap and place == 0 and not is_last:
-            steps = iter(update.advance, False)
-            self.actor.rollout(self.policy(state), following, journal, success=state.success, meanwhile=steps)
+            steps, policy = iter(update.advance, False), self.policy(state)
+            beside = self.actor.rollout(
+                policy, following, journal, success=state.success, meanwhile=steps
+            ).seconds
         train, metrics, logps = update.finish()
         if place == 0 and self.config.num_iterations > 1:
             journal.keep_old_logps(first, of_completions(batch, logps))
@@ -160,6 +163,7 @@ class GRPO:
         lengths = [int(row) for micro in batch for row in micro["segment_ids"].sum(axis=1)]
         metrics |= update_speed(self.config, self.model, self.mesh, lengths, seconds)
         state = state._replace(train=train, reference=reference)
+        metrics |= {f"seconds/{name}_beside_update": value for name, value in beside.items()}
         return state, metrics | {"seconds/update": seconds}
 
     def micro_batches(self, rollout: Rollout, old_logps: Sequence[np.ndarray] | None = None) -> list[Arrays]:

@@ -438,11 +438,15 @@ def test_a_rollout_of_several_updates_counts_once(tmp_path, steps, every):
     assert results["seconds"] == {"rollout": 3.0, "update": 0.8, "total": 8.0}
 
 
-def test_a_run_without_a_reference_has_no_kl(tmp_path):
+def test_no_reference_and_overlap_are_told(tmp_path):
     row = {"step": 1, "reward": 0.5, "step_time": 2.0, "num_tokens": 100.0}
+    row |= {"seconds/rollout": 0.5, "seconds/update": 1.2, "seconds/rollout_beside_update": 1.0}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     (tmp_path / "config.json").write_text('{"grpo": {"num_iterations": 1}}')
-    assert grpo_report.told(grpo_report.collect(tmp_path, 0)).endswith("1 steps), 100 tokens in 2.0 s")
+    results = grpo_report.collect(tmp_path, 0)
+    assert grpo_report.told(results).endswith("1 steps), 100 tokens in 2.0 s")
+    seconds = {"rollout": 0.5, "update": 1.2, "rollout_beside_update": 1.0, "total": 2.0}
+    assert results["seconds"] == seconds
 
 
 def test_the_recipe_covers_what_the_stop_rule_uses(script, monkeypatch):

@@ -255,6 +255,11 @@ def test_overlap_samples_from_the_policy_one_update_ago(tmp_path):
     rows = read_metrics(tmp_path / "metrics.jsonl")
     mismatch = [row["sampling/sampling_logp_difference/max"] for row in rows]
     assert mismatch[0] < 1e-5 < mismatch[1]
+    beside = [row.get("seconds/rollout_beside_update", 0.0) for row in rows]
+    assert beside[0] > 0 and beside[1] > 0 == beside[2]
+    for row, seconds in zip(rows, beside, strict=True):
+        assert seconds + row.get("seconds/rewards_beside_update", 0.0) < row["seconds/update"]
+        assert row["seconds/rollout"] + row["seconds/rewards"] + row["seconds/update"] < row["step_time"]
 
 
 @pytest.mark.slow
