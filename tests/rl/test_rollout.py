@@ -16,13 +16,13 @@ from dsm_jax.model import lora
 from dsm_jax.model.config import LoRA
 from dsm_jax.model.params import abstract_params, init_params
 from dsm_jax.rl.grpo import run_grpo
-from dsm_jax.rl.journal import Journal
+from dsm_jax.rl.journal import Journal, Kept, name_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.reference import make_reference
 from dsm_jax.rl.speed import update_flops
 from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.run import read_metrics
-from dsm_jax.sample.request import Tool
+from dsm_jax.sample.request import Completion, Tool
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.train.checkpoint import Checkpoints
 from dsm_jax.train.logps import token_logps
@@ -99,6 +99,19 @@ def test_a_journal_gives_back_what_it_keeps(tmp_path):
             np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
     np.testing.assert_array_equal(made.scores.total, again.scores.total)
     assert list(made.scores.by_name) == list(again.scores.by_name) == ["short"]
+
+
+def test_a_journal_of_other_prompts_is_not_used(tmp_path):
+    """Others with the same numbers, or fewer than there were."""
+    journal, logps = Journal(tmp_path), np.zeros(1, np.float32)
+    one = Completion("x", np.array([5]), logps, logps, logps > 0, "stop")
+    journal.keep_completions(0, Kept(np.array([1, 5]), [[one] * 4] * 2, name_of(["1 z", "5 z"])))
+    config = dataclasses.replace(TRAINING, curriculum=True)
+    rows = [{"prompt": f"{i} z"} for i in range(6)]
+    assert make(config, prompts=rows).actor.rollout(None, 0, journal).rows == 8
+    for others in ([{"prompt": f"{i} y"} for i in range(6)], rows[:4]):
+        with pytest.raises(UserError, match="rollout 0 is of other prompts than those asked now; go on with"):
+            make(config, prompts=others).actor.rollout(None, 0, journal)
 
 
 def test_a_damaged_journal_is_made_again(tmp_path, capsys):
@@ -249,7 +262,7 @@ def test_overlap_samples_from_the_policy_one_update_ago(tmp_path):
     for draw, params in enumerate([start(), start(), second]):
         wanted, found = rollout(make(), params, draw), journal.completions(draw)
         assert found is not None
-        for one, other in zip(chain(*wanted.completions), chain(*found[1]), strict=True):
+        for one, other in zip(chain(*wanted.completions), chain(*found.completions), strict=True):
             assert one.tokens.tolist() == other.tokens.tolist()
     assert journal.completions(3) is None
     rows = read_metrics(tmp_path / "metrics.jsonl")
