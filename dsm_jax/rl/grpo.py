@@ -209,18 +209,13 @@ def run_grpo(
 ) -> Params:
     """Trains to the end, resuming from `folder`; start() gives the initial parameters when there is no checkpoint.
 
-    look(policy, step): called before the first update, every loop.stop_every updates and after the last one.
+    look(policy, step): called before the first update, every loop.stop_every updates and after the last one; its numbers go
+    to metrics.jsonl, but after the last update only where loop.stop_every divides the steps.
     on_update(step, metrics): called after each update.
     """
     (folder / COMPLETIONS).mkdir(parents=True, exist_ok=True)
     rows = read_metrics(folder / METRICS) if (folder / METRICS).exists() else []
     alarms = Alarms(grpo.config.alarms, next((row for row in rows if "entropy" in row), None))
-
-    def begin() -> GRPOState:
-        state = grpo.start(start())
-        if look:
-            look(grpo.policy(state), 0)
-        return state
 
     def update(state: GRPOState, step: int) -> tuple[GRPOState, dict[str, float]]:
         state, metrics = grpo.step(state, step, folder)
@@ -229,18 +224,20 @@ def run_grpo(
             on_update(step + 1, metrics)
         return state, metrics
 
-    def seen(state: GRPOState, step: int) -> tuple[bool, Mapping[str, float]]:
-        return False, look(grpo.policy(state), step) if look else {}
+    def scores(state: GRPOState, step: int = 0) -> Mapping[str, float]:
+        assert look is not None
+        return look(grpo.policy(state), step)
 
     with grpo.rewards:
         state = run_loop(
             update,
-            begin,
+            lambda: grpo.start(start()),
             grpo.target(),
             grpo.config.loop,
             folder,
             description=description,
-            stop=seen if look else None,
+            at_start=scores if look else None,
+            stop=(lambda state, step: (False, scores(state, step))) if look else None,
         )
     if look:
         look(grpo.policy(state), grpo.config.loop.steps)

@@ -81,6 +81,7 @@ def run_loop(
     folder: Path,
     *,
     description: str,
+    at_start: Callable[[State], Mapping[str, float]] | None = None,
     stop: Stop[State] | None = None,
     amounts: Mapping[str, float] | None = None,
     keep_evidence: Callable[[int], str] | None = None,
@@ -89,7 +90,8 @@ def run_loop(
 ) -> State:
     """Runs to config.steps, or until stop(state, step) says so, from the last checkpoint in `folder` or start().
 
-    target: the state's shapes and shardings, for the restore. done.json in `folder` says at which step the loop
+    target: the state's shapes and shardings, for the restore. at_start(state): numbers of what start() gave, a row of step 0.
+    done.json in `folder` says at which step the loop
     ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM and
     KeyboardInterrupt after Ctrl-C (the state is saved), UserError when an update raises it (saved too) or its loss is not finite (the last checkpoint stays); keep_evidence(update) may
     save what it was made from, and says so. amounts: of each update, by the name of the metric that they are
@@ -137,6 +139,9 @@ def run_loop(
 
         with saving():
             state = start() if restored is None else restored
+            if restored is None and at_start:
+                with log.aside(state):
+                    log.write_once(0, at_start(state))
         del restored
         enough = False
         if stop and is_due(config.stop_every):  # asked again after a restart

@@ -182,6 +182,8 @@ def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, fold
     said = capsys.readouterr().out
     assert "2 steps" in said and "before" in said and "greedy 0.0% -> 0.0% of 8 questions" in said
     assert results["evaluation"]["questions"] == 8
+    rows = [row for row in read_metrics(out / "metrics.jsonl") if "eval/greedy" in row]
+    assert [row["step"] for row in rows] == [0, 2] and "reward" not in rows[0]
 
     monkeypatch.setattr(start, "load_hf", lambda *_, **__: pytest.fail("must not start again"))
     cli.run_script(script.main, script.PRESETS, [*argv, "--mesh", "fsdp=2", "data=4"])
