@@ -15,7 +15,7 @@ from rich.table import Table as Printed
 from training_curves import write_training_report
 
 from dsm_jax.evaluate.report import Section, Table
-from dsm_jax.run import read_metrics
+from dsm_jax.run import CONFIG, read_json, read_metrics
 
 AVERAGED = 10  # steps over which the first and the last reward are taken
 SHOWN = 6  # completions of the first and of the last step in report.html, each of another question
@@ -25,29 +25,33 @@ Results = Mapping[str, Any]
 
 
 def collect(out: Path, samples: int) -> dict[str, Any]:
-    """results.json, from metrics.jsonl and answers/; a row stands for the steps since the one before.
+    """results.json, from metrics.jsonl and answers/; a row stands for the steps and the rollouts since the one before.
 
     With a row for every step the sums are exact, otherwise estimates. samples: of each question of the evaluation.
     """
+    updates = read_json(out / CONFIG)["grpo"]["num_iterations"]  # of a rollout
     rows = [row for row in read_metrics(out / "metrics.jsonl") if "reward" in row]
     taken = max(1, min(AVERAGED, len(rows) // 2))
     steps = np.diff([0, *(row["step"] for row in rows)])
+    rollouts = np.diff([0, *(-(-row["step"] // updates) for row in rows)])
 
     def mean(name: str, part: list[dict[str, Any]]) -> float:
         return float(np.mean([row[name] for row in part]))
 
-    def total(name: str) -> float:
-        return sum(row.get(name, 0.0) * count for row, count in zip(rows, steps, strict=True))
+    def total(name: str, counts: np.ndarray) -> float:
+        return sum(row.get(name, 0.0) * count for row, count in zip(rows, counts, strict=True))
 
-    seconds = {"rollout": total("seconds/rollout"), "update": total("seconds/update")}
-    seconds["total"] = total("step_time")
+    seconds = {"rollout": total("seconds/rollout", rollouts), "update": total("seconds/update", steps)}
+    if beside := total("seconds/rollout_beside_update", rollouts):
+        seconds["rollout_beside_update"] = beside  # with overlap; part of the update's
+    seconds["total"] = total("step_time", steps)
     return {
         "steps": rows[-1]["step"],
         "logged_steps": len(rows),
         "averaged_steps": taken,
         "reward": {"first": mean("reward", rows[:taken]), "last": mean("reward", rows[-taken:])},
-        "kl": mean("kl", rows[-taken:]),
-        "tokens": int(total("num_tokens")),
+        "kl": mean("kl", rows[-taken:]) if "kl" in rows[-1] else None,  # None: beta 0, not measured
+        "tokens": int(total("num_tokens", rollouts)),
         "evaluation": evaluation_results(out, samples),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
@@ -80,9 +84,10 @@ def told(results: Results) -> str:
     reward, steps, logged = results["reward"], results["steps"], results["logged_steps"]
     of = f"{steps} steps" if logged == steps else f"{logged} logged steps; {steps} in all"
     about = "" if logged == steps else "about "
+    kl = "" if results["kl"] is None else f"KL {results['kl']:.4f}, "
     return (
         f"reward {reward['first']:.3f} -> {reward['last']:.3f} (first and last {results['averaged_steps']} of {of}), "
-        f"KL {results['kl']:.4f}, {about}{results['tokens']} tokens in {results['seconds']['total']} s"
+        f"{kl}{about}{results['tokens']} tokens in {results['seconds']['total']} s"
     )
 
 

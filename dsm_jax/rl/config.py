@@ -80,10 +80,19 @@ class GRPOTraining:
             raise UserError(
                 "overlap: its completions are of the policy one update ago; set loss.importance_sampling_correction"
             )
+        if self.sync_ref_model and not self.loss.beta:
+            raise UserError(
+                "sync_ref_model: with loss.beta 0 there is no reference that could move; set a beta above 0"
+            )
         if self.sync_ref_model and self.lora.rank:
             raise UserError(
                 "sync_ref_model: with lora the reference is the base, which stays; set lora.rank 0"
             )
+
+    @property
+    def holds_reference(self) -> bool:
+        """Whether there are parameters of a reference: for the KL, or LoRA's base."""
+        return self.loss.beta > 0 or self.lora.rank > 0
 
     @property
     def prompts_per_rollout(self) -> int:

@@ -2,7 +2,7 @@
 
 One process, one mesh: the sampler decodes from the parameters that the learner has just written. A step is one update of the
 policy, mu of which follow a rollout. The reference policy is the one training started from, or follows the policy
-(sync_ref_model). Of several processes all sample and train; the first one calls the rewards and writes the files.
+(sync_ref_model); with beta 0 there is none. Of several processes all sample and train; the first one calls the rewards and writes the files.
 Left out on purpose: process rewards.
 """
 
@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dsm_jax.errors import UserError
 from dsm_jax.mesh import batch_shards, replicated
 from dsm_jax.model import lora
 from dsm_jax.model.config import ModelConfig
@@ -30,13 +29,13 @@ from dsm_jax.processes import on_first_process
 from dsm_jax.rl.alarms import Alarms
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.journal import Journal
-from dsm_jax.rl.micro_batches import Arrays, micro_batches
+from dsm_jax.rl.micro_batches import Arrays, micro_batches, of_completions
 from dsm_jax.rl.prompts import Prompts, Row
 from dsm_jax.rl.reference import make_reference, mixed, reference_target
 from dsm_jax.rl.reward_functions import accuracy_reward
 from dsm_jax.rl.rewards import Reward, Rewards
 from dsm_jax.rl.rollout import Actor, Control, Rollout
-from dsm_jax.rl.rollout_metrics import rollout_metrics
+from dsm_jax.rl.rollout_metrics import rollout_metrics, rollout_sums
 from dsm_jax.rl.speed import compilations, rollout_speed, update_speed
 from dsm_jax.rl.update import Learner
 from dsm_jax.run import METRICS, read_metrics, write_text
@@ -54,7 +53,7 @@ class GRPOState(NamedTuple):
     """What a checkpoint holds: the policy with its optimiser, the reference policy, and the data position."""
 
     train: TrainState
-    reference: Params
+    reference: Params | None  # None: config.holds_reference is False
     draws: Any  # int32 [2]: the first draw of the rollout in hand, and of the next one
     success: Any  # with a curriculum fp32 [questions], the share of right completions, NaN before the first; else None
 
@@ -96,7 +95,7 @@ class GRPO:
         """Step 0: the policy is a copy of `params`, or LoRA's updates over them; the reference is `params`."""
         part = lora.start(self.model, params, self.rng_seed, self.mesh)
         train = start_state(self.model, self.learner.optimizer, self.mesh, part)
-        reference = make_reference(self.model, params, self.mesh)
+        reference = make_reference(self.model, params, self.mesh) if self.config.holds_reference else None
         never = self._put(np.full(self._questions, np.nan, np.float32)) if self._questions else None
         return GRPOState(train, reference, self._put(np.zeros(2, np.int32)), never)
 
@@ -106,7 +105,7 @@ class GRPO:
         everywhere = replicated(self.mesh)
         draws = jax.ShapeDtypeStruct((2,), jnp.int32, sharding=everywhere)
         success = jax.ShapeDtypeStruct((self._questions,), jnp.float32, sharding=everywhere)
-        reference = reference_target(self.model, self.mesh)
+        reference = reference_target(self.model, self.mesh) if self.config.holds_reference else None
         return GRPOState(train, reference, draws, success if self._questions else None)
 
     def policy(self, state: GRPOState) -> Params:
@@ -133,10 +132,10 @@ class GRPO:
                 state = state._replace(success=self._put(successes(state.success, rollout)))
         draws = np.array([first, first + rollout.draws], np.int32)
         state = state._replace(draws=self._put(draws))
-        metrics = rollout_metrics(rollout)
+        metrics = rollout_metrics(rollout) | ({} if place else rollout_sums(rollout))
         state, measured = self.update(state, rollout, journal, place)
         metrics |= measured
-        if not config.overlap:  # their seconds are not apart
+        if not config.overlap:  # there the devices are shared with the update
             metrics |= rollout_speed(self.model, self.mesh, rollout, self.actor.usage())
         return state, metrics | {"compilations": float(compilations() - compiled)}
 
@@ -145,34 +144,37 @@ class GRPO:
     ) -> tuple[GRPOState, dict[str, float]]:
         """The update with this place among the mu of a rollout; with `overlap` the next rollout is sampled beside the first."""
         began, (first, following) = time.monotonic(), (int(draw) for draw in np.asarray(state.draws))
-        batch = self.micro_batches(rollout)
-        old = self._old_logps(journal, first, batch) if place else None
-        update = self.learner.update(state.train, state.reference, batch, rollout.rows, old)
+        batch = self.micro_batches(rollout, journal.old_logps(first) if place else None)
+        update = self.learner.update(state.train, state.reference, batch, rollout.rows)
         is_last = int(state.train.step) + self.config.num_iterations >= self.config.loop.steps
+        beside: Mapping[str, float] = {}
         if self.config.overlap and place == 0 and not is_last:
-            steps = iter(update.advance, False)
-            self.actor.rollout(self.policy(state), following, journal, success=state.success, meanwhile=steps)
+            steps, policy = iter(update.advance, False), self.policy(state)
+            beside = self.actor.rollout(
+                policy, following, journal, success=state.success, meanwhile=steps
+            ).seconds
         train, metrics, logps = update.finish()
         if place == 0 and self.config.num_iterations > 1:
-            journal.keep_old_logps(first, logps)
+            journal.keep_old_logps(first, of_completions(batch, logps))
         reference, count = state.reference, int(train.step)
         if self.config.sync_ref_model and count % self.config.ref_model_sync_steps == 0:
             reference = mixed(reference, train.params, self.config.ref_model_mixup_alpha)
         seconds = time.monotonic() - began
         lengths = [int(row) for micro in batch for row in micro["segment_ids"].sum(axis=1)]
-        trains_all = not self.model.lora.rank
-        metrics |= update_speed(self.model, self.mesh, lengths, seconds, trains_all=trains_all)
+        metrics |= update_speed(self.config, self.model, self.mesh, lengths, seconds)
         state = state._replace(train=train, reference=reference)
+        metrics |= {f"seconds/{name}_beside_update": value for name, value in beside.items()}
         return state, metrics | {"seconds/update": seconds}
 
-    def micro_batches(self, rollout: Rollout) -> list[Arrays]:
-        """Of all completions that go into the update."""
+    def micro_batches(self, rollout: Rollout, old_logps: Sequence[np.ndarray] | None = None) -> list[Arrays]:
+        """Of all completions that go into the update. old_logps: of each of them."""
         return micro_batches(
             self.actor.groups(rollout),
             self.config.micro_batch_tokens,
             shards=batch_shards(self.mesh),
             mask_truncated=self.config.mask_truncated_completions,
             share_prompts=self.config.share_prompts,
+            old_logps=old_logps,
         )
 
     def _keep(self, rollout: Rollout, step: int, folder: Path, journal: Journal, first: int) -> None:
@@ -180,17 +182,6 @@ class GRPO:
         name, loop = folder / COMPLETIONS / f"{step:06d}.jsonl", self.config.loop
         on_first_process(lambda: write_text(name, _jsonl(_rows(rollout))))
         journal.forget(first - (loop.keep + 1) * loop.checkpoint_every * self.config.most_rollouts)
-
-    def _old_logps(self, journal: Journal, first: int, batch: Sequence[Arrays]) -> list[np.ndarray]:
-        """Of the rollout's first update. UserError where they are missing, or of micro-batches on another mesh."""
-        old = journal.old_logps(first)
-        if old is None or [one.shape for one in old] != [micro["tokens"].shape for micro in batch]:
-            why = "missing" if old is None else "of a run on another mesh"
-            raise UserError(
-                f"{journal.folder}: the old policy's log-probabilities of rollout {first} are {why}; go on with the mesh that "
-                "the run was stopped on, or start anew in another folder"
-            )
-        return old
 
     def _put(self, array: np.ndarray) -> jax.Array:
         """On every device."""
@@ -218,18 +209,13 @@ def run_grpo(
 ) -> Params:
     """Trains to the end, resuming from `folder`; start() gives the initial parameters when there is no checkpoint.
 
-    look(policy, step): called before the first update, every loop.stop_every updates and after the last one.
+    look(policy, step): called before the first update, every loop.stop_every updates and after the last one; its numbers go
+    to metrics.jsonl, but after the last update only where loop.stop_every divides the steps.
     on_update(step, metrics): called after each update.
     """
     (folder / COMPLETIONS).mkdir(parents=True, exist_ok=True)
     rows = read_metrics(folder / METRICS) if (folder / METRICS).exists() else []
     alarms = Alarms(grpo.config.alarms, next((row for row in rows if "entropy" in row), None))
-
-    def begin() -> GRPOState:
-        state = grpo.start(start())
-        if look:
-            look(grpo.policy(state), 0)
-        return state
 
     def update(state: GRPOState, step: int) -> tuple[GRPOState, dict[str, float]]:
         state, metrics = grpo.step(state, step, folder)
@@ -238,18 +224,20 @@ def run_grpo(
             on_update(step + 1, metrics)
         return state, metrics
 
-    def seen(state: GRPOState, step: int) -> tuple[bool, Mapping[str, float]]:
-        return False, look(grpo.policy(state), step) if look else {}
+    def scores(state: GRPOState, step: int = 0) -> Mapping[str, float]:
+        assert look is not None
+        return look(grpo.policy(state), step)
 
     with grpo.rewards:
         state = run_loop(
             update,
-            begin,
+            lambda: grpo.start(start()),
             grpo.target(),
             grpo.config.loop,
             folder,
             description=description,
-            stop=seen if look else None,
+            at_start=scores if look else None,
+            stop=(lambda state, step: (False, scores(state, step))) if look else None,
         )
     if look:
         look(grpo.policy(state), grpo.config.loop.steps)

@@ -8,13 +8,14 @@ Left out on purpose: a call of the sampler that was cut short. Going on in a bat
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,38 +30,44 @@ TOKENWISE = ("tokens", "logps", "full_logps", "inserted")
 PLAIN = ("text", "finish_reason", "error")
 
 
+class Kept(NamedTuple):
+    """What was sampled for the questions of a draw."""
+
+    questions: np.ndarray  # their numbers, where they have any
+    completions: list[list[Completion]]
+    prompts: str  # name_of their prompts
+
+
 class Journal:
     """The rollouts in one folder, by the number of the draw."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def completions(self, draw: int) -> tuple[np.ndarray, list[list[Completion]]] | None:
-        """The numbers of the questions and what was sampled for each; None where it is not there."""
+    def completions(self, draw: int) -> Kept | None:
+        """None where they are not there."""
         arrays = self._read(f"{draw:06d}.completions")
         if arrays is None:
             return None
         columns = json.loads(arrays.pop("json").tobytes())
-        ends = np.cumsum(arrays.pop("lengths"))[:-1]
-        pieces = [np.split(arrays[name], ends) for name in TOKENWISE]
+        lengths = arrays.pop("lengths")
+        pieces = [_pieces(arrays[name], lengths) for name in TOKENWISE]
         flat = [
             Completion(plain[0], *tokenwise, *plain[1:])
             for *tokenwise, plain in zip(*pieces, columns["rows"], strict=True)
         ]
         each = columns["group"]
         groups = [flat[start : start + each] for start in range(0, len(flat), each)]
-        return arrays["questions"], groups
+        return Kept(arrays["questions"], groups, columns["prompts"])
 
-    def keep_completions(
-        self, draw: int, questions: np.ndarray, completions: Sequence[Sequence[Completion]]
-    ) -> None:
-        """All groups have the same size. questions: their numbers, where they have any."""
-        flat = [one for group in completions for one in group]
+    def keep_completions(self, draw: int, kept: Kept) -> None:
+        """All groups have the same size."""
+        flat = [one for group in kept.completions for one in group]
         arrays = {name: np.concatenate([getattr(one, name) for one in flat]) for name in TOKENWISE}
         arrays["lengths"] = np.array([len(one.tokens) for one in flat])
         rows = [[getattr(one, name) for name in PLAIN] for one in flat]
-        arrays["questions"] = questions
-        arrays["json"] = _bytes({"group": len(completions[0]), "rows": rows})
+        arrays["questions"] = kept.questions
+        arrays["json"] = _bytes({"group": len(kept.completions[0]), "rows": rows, "prompts": kept.prompts})
         on_first_process(lambda: self._write(f"{draw:06d}.completions", arrays))
 
     def scores(self, draw: int, make: Callable[[], Scores]) -> Scores:
@@ -76,13 +83,18 @@ class Journal:
         by_name = dict(zip(plain["names"], found["by_name"], strict=True))
         return Scores(found["total"], by_name, plain["failures"])
 
-    def old_logps(self, draw: int) -> list[np.ndarray] | None:
-        """The old policy's log-probabilities of each micro-batch; None where they are not there."""
+    def old_logps(self, draw: int) -> list[np.ndarray]:
+        """The old policy's log-probabilities, of each completion that is trained on. UserError where they are not there."""
         arrays = self._read(f"{draw:06d}.old")
-        return None if arrays is None else [arrays[f"{i:06d}"] for i in range(len(arrays))]
+        if arrays is None:
+            raise UserError(
+                f"{self.folder}: the old policy's log-probabilities of rollout {draw} are missing, and that policy is gone; "
+                "start the run anew in another folder"
+            )
+        return _pieces(arrays["logps"], arrays["lengths"])
 
     def keep_old_logps(self, draw: int, logps: Sequence[np.ndarray]) -> None:
-        arrays = {f"{i:06d}": one for i, one in enumerate(logps)}
+        arrays = {"logps": np.concatenate(logps), "lengths": np.array([len(one) for one in logps])}
         on_first_process(lambda: self._write(f"{draw:06d}.old", arrays))
 
     def forget(self, before: int) -> None:
@@ -112,6 +124,15 @@ class Journal:
             if is_first_process():
                 print(f"{path} is damaged ({error}): not used", file=sys.stderr)
             return None
+
+
+def name_of(prompts: Sequence[str]) -> str:
+    """A short name that other prompts do not have."""
+    return hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()[:16]
+
+
+def _pieces(joined: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    return np.split(joined, np.cumsum(lengths)[:-1])
 
 
 def _scores_arrays(scores: Scores) -> Arrays:

@@ -1,7 +1,7 @@
 """Does a GRPO run fit? The memory that grpo.py needs on each device, from shapes alone, against what is there.
 
-Held all the time: the fp32 master, its two AdamW moments, and the reference policy in the compute dtype (each split over
-fsdp x tensor). On top of that, by phase,
+Held all the time: the fp32 master, its two AdamW moments, and with a KL the reference policy in the compute dtype (each split
+over fsdp x tensor). On top of that, by phase,
 - the rollout: the decode copy in the compute dtype (split over tensor only), and what sample/memory.py says of the sampler's
   caches and steps;
 - the update, before which those are freed (but with `overlap`): two fp32 gradients (the sum so far and a micro-batch's own) and the activations
@@ -109,10 +109,11 @@ def grpo_memory(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Memory:
     width = padded(sequence_length(config, model))
     parameters = bytes_of(state.params)
     moments = bytes_of(state.opt_state)
+    reference = reference_target(replace(model, lora=config.lora), mesh) if config.holds_reference else None
     return Memory(
         parameters=parameters,
         moments=moments,
-        reference=bytes_of(reference_target(replace(model, lora=config.lora), mesh)),
+        reference=bytes_of(reference),
         decode_copy=_decode_copy(model, mesh),
         gradients=2 * parameters,
         activations=activation_bytes(

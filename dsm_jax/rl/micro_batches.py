@@ -32,6 +32,7 @@ class Group:
 class Row(NamedTuple):
     """A prompt with one of its completions."""
 
+    number: int  # of the completion, over all groups
     prompt: list[int]
     completion: Completion
     advantage: float
@@ -62,13 +63,15 @@ def micro_batches(
     shards: int = 1,
     mask_truncated: bool = False,
     share_prompts: bool = False,
+    old_logps: Sequence[np.ndarray] | None = None,
 ) -> list[Arrays]:
     """Batches of at most `tokens` tokens (rows x width), but at least a row for each of `shards`; the longest rows first.
 
     Each holds tokens, segment_ids (1 on the sequence, 0 on padding), mask (1 on drawn tokens, end of
-    sequence included) and sampler_logps, all [rows, T], and advantages [rows]. Rows divide over the shards; the last batch
-    is filled up with empty ones. mask_truncated: a completion that was cut at its limit has no token in the mask (DAPO's
-    overlong filtering).
+    sequence included) and sampler_logps, all [rows, T], advantages [rows], and for of_completions places [rows, 3]. Rows
+    divide over the shards; the last batch is filled up with empty ones. mask_truncated: a completion that was cut at its
+    limit has no token in the mask (DAPO's overlong filtering). old_logps: of each completion's tokens, group after group;
+    the batches then hold them, as [rows, T], too.
     share_prompts: rows of a prompt stand together, and the prompt counts once for all of them: so many as make the fewest
     tokens, a power of two. Prompts end in the same column; `shared` names it.
     """
@@ -78,7 +81,18 @@ def micro_batches(
         other = _plan(groups, size, tokens, shards, share=True)
         if other[0].tokens <= tokens and _cost(other) < _cost(plan):
             plan = other
-    return [_collate(batch, mask_truncated) for batch in plan]
+    return [_collate(batch, mask_truncated, old_logps) for batch in plan]
+
+
+def of_completions(batches: Sequence[Arrays], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What was computed for the tokens of micro-batches, [rows, T] each, as an array a completion, group after group."""
+    found = {
+        int(number): row[start:end]
+        for batch, array in zip(batches, arrays, strict=True)
+        for row, (number, start, end) in zip(array, batch["places"], strict=True)
+        if number >= 0
+    }
+    return [found[number] for number in range(len(found))]
 
 
 def padded(length: int) -> int:
@@ -99,7 +113,10 @@ def rows_of(width: int, tokens: int, shards: int, left: int | None = None) -> in
 
 def _plan(groups: Sequence[Group], size: int, tokens: int, shards: int, share: bool) -> list[Plan]:
     """`size` rows of a prompt, its longest first, make a part; the longest parts come first."""
-    parts = [part for group in groups for part in _parts(group, size)]
+    firsts = np.cumsum([0, *(len(group.completions) for group in groups)]).tolist()
+    parts = [
+        part for first, group in zip(firsts, groups, strict=False) for part in _parts(group, first, size)
+    ]
     parts.sort(key=lambda part: part[0].length, reverse=True)
     found = []
     while parts:
@@ -115,9 +132,10 @@ def _plan(groups: Sequence[Group], size: int, tokens: int, shards: int, share: b
     return found
 
 
-def _parts(group: Group, size: int) -> list[list[Row]]:
-    pairs = zip(group.completions, group.advantages, strict=True)
-    rows = [Row(list(group.prompt_ids), completion, advantage) for completion, advantage in pairs]
+def _parts(group: Group, first: int, size: int) -> list[list[Row]]:
+    """first: the number of the group's first completion."""
+    prompt, pairs = list(group.prompt_ids), zip(group.completions, group.advantages, strict=True)
+    rows = [Row(number, prompt, *pair) for number, pair in enumerate(pairs, first)]
     rows.sort(key=lambda row: row.length, reverse=True)
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
@@ -126,7 +144,7 @@ def _cost(plan: Sequence[Plan]) -> int:
     return sum(batch.tokens for batch in plan)
 
 
-def _collate(plan: Plan, mask_truncated: bool) -> Arrays:
+def _collate(plan: Plan, mask_truncated: bool, old_logps: Sequence[np.ndarray] | None) -> Arrays:
     rows, width = plan.room * plan.shared.rows, plan.width
     batch = {
         "tokens": np.zeros((rows, width), np.int32),
@@ -134,9 +152,12 @@ def _collate(plan: Plan, mask_truncated: bool) -> Arrays:
         "mask": np.zeros((rows, width), np.float32),
         "sampler_logps": np.zeros((rows, width), np.float32),
         "advantages": np.zeros(rows, np.float32),
+        "places": np.full((rows, 3), -1, np.int32),
     }
+    if old_logps is not None:
+        batch["old_logps"] = np.zeros((rows, width), np.float32)
     for number, part in enumerate(plan.parts):
-        for row, (prompt, completion, advantage) in enumerate(part, start=number * plan.shared.rows):
+        for row, (place, prompt, completion, advantage) in enumerate(part, start=number * plan.shared.rows):
             start = plan.shared.columns or len(prompt)
             first, end = start - len(prompt), start + len(completion.tokens)
             batch["tokens"][row, first:end] = [*prompt, *completion.tokens]
@@ -146,4 +167,7 @@ def _collate(plan: Plan, mask_truncated: bool) -> Arrays:
                 batch["mask"][row] = 0
             batch["sampler_logps"][row, start:end] = completion.logps
             batch["advantages"][row] = advantage
+            batch["places"][row] = place, start, end
+            if old_logps is not None:
+                batch["old_logps"][row, start:end] = old_logps[place]
     return batch | {"shared": plan.shared}

@@ -134,31 +134,18 @@ def grpo_loss(
     entropy_threshold: the whole batch's (top_entropy_threshold), needed with `denominators` if
     top_entropy_quantile is below 1; None: these arrays'.
     """
-    if config.beta > 0 and ref_logps is None:
-        raise UserError(
-            f"grpo_loss: beta is {config.beta} but ref_logps is None; pass ref_logps or set beta=0"
-        )
-    if config.loss_type == "dr_grpo" and denominators is not None and config.max_completion_length is None:
-        raise UserError(
-            "grpo_loss: dr_grpo in micro-batches needs max_completion_length, which all of them divide by"
-        )
-    if config.importance_sampling_correction and sampler_logps is None:
-        raise UserError("grpo_loss: importance_sampling_correction needs sampler_logps")
+    _require_arguments(config, ref_logps, sampler_logps, is_part=denominators is not None)
     keep = mask.astype(bool)
     logps = jnp.where(keep, logps, 0.0)
     old = jax.lax.stop_gradient(logps if old_logps is None else jnp.where(keep, old_logps, 0.0))
     advantages = jnp.where(keep, advantages[:, None] if advantages.ndim == 1 else advantages, 0.0)
     row_tokens = jnp.maximum(keep.sum(axis=1), 1)
 
-    log_ratio = logps - old
-    if config.importance_sampling_level == "sequence":
-        log_ratio = (log_ratio.sum(axis=1) / row_tokens)[:, None]
-    ratio = _clamped_exp(log_ratio)
+    ratio = _ratio(logps - old, row_tokens, config)
     per_token = -_surrogate(ratio, logps, advantages, config)
     metrics, highest, lowest = _clip_metrics(ratio, advantages, keep, config)
     if config.top_entropy_quantile < 1:
-        is_part, quantile = denominators is not None, config.top_entropy_quantile
-        pushed = _pushed(entropies, keep, quantile, entropy_threshold, is_part)
+        pushed = _pushed(entropies, keep, config, entropy_threshold, is_part=denominators is not None)
         per_token = jnp.where(pushed, per_token, 0.0)
     if sampler_logps is not None:
         sampled = jnp.where(keep, sampler_logps, 0.0)
@@ -167,14 +154,12 @@ def grpo_loss(
         if config.importance_sampling_correction:
             per_token = per_token * _correction(old, sampled, config)
     if ref_logps is not None:
-        kl = _kl(logps, jnp.where(keep, ref_logps, 0.0), config.kl_estimator)
-        kl = kl * ratio if config.use_bias_correction_kl else kl
+        kl = _kl(logps, jnp.where(keep, ref_logps, 0.0), ratio, config)
         metrics["kl"] = masked_mean(kl, keep)
         per_token = per_token + config.beta * kl if config.beta else per_token
     if entropies is not None:
         metrics["entropy"] = masked_mean(entropies, keep)
     metrics |= extremes(highest, lowest)
-
     total = _total(jnp.where(keep, per_token, 0.0), row_tokens, config.loss_type)
     own = _denominator((logps.shape[0], keep.sum()), logps.shape[1], config)
     whole = own if denominators is None else _denominator(denominators, logps.shape[1], config)
@@ -198,14 +183,39 @@ def k3(logps: jax.Array, ref_logps: jax.Array) -> jax.Array:
     return jnp.expm1(log_r) - log_r
 
 
+def _require_arguments(
+    config: GRPOConfig, ref_logps: jax.Array | None, sampler_logps: jax.Array | None, *, is_part: bool
+) -> None:
+    """Raises UserError where an option needs what was not given."""
+    if config.beta > 0 and ref_logps is None:
+        raise UserError(
+            f"grpo_loss: beta is {config.beta} but ref_logps is None; pass ref_logps or set beta=0"
+        )
+    if config.loss_type == "dr_grpo" and is_part and config.max_completion_length is None:
+        raise UserError(
+            "grpo_loss: dr_grpo in micro-batches needs max_completion_length, which all of them divide by"
+        )
+    if config.importance_sampling_correction and sampler_logps is None:
+        raise UserError("grpo_loss: importance_sampling_correction needs sampler_logps")
+
+
+def _ratio(log_ratio: jax.Array, row_tokens: jax.Array, config: GRPOConfig) -> jax.Array:
+    """Of a log-ratio [B, T]: itself, or [B, 1] of whole rows."""
+    if config.importance_sampling_level == "sequence":
+        log_ratio = (log_ratio.sum(axis=1) / row_tokens)[:, None]
+    return _clamped_exp(log_ratio)
+
+
 def _pushed(
     entropies: jax.Array | None,
     keep: jax.Array,
-    quantile: float,
+    config: GRPOConfig,
     threshold: jax.Array | float | None,
+    *,
     is_part: bool,
 ) -> jax.Array:
     """Tokens [B, T] whose entropy is among the highest."""
+    quantile = config.top_entropy_quantile
     if entropies is None:
         raise UserError("grpo_loss: top_entropy_quantile needs entropies")
     if threshold is None and is_part:
@@ -224,11 +234,12 @@ def _surrogate(ratio: jax.Array, logps: jax.Array, advantages: jax.Array, config
     return jnp.minimum(limited * advantages, clipped * advantages)
 
 
-def _kl(logps: jax.Array, ref_logps: jax.Array, estimator: str) -> jax.Array:
-    """Per token, in nats: log p / p_ref, half its square, or eq. 4."""
-    if estimator == "k3":
-        return k3(logps, ref_logps)
-    return logps - ref_logps if estimator == "k1" else 0.5 * (logps - ref_logps) ** 2
+def _kl(logps: jax.Array, ref_logps: jax.Array, ratio: jax.Array, config: GRPOConfig) -> jax.Array:
+    """Per token, in nats: log p / p_ref, half its square, or eq. 4, which may be times the ratio."""
+    if config.kl_estimator == "k3":
+        kl = k3(logps, ref_logps)
+        return kl * ratio if config.use_bias_correction_kl else kl
+    return logps - ref_logps if config.kl_estimator == "k1" else 0.5 * (logps - ref_logps) ** 2
 
 
 def _correction(old: jax.Array, sampler_logps: jax.Array, config: GRPOConfig) -> jax.Array:

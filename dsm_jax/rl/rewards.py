@@ -14,10 +14,11 @@ import math
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from typing import Any, Literal, NamedTuple, Self
 
@@ -35,7 +36,7 @@ class RewardOptions:
 
     weights: tuple[float, ...] = ()  # of each reward function; (): 1
     on_error: Literal["stop", "zero"] = "stop"  # a row whose reward raises, hangs or is no number: end, or 0
-    timeout_s: float = 600.0  # of one call
+    timeout_s: float = 600.0  # of a call, and after an error of many rows of calling all of them one by one
     processes: int = 0  # that share the rows of a call, for slow rewards; 0: a thread of this one
 
     def __post_init__(self) -> None:
@@ -57,6 +58,21 @@ class Rows(NamedTuple):
     def part(self, rows: slice) -> Rows:
         columns = {name: column[rows] for name, column in self.columns.items()}
         return Rows(self.prompts[rows], self.completions[rows], columns)
+
+
+class Call(NamedTuple):
+    """A reward under way for some rows, the first of which has the number `first`."""
+
+    name: str
+    reward: Reward
+    rows: Rows
+    first: int
+    seconds: float  # that it may take
+    result: Future[list]
+
+    @property
+    def size(self) -> int:
+        return len(self.rows.completions)
 
 
 class Scores(NamedTuple):
@@ -124,34 +140,36 @@ class Rewards:
         rows = rows._replace(columns=_taken(name, reward, rows.columns))
         parts = np.array_split(np.arange(len(rows.completions)), max(self.options.processes, 1))
         slices = [slice(int(part[0]), int(part[-1]) + 1) for part in parts if part.size]
-        calls = [self._start(reward, rows.part(one)) for one in slices]
+        seconds = self.options.timeout_s
+        calls = [self._start(name, reward, rows.part(one), one.start, seconds) for one in slices]
+        until = cache(lambda: time.monotonic() + seconds)  # counts from the first row that is called alone
         values, problems = np.zeros(len(rows.completions)), []
         for where, call in zip(slices, calls, strict=True):
-            values[where], lines = self._checked(name, reward, rows.part(where), call, where.start)
+            values[where], lines = self._checked(call, until)
             problems += lines
         return values, problems
 
-    def _start(self, reward: Reward, rows: Rows) -> Future[list]:
+    def _start(self, name: str, reward: Reward, rows: Rows, first: int, seconds: float) -> Call:
         if self._pool:
-            return self._pool.schedule(call_reward, args=(reward, rows), timeout=self.options.timeout_s)
-        return _in_thread(partial(call_reward, reward, rows))
+            result = self._pool.schedule(call_reward, args=(reward, rows), timeout=seconds)
+        else:
+            result = _in_thread(partial(call_reward, reward, rows))
+        return Call(name, reward, rows, first, seconds, result)
 
-    def _checked(
-        self, name: str, reward: Reward, rows: Rows, call: Future[list], first: int
-    ) -> tuple[np.ndarray, list[str]]:
-        """The values of some rows, the first of which has the number `first`."""
-        count = len(rows.completions)
+    def _checked(self, call: Call, until: Callable[[], float]) -> tuple[np.ndarray, list[str]]:
+        """The values of a call's rows. until(): when rows are no longer called one by one."""
+        name, first, count = call.name, call.first, call.size
         try:
             # A process is ended by its pool; a thread can only be left alone.
-            values = call.result(None if self._pool else self.options.timeout_s)
+            values = call.result.result(None if self._pool else call.seconds)
         except Exception as error:  # noqa: BLE001 - whatever a reward may raise, its row is the answer
-            if isinstance(error, TimeoutError) and (self._pool or not call.done()):
-                seconds = self.options.timeout_s
+            if isinstance(error, TimeoutError) and (self._pool or not call.result.done()):
+                seconds = round(call.seconds, 2)
                 return self._failed(
                     count, [f"reward {name} gave nothing within {seconds:g} s for {_span(first, count)}"]
                 )
             if count > 1:
-                return self._one_by_one(name, reward, rows, first, error)
+                return self._one_by_one(call, error, until)
             return self._failed(1, [f"reward {name}, row {first}: {_said(error)}"])
         if len(values) != count:
             line = f"reward {name} returned {len(values)} values for {count} completions; return one number for each"
@@ -166,19 +184,25 @@ class Rewards:
         return self._failed(count, lines, found) if lines else (found, [])
 
     def _one_by_one(
-        self, name: str, reward: Reward, rows: Rows, first: int, error: Exception
+        self, call: Call, error: Exception, until: Callable[[], float]
     ) -> tuple[np.ndarray, list[str]]:
         """After an error of many rows: which of them fail alone. Where none does, they have failed together."""
-        values, lines = np.zeros(len(rows.completions)), []
-        for row in range(len(values)):
-            one = rows.part(slice(row, row + 1))
-            values[row : row + 1], problem = self._checked(
-                name, reward, one, self._start(reward, one), first + row
-            )
+        name, first, count = call.name, call.first, call.size
+        values = np.zeros(count)
+        lines: list[str] = []
+        for row in range(count):
+            if (left := until() - time.monotonic()) <= 0:
+                late = (
+                    f"reward {name}, {_span(first + row, count - row)}: called one by one after {_said(error)}, and not "
+                    f"reached within {self.options.timeout_s:g} s"
+                )
+                return self._failed(count, [late] * (count - row) + lines, values)
+            alone = self._start(name, call.reward, call.rows.part(slice(row, row + 1)), first + row, left)
+            values[row : row + 1], problem = self._checked(alone, until)
             lines += problem
         if not lines:
-            together = f"reward {name}, {_span(first, len(values))} together: {_said(error)}"
-            return self._failed(len(values), [together])
+            together = f"reward {name}, {_span(first, count)} together: {_said(error)}"
+            return self._failed(count, [together])
         return values, lines
 
     def _failed(

@@ -20,7 +20,7 @@ from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.config import GRPOTraining
-from dsm_jax.rl.journal import Journal
+from dsm_jax.rl.journal import Journal, Kept, name_of
 from dsm_jax.rl.micro_batches import Group
 from dsm_jax.rl.prompts import Prompts, Row
 from dsm_jax.rl.rewards import Rewards, Scores
@@ -133,14 +133,18 @@ class Actor:
         """The draw's questions, sampled and scored."""
         began = time.monotonic()
         kept = journal.completions(draw)
-        questions = kept[0] if kept else self._choose(draw, success)
-        rows = [self.prompts.rows[i] for i in questions] if len(questions) else list(self.prompts(draw))
-        if kept:
-            completions = kept[1]
-        else:
-            completions = self._sample(params, rows, draw, journal.folder)
-            journal.keep_completions(draw, questions, completions)
-        sampled = time.monotonic()
+        questions = kept.questions if kept else self._choose(draw, success)
+        rows = self._rows(draw, questions)
+        prompts = name_of([row["prompt"] for row in rows])
+        if not kept:
+            kept = Kept(questions, self._sample(params, rows, draw, journal.folder), prompts)
+            journal.keep_completions(draw, kept)
+        if kept.prompts != prompts:
+            raise UserError(
+                f"{journal.folder}: rollout {draw} is of other prompts than those asked now; go on with the prompts that the "
+                "run began with, or start anew in another folder"
+            )
+        completions, sampled = kept.completions, time.monotonic()
         for _ in self._meanwhile:
             pass
         scores = journal.scores(draw, lambda: self._score(rows, completions))
@@ -151,6 +155,12 @@ class Actor:
             rewards = self.control(rewards, rng_seed=self.rng_seed, step=draw)
         seconds = {"rollout": sampled - began, "rewards": time.monotonic() - sampled}
         return Rollout(rows, completions, scores, rewards, NOTHING, NOTHING, questions, 1, seconds)
+
+    def _rows(self, draw: int, questions: np.ndarray) -> list[Row]:
+        """The draw's rows: with a curriculum those of the questions, as far as there are so many."""
+        if not len(questions):
+            return list(self.prompts(draw))
+        return [self.prompts.rows[i] for i in questions if i < len(self.prompts.rows)]
 
     def _choose(self, draw: int, success: jax.Array | None) -> np.ndarray:
         """The numbers of the draw's rows, with a curriculum."""

@@ -12,13 +12,22 @@ from dsm_jax.sample.request import Completion
 
 
 def rollout_metrics(rollout: Rollout) -> dict[str, float]:
-    """Of all that was sampled, whether it goes into the update or not."""
-    return (
-        reward_metrics(rollout.rewards, rollout.scores)
-        | length_metrics(rollout.completions)
-        | {"rollouts": float(rollout.draws)}
-        | {f"seconds/{name}": value for name, value in rollout.seconds.items()}
-    )
+    """Means and extremes over all that was sampled, whether it goes into the update or not."""
+    return reward_metrics(rollout.rewards, rollout.scores) | length_metrics(rollout.completions)
+
+
+def rollout_sums(rollout: Rollout) -> dict[str, float]:
+    """Counts and seconds, for one row of metrics only: those of all rows add up to the run's."""
+    flat = [one for group in rollout.completions for one in group]
+    sums = {
+        "num_tokens": sum(len(one.tokens) for one in flat),
+        "rollouts": rollout.draws,
+        "rewards/failed": rollout.scores.failures,
+        "rewards/left_out": np.isnan(rollout.rewards).sum(),
+        "tools/inserted_tokens": sum(one.inserted.sum() for one in flat),
+        "tools/failed": sum(bool(one.error) for one in flat),
+    } | {f"seconds/{name}": value for name, value in rollout.seconds.items()}
+    return {name: float(value) for name, value in sums.items()}
 
 
 def reward_metrics(rewards: np.ndarray, scores: Scores) -> dict[str, float]:
@@ -31,8 +40,6 @@ def reward_metrics(rewards: np.ndarray, scores: Scores) -> dict[str, float]:
         "reward_std": float(np.mean([group.std() for group in groups if group.size])),
         "frac_reward_zero_std": len(flat) / len(groups),
         "frac_all_right": len(right) / len(groups),
-        "rewards/failed": float(scores.failures),
-        "rewards/left_out": float(np.isnan(rewards).sum()),
     }
     for name, values in scores.by_name.items():
         there = values[~np.isnan(values)]
@@ -42,8 +49,7 @@ def reward_metrics(rewards: np.ndarray, scores: Scores) -> dict[str, float]:
 
 
 def length_metrics(completions: Sequence[Sequence[Completion]]) -> dict[str, float]:
-    """Lengths in tokens, end of sequence included; of those that ended by themselves apart; the share cut at the limit, and
-    the calls of tools that failed."""
+    """Lengths in tokens, end of sequence included; of those that ended by themselves apart; the share cut at the limit."""
     flat = [one for group in completions for one in group]
     lengths = np.array([len(one.tokens) for one in flat])
     ended = np.array([one.finished for one in flat])
@@ -56,7 +62,4 @@ def length_metrics(completions: Sequence[Sequence[Completion]]) -> dict[str, flo
         "completions/min_terminated_length": float(own.min()),
         "completions/max_terminated_length": float(own.max()),
         "completions/clipped_ratio": float(1 - ended.mean()),
-        "tools/inserted_tokens": float(sum(int(one.inserted.sum()) for one in flat)),
-        "tools/failed": float(sum(bool(one.error) for one in flat)),
-        "num_tokens": float(lengths.sum()),
     }

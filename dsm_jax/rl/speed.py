@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from dsm_jax.model.config import ModelConfig, param_count
 from dsm_jax.model.flops import flops_per_token, peak_bandwidth, peak_flops
+from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.rollout import Rollout
 from dsm_jax.sample.memory import bytes_per_place
 from dsm_jax.sample.sampler import Usage
@@ -37,16 +38,11 @@ def compilations() -> int:
     return len(_compiled)
 
 
-def update_flops(model: ModelConfig, lengths: Sequence[int], *, trains_all: bool = True) -> float:
-    """Of one update over sequences of so many tokens: forward and backward of the policy, forward of the reference.
-
-    trains_all: False with LoRA, whose frozen weights need no gradient.
-    """
-    total = 0.0
-    for length in lengths:
-        forward = length * flops_per_token(model, length / 2)
-        total += forward * ((3 if trains_all else 2) + 1)
-    return total
+def update_flops(config: GRPOTraining, model: ModelConfig, lengths: Sequence[int]) -> float:
+    """Of one update over sequences of so many tokens: forward and backward of the policy (LoRA's frozen weights need no
+    gradient), and with a KL the forward of the reference."""
+    forwards = (2 if config.lora.rank else 3) + (1 if config.loss.beta else 0)
+    return sum(forwards * length * flops_per_token(model, length / 2) for length in lengths)
 
 
 def decode_bytes(model: ModelConfig, mesh: Mesh, rollout: Rollout, steps: int) -> float:
@@ -72,11 +68,10 @@ def rollout_speed(model: ModelConfig, mesh: Mesh, rollout: Rollout, usage: Usage
 
 
 def update_speed(
-    model: ModelConfig, mesh: Mesh, lengths: Sequence[int], seconds: float, *, trains_all: bool
+    config: GRPOTraining, model: ModelConfig, mesh: Mesh, lengths: Sequence[int], seconds: float
 ) -> dict[str, float]:
     """Of an update over sequences of so many tokens; a shared prompt counts in each of them."""
     found = {"tokens_per_second/update": sum(lengths) / seconds}
     if peak := peak_flops(mesh.devices.flat[0]):
-        flops = update_flops(model, lengths, trains_all=trains_all)
-        found["mfu/update"] = flops / seconds / (peak * mesh.size)
+        found["mfu/update"] = update_flops(config, model, lengths) / seconds / (peak * mesh.size)
     return found

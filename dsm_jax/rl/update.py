@@ -2,7 +2,7 @@
 
 The first update of a rollout takes the present policy for the old one, so that its ratio is exactly 1, and gives its
 log-probabilities for the others (mu > 1). What needs the whole batch before the first gradient, the threshold of the top
-entropies, costs a forward pass of its own.
+entropies, costs a forward pass of its own. With beta 0 nothing is computed of a reference.
 """
 
 from __future__ import annotations
@@ -57,18 +57,13 @@ class Learner:
     def update(
         self,
         train: TrainState,
-        reference: Params,
+        reference: Params | None,
         batch: Sequence[Arrays],
         rows: int,
-        old_logps: Sequence[np.ndarray] | None = None,
     ) -> Update:
-        """An update from the micro-batches of a rollout with so many rows.
-
-        old_logps: those of the rollout's first update, by micro-batch; None: this is the first one.
-        """
+        """An update from the micro-batches of a rollout with so many rows; all but the rollout's first hold old_logps."""
         with jax.set_mesh(self.mesh):
-            olds = [{}] * len(batch) if old_logps is None else [{"old_logps": one} for one in old_logps]
-            micros = [put_batch(micro | old, self.mesh) for micro, old in zip(batch, olds, strict=True)]
+            micros = [put_batch(micro, self.mesh) for micro in batch]
             whole = Whole(rows, sum(int(micro["mask"].sum()) for micro in batch))
             if self.config.loss.top_entropy_quantile < 1:
                 threshold = self._threshold(train.params, reference, micros, batch)
@@ -78,7 +73,7 @@ class Learner:
     def _threshold(
         self,
         params: Params,
-        reference: Params,
+        reference: Params | None,
         micros: Sequence[Mapping[str, jax.Array]],
         batch: Sequence[Arrays],
     ) -> jax.Array:
@@ -92,7 +87,12 @@ class Update:
     """An update under way: its micro-batches are dispatched one at a time, as others leave the devices room."""
 
     def __init__(
-        self, learner: Learner, train: TrainState, reference: Params, micros: Sequence[dict], whole: Whole
+        self,
+        learner: Learner,
+        train: TrainState,
+        reference: Params | None,
+        micros: Sequence[dict],
+        whole: Whole,
     ):
         self.learner, self.train, self.reference, self.whole = learner, train, reference, whole
         self._left, self._gradients = iter(micros), None
@@ -132,16 +132,17 @@ def make_gradients(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Call
     """(sum so far or None, params, reference, micro-batch, Whole) -> (sum, metrics, log-probabilities [rows, T]).
 
     The old policy's log-probabilities are the micro-batch's `old_logps`; without them it is the present one. The reference's
-    are computed in the same program, without a gradient. Of a model with LoRA, `params` is the part that trains, and the
-    reference its base.
+    are computed in the same program, without a gradient, and with beta 0 not at all. Of a model with LoRA, `params` is the
+    part that trains, and the reference its base.
     """
     base = lora.plain(model)
     length = config.loss.max_completion_length or config.max_completion_length
     objective = replace(config.loss, max_completion_length=length)
 
-    def loss(part: Params, reference: Params, batch: dict, whole: Whole) -> tuple[jax.Array, tuple]:
+    def loss(part: Params, reference: Params | None, batch: dict, whole: Whole) -> tuple[jax.Array, tuple]:
         policy = _logps(config, model, lora.whole(model, reference, part), batch)
-        ref = jax.lax.stop_gradient(_logps(config, base, reference, batch).logps)
+        has_kl = config.loss.beta > 0
+        ref = jax.lax.stop_gradient(_logps(config, base, reference, batch).logps) if has_kl else None
         output = grpo_loss(
             policy.logps, batch.get("old_logps"), ref, batch["advantages"], batch["mask"], objective,
             sampler_logps=batch["sampler_logps"], entropies=policy.entropies,
@@ -150,7 +151,9 @@ def make_gradients(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Call
         share = batch["segment_ids"].max(axis=1).sum() / whole.rows
         return output.loss, (output.metrics | {"loss": Mean(output.loss, share)}, policy.logps)
 
-    def gradients(accumulated: Params, params: Params, reference: Params, batch: dict, whole: Whole) -> tuple:
+    def gradients(
+        accumulated: Params, params: Params, reference: Params | None, batch: dict, whole: Whole
+    ) -> tuple:
         grads, measured = jax.grad(loss, has_aux=True)(params, reference, batch, whole)
         return jax.tree.map(jnp.add, accumulated, grads), *measured
 
@@ -158,7 +161,7 @@ def make_gradients(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Call
     compiled = jax.jit(
         gradients,
         donate_argnums=0,
-        in_shardings=(params, params, param_shardings(base, mesh), batch_sharding(mesh), None),
+        in_shardings=(params, params, _reference_shardings(config, model, mesh), batch_sharding(mesh), None),
         out_shardings=(params, replicated(mesh), batch_sharding(mesh)),
     )
     zeros = jax.jit(
@@ -175,13 +178,13 @@ def make_gradients(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Call
 def make_entropies(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Callable:
     """(params, reference, micro-batch) -> entropies [rows, T], on every device whole."""
 
-    def entropies(part: Params, reference: Params, batch: dict) -> jax.Array:
+    def entropies(part: Params, reference: Params | None, batch: dict) -> jax.Array:
         return _logps(config, model, lora.whole(model, reference, part), batch).entropies
 
     params = lora.trained(model, param_shardings(model, mesh))
-    base = param_shardings(lora.plain(model), mesh)
+    reference = _reference_shardings(config, model, mesh)
     return jax.jit(
-        entropies, in_shardings=(params, base, batch_sharding(mesh)), out_shardings=replicated(mesh)
+        entropies, in_shardings=(params, reference, batch_sharding(mesh)), out_shardings=replicated(mesh)
     )
 
 
@@ -201,6 +204,10 @@ def on_host(array: jax.Array) -> np.ndarray:
     if array.is_fully_addressable:
         return np.asarray(array)
     return np.asarray(process_allgather(array, tiled=True))
+
+
+def _reference_shardings(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Params | None:
+    return param_shardings(lora.plain(model), mesh) if config.holds_reference else None
 
 
 def _logps(config: GRPOTraining, model: ModelConfig, params: Params, batch: dict) -> TokenLogps:

@@ -12,21 +12,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import jax
 
 from dsm_jax.ending import must_stop
 from dsm_jax.errors import UserError
 from dsm_jax.processes import on_first_process
-from dsm_jax.run import (
-    DONE,
-    Stopping,
-    catch_sigterm,
-    is_done,
-    mark_done,
-    read_json,
-)
+from dsm_jax.run import DONE, Sigterm, Stopping, catch_sigterm, is_done, mark_done, read_json
 from dsm_jax.train.checkpoint import Checkpoints
 from dsm_jax.train.step_log import StepLog
 
@@ -81,6 +74,7 @@ def run_loop(
     folder: Path,
     *,
     description: str,
+    at_start: Callable[[State], Mapping[str, float]] | None = None,
     stop: Stop[State] | None = None,
     amounts: Mapping[str, float] | None = None,
     keep_evidence: Callable[[int], str] | None = None,
@@ -89,80 +83,123 @@ def run_loop(
 ) -> State:
     """Runs to config.steps, or until stop(state, step) says so, from the last checkpoint in `folder` or start().
 
-    target: the state's shapes and shardings, for the restore. done.json in `folder` says at which step the loop
-    ended and whether the stop rule ended it: started again, it only restores. Raises Preempted after SIGTERM and
-    KeyboardInterrupt after Ctrl-C (the state is saved), UserError when an update raises it (saved too) or its loss is not finite (the last checkpoint stays); keep_evidence(update) may
-    save what it was made from, and says so. amounts: of each update, by the name of the metric that they are
-    divided by its seconds ("tokens_per_second": tokens). at_row(seconds): more numbers of a row, whose updates took so long.
-    checkpoints_in: None is checkpoints/ in `folder`.
+    target: the state's shapes and shardings, for the restore. at_start(state): numbers of what start() gave, a row of step 0.
+    done.json in `folder` says at which step the loop ended and whether the stop rule ended it: started again, it only
+    restores. Raises Preempted after SIGTERM and KeyboardInterrupt after Ctrl-C (the state is saved), UserError when an update
+    raises it (saved too) or its loss is not finite (the last checkpoint stays); keep_evidence(update) may save what it was
+    made from, and says so. amounts: of each update, by the name of the metric that they are divided by its seconds
+    ("tokens_per_second": tokens). at_row(seconds): more numbers of a row, whose updates took so long. checkpoints_in: None is
+    checkpoints/ in `folder`.
     """
     with ExitStack() as stack:
         checkpoints = stack.enter_context(
             Checkpoints(checkpoints_in or folder / "checkpoints", config.keep, config.keep_every)
         )
-        sigterm = stack.enter_context(catch_sigterm(interrupts=jax.process_count() == 1))
+        alone = jax.process_count() == 1
+        sigterm = stack.enter_context(catch_sigterm(interrupts=alone))
         restored = checkpoints.restore(target)
         step = checkpoints.latest_step() or 0
         # Several processes may have a folder each: all of them look at the step and the rule instead.
-        alone = jax.process_count() == 1
         if alone and restored is not None and is_done(folder) and read_json(folder / DONE)["step"] == step:
             return restored
-
-        def is_due(every: int) -> bool:
-            return every > 0 and step > 0 and step % every == 0
-
-        log = stack.enter_context(
-            StepLog(
-                folder, config.steps, description, step, amounts or {}, keep_evidence, config.wandb, at_row
-            )
+        log = StepLog(
+            folder, config.steps, description, step, amounts or {}, keep_evidence, config.wandb, at_row
         )
+        run: _Run[State] = _Run(config, description, step, checkpoints, stack.enter_context(log), sigterm)
         trace = stack.enter_context(_Trace(folder / "trace", config.profile_at))
-
-        def save() -> None:
-            log.check()
-            checkpoints.save(step, state, wait=True)
-
-        @contextmanager
-        def saving() -> Iterator[None]:
-            """Work that may end early, such as by a mistake in a reward, before it has touched the state: no step is lost."""
-            try:
-                yield
-            except (UserError, Stopping) as error:
-                if alone and step and not any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
-                    save()
-                if isinstance(error, Stopping):
-                    saved = f"saved at step {step}" if step else "stopped before the first step"
-                    raise sigterm.end(f"{description}: {saved}; start again to go on") from None
-                raise
-
-        with saving():
-            state = start() if restored is None else restored
+        run.begin(start, restored, at_start)
         del restored
-        enough = False
-        if stop and is_due(config.stop_every):  # asked again after a restart
-            with saving():
-                enough, shown = stop(state, step)
-            log.write_once(step, shown)
-        while step < config.steps and not enough:
-            trace.before(step + 1, state)
-            with saving():
-                state, measured = update(state, step)
-            step += 1
-            log.add(step, measured, row=is_due(config.log_every) or step == config.steps)
-            if stop and is_due(config.stop_every):
-                with log.aside(state), saving():
-                    enough, shown = stop(state, step)
-                log.write(step, shown)
-            if is_due(config.checkpoint_every):
-                log.check()
-                with log.aside(state):
-                    checkpoints.save(step, state)
-            if sigterm.requested if alone else must_stop(step):
-                save()
-                raise sigterm.end(f"{description}: saved at step {step}; start again to go on")
-        save()
-    on_first_process(lambda: mark_done(folder, {"step": step, "stopped": enough}))
-    return state
+        enough = run.asks(stop, again=True)
+        while run.step < config.steps and not enough:
+            trace.before(run.step + 1, run.state)
+            run.update(update)
+            enough = run.asks(stop)
+            run.keep()
+        run.save()
+    on_first_process(lambda: mark_done(folder, {"step": run.step, "stopped": enough}))
+    return run.state
+
+
+class _Run(Generic[State]):
+    """A loop under way: its state after `step` updates, and what that goes to."""
+
+    state: State
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        description: str,
+        step: int,
+        checkpoints: Checkpoints,
+        log: StepLog,
+        sigterm: Sigterm,
+    ):
+        self.config, self.description, self.step = config, description, step
+        self.checkpoints, self.log, self.sigterm = checkpoints, log, sigterm
+        self.alone = jax.process_count() == 1
+
+    def begin(
+        self,
+        start: Callable[[], State],
+        restored: State | None,
+        at_start: Callable[[State], Mapping[str, float]] | None,
+    ) -> None:
+        """Takes the state that was restored, or makes the first one."""
+        with self.saving():
+            self.state = start() if restored is None else restored
+            if restored is None and at_start:
+                with self.log.aside(self.state):
+                    self.log.write_once(0, at_start(self.state))
+
+    def update(self, update: Update[State]) -> None:
+        with self.saving():
+            self.state, measured = update(self.state, self.step)
+        self.step += 1
+        is_row = self.is_due(self.config.log_every) or self.step == self.config.steps
+        self.log.add(self.step, measured, row=is_row)
+
+    def asks(self, stop: Stop[State] | None, *, again: bool = False) -> bool:
+        """Whether the stop rule ends the loop, where it is due. again: after a restart, its numbers may be there."""
+        if not stop or not self.is_due(self.config.stop_every):
+            return False
+        with self.log.aside(self.state), self.saving():
+            enough, shown = stop(self.state, self.step)
+        (self.log.write_once if again else self.log.write)(self.step, shown)
+        return enough
+
+    def keep(self) -> None:
+        """A checkpoint where one is due; the last one, and the end, where a signal has come."""
+        if self.is_due(self.config.checkpoint_every):
+            self.log.check()
+            with self.log.aside(self.state):
+                self.checkpoints.save(self.step, self.state)
+        if self.sigterm.requested if self.alone else must_stop(self.step):
+            self.save()
+            raise self.sigterm.end(f"{self.description}: saved at step {self.step}; start again to go on")
+
+    def save(self) -> None:
+        self.log.check()
+        self.checkpoints.save(self.step, self.state, wait=True)
+
+    def is_due(self, every: int) -> bool:
+        return every > 0 and self.step > 0 and self.step % every == 0
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Work that may end early, such as by a mistake in a reward, before it has touched the state: no step is lost."""
+        try:
+            yield
+        except (UserError, Stopping) as error:
+            if (
+                self.alone
+                and self.step
+                and not any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state))
+            ):
+                self.save()
+            if isinstance(error, Stopping):
+                saved = f"saved at step {self.step}" if self.step else "stopped before the first step"
+                raise self.sigterm.end(f"{self.description}: {saved}; start again to go on") from None
+            raise
 
 
 class _Trace:

@@ -106,11 +106,12 @@ class StepLog:
             )
 
     def _row(self, step: int) -> str:
-        """Writes a row, of the last update that was not left out; returns the note beside the progress bar."""
+        """Writes a row, of each number the last that an update had which was not left out; returns the note beside the
+        progress bar."""
         self.check()
         updates, self._since_row = self._since_row, []
         done = [values for values in updates if not values.get("skipped")]
-        values = done[-1] if done else {}
+        values = {name: value for one in done for name, value in one.items()}
         if any("skipped" in one for one in updates):
             values["skipped"] = len(updates) - len(done)
         now = time.monotonic()

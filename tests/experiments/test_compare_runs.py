@@ -21,6 +21,7 @@ def make_run(folder: Path, peak_lr: float, better: float) -> Path:
     folder.mkdir(parents=True)
     write_json(folder / CONFIG, {"training": {"peak_lr": peak_lr, "batch_size": 8}})
     with MetricsWriter(folder) as metrics:
+        metrics.write(0, {"held_out/code/bits_per_byte": 2.0})  # before the first update
         for step in range(10, 310, 10):
             metrics.write(
                 step, {"loss": 3.0 - better - step / 1000, "step_time": 0.5, "tokens_per_second": 200.0}
@@ -49,7 +50,7 @@ def test_curves_over_tokens_and_seconds(script, tmp_path):
     points = sys.modules["training_curves"].points
     assert points(rows, "loss", "step")[:2] == [(10.0, 2.99), (20.0, 2.98)]
     assert [x for x, _ in points(rows, "loss", "seconds")][:2] == [5.0, 10.0]
-    assert [x for x, _ in points(rows, "held_out/code/bits_per_byte", "tokens")] == [1e4, 2e4, 3e4]
+    assert [x for x, _ in points(rows, "held_out/code/bits_per_byte", "tokens")] == [0, 1e4, 2e4, 3e4]
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,8 @@ def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, fold
     said = capsys.readouterr().out
     assert "2 steps" in said and "before" in said and "greedy 0.0% -> 0.0% of 8 questions" in said
     assert results["evaluation"]["questions"] == 8
+    rows = [row for row in read_metrics(out / "metrics.jsonl") if "eval/greedy" in row]
+    assert [row["step"] for row in rows] == [0, 2] and "reward" not in rows[0]
 
     monkeypatch.setattr(start, "load_hf", lambda *_, **__: pytest.fail("must not start again"))
     cli.run_script(script.main, script.PRESETS, [*argv, "--mesh", "fsdp=2", "data=4"])
@@ -407,11 +409,13 @@ def test_a_start_from_a_run_of_sft(script, capsys, tmp_path, folder):
     np.testing.assert_allclose(found, params["embed"], atol=1e-7)
 
 
-def write_metrics(folder: Path, steps: list[int]) -> None:
-    """Rows of steps that took 2 s and gave 100 tokens each."""
-    row = {"reward": 0.5, "kl": 0.1, "num_tokens": 100.0, "step_time": 2.0}
-    row |= {"seconds/rollout": 1.5, "seconds/update": 0.2}
-    (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": at, **row}) + "\n" for at in steps))
+def write_metrics(folder: Path, steps: list[int], mu: int = 1, every: int = 1) -> None:
+    """Rows of steps that took 2 s each, and of rollouts with 100 tokens, which stand in one row of `every`."""
+    step = {"reward": 0.5, "kl": 0.1, "step_time": 2.0, "seconds/update": 0.2}
+    rollout = {"num_tokens": 100.0, "seconds/rollout": 1.5}
+    rows = [{"step": at, **step, **({} if i % every else rollout)} for i, at in enumerate(steps)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "config.json").write_text(json.dumps({"grpo": {"num_iterations": mu}}))
 
 
 def test_a_row_stands_for_the_steps_since_the_one_before(script, tmp_path, capsys):
@@ -425,6 +429,26 @@ def test_a_row_stands_for_the_steps_since_the_one_before(script, tmp_path, capsy
     write_metrics(tmp_path, [1, 2, 3])
     grpo_report.print_results(grpo_report.collect(tmp_path, 0), tmp_path)
     assert "1 of 3 steps), KL 0.1000, 300 tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("steps, every", [([1, 2, 3, 4], 2), ([2, 4], 1)])
+def test_a_rollout_of_several_updates_counts_once(tmp_path, steps, every):
+    """With a row for every update, and with one for two."""
+    write_metrics(tmp_path, steps, mu=2, every=every)
+    results = grpo_report.collect(tmp_path, 0)
+    assert results["tokens"] == 200
+    assert results["seconds"] == {"rollout": 3.0, "update": 0.8, "total": 8.0}
+
+
+def test_no_reference_and_overlap_are_told(tmp_path):
+    row = {"step": 1, "reward": 0.5, "step_time": 2.0, "num_tokens": 100.0}
+    row |= {"seconds/rollout": 0.5, "seconds/update": 1.2, "seconds/rollout_beside_update": 1.0}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "config.json").write_text('{"grpo": {"num_iterations": 1}}')
+    results = grpo_report.collect(tmp_path, 0)
+    assert grpo_report.told(results).endswith("1 steps), 100 tokens in 2.0 s")
+    seconds = {"rollout": 0.5, "update": 1.2, "rollout_beside_update": 1.0, "total": 2.0}
+    assert results["seconds"] == seconds
 
 
 def test_the_recipe_covers_what_the_stop_rule_uses(script, monkeypatch):

@@ -101,8 +101,8 @@ def in_micro_batches(config, mesh, old: bool):
     batch = micro_batches(some_groups(), config.micro_batch_tokens, shards=batch_shards(mesh))
     assert len(batch) > 1 and len({micro["tokens"].shape for micro in batch}) > 1
     train = SimpleNamespace(params=params_of(1, mesh), step=1)
-    olds = [old_logps(micro) for micro in batch] if old else None
-    _, metrics, _ = learner.update(train, params_of(2, mesh), batch, ROWS, olds).finish()
+    batch = [micro | ({"old_logps": old_logps(micro)} if old else {}) for micro in batch]
+    _, metrics, _ = learner.update(train, params_of(2, mesh), batch, ROWS).finish()
     return metrics, jax.device_get(caught[0])
 
 

@@ -17,7 +17,7 @@ from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.micro_batches import Group, micro_batches, padded, rows_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.rewards import Scores
-from dsm_jax.rl.rollout_metrics import reward_metrics
+from dsm_jax.rl.rollout_metrics import reward_metrics, rollout_sums
 from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.run import read_metrics
 from dsm_jax.sample.request import Completion
@@ -288,8 +288,6 @@ def test_reward_metrics_tell_all_right_from_all_wrong():
             "reward_std": 0.125,
             "frac_reward_zero_std": 0.75,
             "frac_all_right": 0.25,
-            "rewards/failed": 1,
-            "rewards/left_out": 1,
             "rewards/one/mean": 3 / 7,
             "rewards/one/std": np.sqrt(12) / 7,
         }
@@ -306,7 +304,7 @@ def test_a_row_without_a_reward_is_left_out():
     state = grpo.start(init_params(MODEL, 0, grpo.mesh))
     sampled = rollout(grpo, grpo.policy(state))
     np.testing.assert_allclose(sampled.advantages[0, 0], np.sqrt(2), rtol=1e-4)
-    assert (sampled.advantages[:, 3] == 0).all()
+    assert (sampled.advantages[:, 3] == 0).all() and rollout_sums(sampled)["rewards/left_out"] == 4
     batches = grpo.micro_batches(sampled)
     assert sum(int(batch["segment_ids"][:, 0].sum()) for batch in batches) == 12
     nothing = make(reward=lambda prompts, completions: [None] * len(prompts))

@@ -17,6 +17,7 @@ from dsm_jax.model.params import init_params
 from dsm_jax.rl import memory
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.memory import grpo_memory, require_memory
+from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.train.optimizer import make_optimizer
 from dsm_jax.train.step import abstract_state, start_state
@@ -63,6 +64,8 @@ def test_state_is_what_the_arrays_take_on_each_device(rank):
     assert needed.moments == bytes_on_first(state.opt_state)
     assert needed.reference == bytes_on_first(base)
     assert (needed.parameters < needed.reference / 2) == bool(rank)
+    without = grpo_memory(replace(config, loss=GRPOConfig(beta=0.0)), SMOKE, mesh)
+    assert without == replace(needed, reference=needed.reference if rank else 0)
 
 
 def test_decode_copy_and_cache_on_a_mesh():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,34 @@ def test_an_exception_of_no_single_row_says_so():
 
     with pytest.raises(UserError, match="reward crowded, rows 0 to 2 together: RuntimeError: too many"):
         score(crowded)
+
+
+@pytest.mark.parametrize("processes", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_calling_rows_one_by_one_has_an_end(processes, capsys):
+    """What was reached keeps its value; the rest fails, each row of it."""
+    options = RewardOptions(on_error="zero", timeout_s=0.6, processes=processes)
+    began = time.monotonic()
+    with Rewards(slow_and_alone, options) as rewards:
+        found = rewards(["p"] * 40, ["a"] * 40, {})
+    reached = int(found.total.sum())
+    assert 1 <= reached < 16 and time.monotonic() - began < 20
+    assert found.total.tolist() == [1.0] * reached + [0.0] * (40 - reached)
+    assert found.failures == 40 - reached
+    said = capsys.readouterr().err
+    assert said.endswith(f"counted as 0 (and {39 - reached} more)\n")
+    assert "called one by one after RuntimeError: many, and not reached within 0.6 s" in said
+    with (
+        Rewards(slow_and_alone, replace(options, on_error="stop")) as rewards,
+        pytest.raises(UserError, match="not reached|gave nothing within"),
+    ):
+        rewards(["p"] * 40, ["a"] * 40, {})
+
+
+def slow_and_alone(prompts, completions):
+    if len(completions) > 1:
+        raise RuntimeError("many")
+    time.sleep(0.1)
+    return [1.0]
 
 
 def test_a_timeout_of_the_reward_s_own_is_an_exception_like_others():

@@ -11,16 +11,23 @@ import numpy as np
 import pytest
 
 from dsm_jax.errors import Preempted, UserError
+from dsm_jax.mesh import parse_mesh, single_device_mesh
+from dsm_jax.model import lora
+from dsm_jax.model.config import LoRA
+from dsm_jax.model.params import abstract_params, init_params
 from dsm_jax.rl.grpo import run_grpo
-from dsm_jax.rl.journal import Journal
+from dsm_jax.rl.journal import Journal, Kept, name_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.reference import make_reference
+from dsm_jax.rl.speed import update_flops
+from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.run import read_metrics
-from dsm_jax.sample.request import Tool
+from dsm_jax.sample.request import Completion, Tool
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.train.checkpoint import Checkpoints
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig
+from dsm_jax.train.step import put_batch
 from tests.rl.small import MODEL, TRAINING, make, rollout, short, start, update
 
 DYNAMIC = dataclasses.replace(TRAINING, most_rollouts=3)
@@ -94,6 +101,19 @@ def test_a_journal_gives_back_what_it_keeps(tmp_path):
     assert list(made.scores.by_name) == list(again.scores.by_name) == ["short"]
 
 
+def test_a_journal_of_other_prompts_is_not_used(tmp_path):
+    """Others with the same numbers, or fewer than there were."""
+    journal, logps = Journal(tmp_path), np.zeros(1, np.float32)
+    one = Completion("x", np.array([5]), logps, logps, logps > 0, "stop")
+    journal.keep_completions(0, Kept(np.array([1, 5]), [[one] * 4] * 2, name_of(["1 z", "5 z"])))
+    config = dataclasses.replace(TRAINING, curriculum=True)
+    rows = [{"prompt": f"{i} z"} for i in range(6)]
+    assert make(config, prompts=rows).actor.rollout(None, 0, journal).rows == 8
+    for others in ([{"prompt": f"{i} y"} for i in range(6)], rows[:4]):
+        with pytest.raises(UserError, match="rollout 0 is of other prompts than those asked now; go on with"):
+            make(config, prompts=others).actor.rollout(None, 0, journal)
+
+
 def test_a_damaged_journal_is_made_again(tmp_path, capsys):
     grpo, journal = make(), Journal(tmp_path)
     made = grpo.actor.rollout(start(), 0, journal)
@@ -107,6 +127,10 @@ def test_a_damaged_journal_is_made_again(tmp_path, capsys):
         UserError, match="rollout 0 is missing, and the policy that it was drawn from is gone"
     ):
         grpo.actor.rollout(None, 0, journal)
+    with pytest.raises(
+        UserError, match="log-probabilities of rollout 0 are missing, and that policy is gone"
+    ):
+        journal.old_logps(0)
 
 
 @pytest.mark.slow
@@ -149,18 +173,39 @@ def test_a_restart_between_the_updates_of_a_rollout(tmp_path):
     rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in "ab"]
     for a, b in zip(*rows, strict=True):
         assert a["loss"] == b["loss"] and a["reward"] == b["reward"]
+        for name in ("num_tokens", "seconds/rollout", "seconds/rewards", "tools/inserted_tokens"):
+            assert (name in a) == (name in b) == (a["step"] in (1, 4))  # a rollout counts once
     assert [row["clip_ratio/region_mean"] > 0 for row in rows[0]][0::3] == [False, False]
 
 
+@pytest.mark.slow
+def test_a_restart_on_another_mesh_between_the_updates_of_a_rollout(tmp_path):
+    """The old policy's log-probabilities come with the completions: they are near the sampler's."""
+    loop = LoopConfig(steps=2, log_every=1, checkpoint_every=1)
+    config = dataclasses.replace(TRAINING, num_iterations=2, loop=loop)
+    run_grpo(make(config), start, tmp_path / "a")
+    mesh = parse_mesh("data=2,fsdp=2,tensor=2")
+    once = dataclasses.replace(config, loop=dataclasses.replace(loop, steps=1))
+    run_grpo(make(once), start, tmp_path / "b")
+    (tmp_path / "b/done.json").unlink()
+    other = dataclasses.replace(config, micro_batch_tokens=512)
+    run_grpo(make(other, mesh), lambda: init_params(MODEL, 0, mesh), tmp_path / "b")
+    a, b = (read_metrics(tmp_path / name / "metrics.jsonl")[1] for name in "ab")
+    assert b["sampling/sampling_logp_difference/max"] < 1e-5
+    for name in ("loss", "kl", "grad_norm", "clip_ratio/region_mean"):
+        assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-5), name
+
+
 def test_sigterm_within_a_rollout_is_answered_at_once(tmp_path):
-    """Not after the update: a step of a large model takes minutes."""
+    """Not after the update: a step of a large model takes minutes. This run has no reference to go on with."""
 
     def prompts(draw):
         if draw == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return [{"prompt": f"{draw} {i}"} for i in range(4)]
 
-    config = dataclasses.replace(TRAINING, loop=LoopConfig(steps=4, log_every=1, checkpoint_every=100))
+    loop = LoopConfig(steps=4, log_every=1, checkpoint_every=100)
+    config = dataclasses.replace(TRAINING, loop=loop, loss=GRPOConfig(beta=0.0))
     with pytest.raises(Preempted, match="saved at step 2"):
         run_grpo(make(config, prompts=prompts), start, tmp_path / "a")
     assert not (tmp_path / "a/rollouts/000002.completions.npz").exists()
@@ -217,12 +262,17 @@ def test_overlap_samples_from_the_policy_one_update_ago(tmp_path):
     for draw, params in enumerate([start(), start(), second]):
         wanted, found = rollout(make(), params, draw), journal.completions(draw)
         assert found is not None
-        for one, other in zip(chain(*wanted.completions), chain(*found[1]), strict=True):
+        for one, other in zip(chain(*wanted.completions), chain(*found.completions), strict=True):
             assert one.tokens.tolist() == other.tokens.tolist()
     assert journal.completions(3) is None
     rows = read_metrics(tmp_path / "metrics.jsonl")
     mismatch = [row["sampling/sampling_logp_difference/max"] for row in rows]
     assert mismatch[0] < 1e-5 < mismatch[1]
+    beside = [row.get("seconds/rollout_beside_update", 0.0) for row in rows]
+    assert beside[0] > 0 and beside[1] > 0 == beside[2]
+    for row, seconds in zip(rows, beside, strict=True):
+        assert seconds + row.get("seconds/rewards_beside_update", 0.0) < row["seconds/update"]
+        assert row["seconds/rollout"] + row["seconds/rewards"] + row["seconds/update"] < row["step_time"]
 
 
 @pytest.mark.slow
@@ -254,6 +304,37 @@ def test_old_rollouts_go(tmp_path):
     run_grpo(make(dataclasses.replace(TRAINING, loop=loop)), start, tmp_path)
     kept = {int(file.name[:6]) for file in (tmp_path / "rollouts").iterdir()}
     assert kept == {5, 6, 7}
+
+
+def test_with_beta_0_there_is_no_reference():
+    """Neither in the state nor in the update; LoRA keeps its base, and does not run it."""
+    without, low = dataclasses.replace(TRAINING, loss=GRPOConfig(beta=0.0)), LoRA(rank=2)
+    with pytest.raises(UserError, match="sync_ref_model: with loss.beta 0 there is no reference"):
+        dataclasses.replace(without, sync_ref_model=True)
+    grpo = make(without)
+    assert grpo.start(start()).reference is grpo.target().reference is None
+    assert make(dataclasses.replace(without, lora=low)).target().reference is not None
+    for config in (TRAINING, dataclasses.replace(TRAINING, lora=low)):
+        lengths, other = [16] * 16, dataclasses.replace(config, loss=GRPOConfig(beta=0.0))
+        less = flops(config) - flops(other)
+        wanted = update_flops(config, MODEL, lengths) - update_flops(other, MODEL, lengths)
+        assert less > 0.8 * wanted > 0
+
+
+def flops(config) -> float:
+    """XLA's count for an update of 16 rows of 16 tokens."""
+    mesh, model = single_device_mesh(), dataclasses.replace(MODEL, lora=config.lora)
+    programs, jit = [], jax.jit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "jit", lambda f, **options: programs.append(jit(f, **options)) or programs[-1])
+        make_gradients(config, model, mesh)
+    tokens, numbers = np.ones((16, 16), np.int32), np.ones((16, 16), np.float32)
+    batch = {"tokens": tokens, "segment_ids": tokens, "mask": numbers, "sampler_logps": numbers}
+    params = lora.trained(model, abstract_params(model, mesh))
+    reference = make(config).target().reference
+    with jax.set_mesh(mesh):
+        batch = put_batch(batch | {"advantages": numbers[0]}, mesh)
+        return programs[0].lower(params, params, reference, batch, Whole(16, 256)).cost_analysis()["flops"]
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from dsm_jax.mesh import batch_shards, parse_mesh, single_device_mesh
 from dsm_jax.model.config import LoRA, RopeScaling
 from dsm_jax.model.flat import Shared, flatten, unflatten
 from dsm_jax.model.params import init_params, param_shardings
-from dsm_jax.rl.micro_batches import Group, micro_batches
+from dsm_jax.rl.journal import Journal
+from dsm_jax.rl.micro_batches import Group, micro_batches, of_completions
 from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.sample.request import Completion
 from dsm_jax.train.logps import token_logps
@@ -148,6 +149,26 @@ def test_a_list_of_tokens_has_shared_columns_once():
         back = unflatten(tokens, rows.shape, shared)
     assert tokens.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     np.testing.assert_array_equal(back, rows)
+
+
+@pytest.mark.parametrize("tokens, shards, share", [(128, 1, False), (4096, 8, False), (2048, 4, True)])
+def test_log_probabilities_of_completions_fit_any_micro_batches(tokens, shards, share, tmp_path):
+    """Kept from one device's, and laid out for a restart with another mesh: each token has its own again."""
+    groups, rng, journal = random_groups(3, prompts=12, most=9), np.random.default_rng(0), Journal(tmp_path)
+    batches = micro_batches(groups, 512)
+    values = [rng.normal(size=batch["tokens"].shape).astype(np.float32) for batch in batches]
+    journal.keep_old_logps(0, of_completions(batches, values))
+    others = micro_batches(groups, tokens, shards=shards, share_prompts=share, old_logps=journal.old_logps(0))
+    wanted, found = {}, {}
+    for batch, value in zip(batches, values, strict=True):
+        wanted |= drawn(batch, value)
+    for batch in others:
+        found |= drawn(batch, batch["old_logps"])
+    assert len(batches) != len(others) and any(batch["shared"].columns for batch in others) == share
+    assert len(wanted) == sum(len(group.completions) for group in groups)
+    assert found.keys() == wanted.keys()
+    for text in wanted:
+        np.testing.assert_array_equal(found[text], wanted[text])
 
 
 @pytest.mark.parametrize("prompt", [0, 60])

@@ -50,7 +50,7 @@ def one_device(folder: Path) -> tuple[list, list[dict]]:
 def differs(policy, draw: int, ours: Path, theirs: Path) -> bool:
     """Whether a completion does, at a near-tie."""
     kept = [Journal(folder / "rollouts").completions(draw) for folder in (ours, theirs)]
-    pairs = zip(*(chain(*completions) for _, completions in kept), strict=True)
+    pairs = zip(*(chain(*one.completions) for one in kept), strict=True)
     rows = make(Run().training).actor.prompts(draw)
     found = []
     for i, (one, other) in enumerate(pairs):

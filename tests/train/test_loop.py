@@ -30,14 +30,14 @@ def update(state: dict, step: int) -> tuple[dict, dict]:
     return state, {"loss": jnp.sum(state["x"])}
 
 
-def run(folder, *, config=STEPS, die_at=None, change=update, stop=None):
+def run(folder, *, config=STEPS, die_at=None, change=update, stop=None, at_start=None):
     def once(state, step):
         if step == die_at:
             raise Killed
         return change(state, step)
 
     start = lambda: {"x": jax.device_put(jnp.ones(3), TARGET["x"].sharding)}
-    return run_loop(once, start, TARGET, config, folder, description="test", stop=stop)
+    return run_loop(once, start, TARGET, config, folder, description="test", stop=stop, at_start=at_start)
 
 
 def rows(folder):
@@ -56,6 +56,23 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path, die_at):
     np.testing.assert_array_equal(run(tmp_path / "killed")["x"], whole["x"])
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     assert [row["step"] for row in rows(tmp_path / "whole")] == [2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.parametrize("die_at", [0, 3, 6])
+def test_what_training_starts_from_is_measured_once(tmp_path, die_at):
+    """Also where it starts again, before the first checkpoint; a restart from one does not measure."""
+    asked = []
+
+    def at_start(state):
+        asked.append(float(state["x"].sum()))
+        return {"check": asked[-1]}
+
+    with pytest.raises(Killed):
+        run(tmp_path, die_at=die_at, at_start=at_start)
+    run(tmp_path, at_start=at_start)
+    assert asked == [3.0] * (1 if die_at == 6 else 2)
+    first, *others = rows(tmp_path)
+    assert first == {"step": 0, "check": 3.0} and [row["step"] for row in others] == [2, 4, 6, 8, 10, 12]
 
 
 def test_a_finished_run_only_restores(tmp_path):
@@ -197,6 +214,15 @@ def test_a_row_s_seconds_are_those_of_its_updates(tmp_path):
     assert [row["waited"] for row in rows] == [1, 2, 3]
     assert asked == pytest.approx([4 * row["step_time"] for row in rows])
     assert all(row["step_time"] < 0.1 for row in rows[1:])  # the first compiles
+
+
+def test_a_row_has_what_only_one_of_its_updates_had(tmp_path):
+    def seldom(state, step):
+        state, measured = update(state, step)
+        return state, measured | ({} if step % 2 else {"once": float(step)})
+
+    run(tmp_path, change=seldom)
+    assert [row["once"] for row in rows(tmp_path)] == [0, 2, 4, 6, 8, 10]
 
 
 def test_nothing_but_left_out_updates_ends_the_run(tmp_path):
