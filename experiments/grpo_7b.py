@@ -68,7 +68,7 @@ from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, overlong
 from dsm_jax.rl.rewards import Reward, Rewards
 from dsm_jax.run import CONFIG, open_run, preparing, read_json, require_export_folder, write_json
 from dsm_jax.tokenizer import load_tokenizer
-from dsm_jax.train.start import Start, compute_dtype, find_start
+from dsm_jax.train.start import Start, compute_dtype, find_start, keep_shape
 
 INSTRUCT_7B = "deepseek-ai/deepseek-math-7b-instruct"
 SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL}  # what these presets start from without --init
@@ -94,7 +94,7 @@ class GRPORun:
     """Options of a GRPO run."""
 
     preset: str = "paper"
-    # a Hugging Face folder, a hub id, or a run of pretrain_7b.py or sft_7b.py; None: the preset's own small model
+    # a Hugging Face folder, a hub id, or a run of ours; None: the preset's own small model
     init: str | None = INSTRUCT_7B
     prompts: tuple[str, ...] = ()  # gsm8k:DIR, math:DIR, files, folders; none: the problem generator
     # of files, only rows whose field `source` holds one of these
@@ -261,6 +261,7 @@ def read_all(config: GRPORun, start: Start) -> dict[str, Any]:
         rows = prompt_rows(rows, tokenizer, config.instruction, room, skipped)
         print(f"prompts: {told(len(rows), skipped)}")
         require_same_questions(config.out, of_rows(config, rows), asked)
+    keep_shape(start.config, folder, config.out)
     return {"rows": rows, "asked": [[getattr(one, name) for name in ASKED] for one in asked]}
 
 

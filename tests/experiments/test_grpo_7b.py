@@ -173,6 +173,7 @@ def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, fold
     out = tmp_path / "run"
     argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--out", str(out)]
     argv += ["--mesh", "fsdp=4,tensor=2", "--grpo.loop.steps", "2", "--instruction", " Box it."]
+    argv += ["--reward", "accuracy", "overlong"]  # the last is not the same for all
     cli.run_script(script.main, script.PRESETS, argv)
     results = read_json(out / "results.json")
     rows = [row for row in read_metrics(out / "metrics.jsonl") if "reward" in row]
@@ -186,7 +187,17 @@ def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, fold
     monkeypatch.setattr(start, "load_hf", lambda *_, **__: pytest.fail("must not start again"))
     cli.run_script(script.main, script.PRESETS, [*argv, "--mesh", "fsdp=2", "data=4"])
     assert read_json(out / "results.json") == results
+    assert_starts_others(out)
     assert "--rng-seed" in error_line(script, capsys, *argv, "--rng-seed", "1")
+
+
+def assert_starts_others(out: Path) -> None:
+    """As a model: its policy, of the newest checkpoint or of one that is named, with its tokenizer."""
+    mesh, last = single_device_mesh(), load_hf(out / "model").params
+    for init, is_last in ((out, True), (out / "checkpoints/2", True), (out / "checkpoints/1", False)):
+        found = start.find_start(str(init), mesh, own=None)
+        assert load_tokenizer(found.tokenizer()).fingerprint == load_tokenizer(out / "model").fingerprint
+        assert np.array_equal(found.params(mesh, 0)["embed"], last["embed"]) == is_last
 
 
 @pytest.fixture(scope="module")
@@ -405,6 +416,17 @@ def test_a_start_from_a_run_of_sft(script, capsys, tmp_path, folder):
     cli.run_script(script.main, script.PRESETS, argv)
     found = load_hf(tmp_path / "run/model").params["embed"]
     np.testing.assert_allclose(found, params["embed"], atol=1e-7)
+
+
+def test_a_start_from_a_run_with_lora_is_told_where_its_model_is(script, capsys, tmp_path, folder):
+    shape = tmp_path / "lora/checkpoints/model"
+    save_shape(script.SMOKE_MODEL.model, shape, folder / "tokenizer/tokenizer.model", as_it_is=True)
+    with Checkpoints(tmp_path / "lora/checkpoints", 1) as checkpoints:
+        part = {"layers": {"q_lora_a": init_params(SMOKE, 0, single_device_mesh())["embed"]}}
+        checkpoints.save(7, {"train": {"params": part}}, wait=True)
+    argv = ["--preset", "smoke", "--init", str(tmp_path / "lora"), "--out", str(tmp_path / "run")]
+    said = "holds no whole model (train.params.embed is absent); of a run with LoRA give the folder that it exported (model/)"
+    assert said in error_line(script, capsys, *argv)
 
 
 def write_metrics(folder: Path, steps: list[int]) -> None:
