@@ -66,7 +66,15 @@ from dsm_jax.rl.prompts import Prompts, prompt_rows, read_all_questions, told
 from dsm_jax.rl.questions import is_set
 from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, overlong_penalty
 from dsm_jax.rl.rewards import Reward, Rewards
-from dsm_jax.run import CONFIG, open_run, preparing, read_json, require_export_folder, write_json
+from dsm_jax.run import (
+    CONFIG,
+    claim_export_folder,
+    open_run,
+    preparing,
+    read_json,
+    require_export_folder,
+    write_json,
+)
 from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.train.start import Start, compute_dtype, find_start, keep_shape
 
@@ -324,6 +332,8 @@ def train(config: GRPORun, start: Start, mesh: Mesh, prepared: Prepared) -> None
             instruction=config.instruction, sampling=sampling, tokenizer=prepared.tokenizer,
         )  # fmt: skip
     params = run_grpo(grpo, lambda: start.params(mesh, config.rng_seed), config.out, look=look)
+    if folder := config.export:
+        on_first_process(lambda: claim_export_folder(folder, config.out))
     save_hf(Model(model, params), exported(config), prepared.tokenizer)
 
 

@@ -315,8 +315,14 @@ def test_another_export_of_a_finished_run(own, script, capsys, tmp_path):
     model = "model.safetensors"
     assert (tmp_path / "hf" / model).read_bytes() == (out / "model" / model).read_bytes()
     assert f"for transformers: {tmp_path / 'hf'}" in capsys.readouterr().out
+    cli.run_script(script.main, script.PRESETS, [*argv, "--export", str(tmp_path / "hf")])  # its own
     other = ["--out", str(tmp_path / "other"), "--export", str(tmp_path / "hf")]
     assert "a model is there already" in error_line(script, capsys, *argv, *other)
+    save_random(script.SMOKE_MODEL.model, tmp_path / "theirs")
+    before = (tmp_path / "theirs" / model).read_bytes()
+    again = error_line(script, capsys, *argv, "--export", str(tmp_path / "theirs"))  # the run that is there
+    assert "theirs: a model is there already" in again
+    assert (tmp_path / "theirs" / model).read_bytes() == before
 
 
 @pytest.mark.slow
