@@ -47,7 +47,7 @@ from small_model import (
 
 from dsm_jax.cli import run_script
 from dsm_jax.data.problems import ProblemSet
-from dsm_jax.data.prompts import COT_INSTRUCTION, problem_batch, prompt_text
+from dsm_jax.data.prompts import COT_INSTRUCTION
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B
@@ -62,7 +62,7 @@ from dsm_jax.processes import (
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import require_memory
-from dsm_jax.rl.prompts import Prompts, prompt_rows, read_all_questions, told
+from dsm_jax.rl.prompts import Prompts, problem_prompts, prompt_rows, read_all_questions, told
 from dsm_jax.rl.questions import is_set
 from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, overlong_penalty
 from dsm_jax.rl.rewards import Reward, Rewards
@@ -292,15 +292,12 @@ def test_questions(config: GRPORun) -> Asked:
     return ProblemSet("test").distinct(config.eval_count)
 
 
-def generated(config: GRPORun) -> Callable[[int], list[dict[str, str]]]:
+def generated(config: GRPORun) -> Callable[[int], Sequence[Mapping[str, Any]]]:
     """Prompts of the generator: a small model's are those that it can learn, none of which SFT has seen."""
     problems = ProblemSet("train", seed=config.rng_seed)
     if config.preset in SMALL:
         problems = questions(SMALL[config.preset], "grpo", config.rng_seed)
-    return lambda iteration: [
-        {"prompt": prompt_text(problem.question + config.instruction), "answer": problem.answer}
-        for problem in problem_batch(problems, iteration, config.grpo.prompts_per_rollout)
-    ]
+    return problem_prompts(problems, config.grpo.prompts_per_rollout, config.instruction)
 
 
 def require_same_questions(out: Path, prompts: Prompts, asked: Asked) -> None:
