@@ -23,7 +23,9 @@ from dsm_jax.model import Model, load_hf, save_hf
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.hf import save_shape
 from dsm_jax.model.params import init_params
+from dsm_jax.rl.rollout import Actor
 from dsm_jax.run import read_json, read_metrics
+from dsm_jax.sample.request import Completion
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.train import start
@@ -351,15 +353,63 @@ def test_prompts_without_a_test_split_are_not_evaluated(script, folder, capsys, 
     assert not (tmp_path / "run/best").exists() and (tmp_path / "run/model/config.json").exists()
 
 
+def write_gsm8k(folder: Path) -> Path:
+    """Rows as GSM8K is published."""
+    folder.mkdir()
+    for split, count in (("train", 12), ("test", 3)):
+        rows = (
+            {
+                "question": f"Ann has {i} pens and 1,000 more in {split}. How many?",
+                "answer": f"{i}+1000 = <<{i}+1000={i + 1000}>>{i + 1000}\n#### 1,{i:03d}",
+            }
+            for i in range(count)
+        )
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def with_texts(sample):
+    """Of each question of the first rollout: right in a box, wrong in a box, right without one, right with words."""
+
+    def called(self, params, rows, draw, folder):
+        found = sample(self, params, rows, draw, folder)
+        if draw:
+            return found
+        golds = [row["answer"].rpartition("#### ")[2] for row in rows]
+        texts = [[f"\\boxed{{{g}}}", f"\\boxed{{{g}9}}", g, f" It is\n\\boxed{{{g}}}."] for g in golds]
+        return [list(map(with_text, *pair)) for pair in zip(found, texts, strict=True)]
+
+    return called
+
+
+def with_text(completion: Completion, text: str) -> Completion:
+    return replace(completion, text=text)
+
+
 @pytest.mark.slow
-def test_gsm8k_s_own_files(script, folder, capsys, tmp_path, dsm_data):
-    argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--prompts", f"gsm8k:{dsm_data / 'gsm8k'}"]
-    argv += ["--out", str(tmp_path / "run"), "--grpo.loop.steps", "1", "--grpo.optimizer.warmup-steps", "0"]
+@pytest.mark.parametrize("published", [False, True])
+def test_gsm8k_is_graded_and_rewards_that_are_all_0_are_told(
+    script, folder, capsys, tmp_path, monkeypatch, request, published
+):
+    """Texts of the first rollout are given; those of the second are a random model's."""
+    made = request.getfixturevalue("dsm_data") / "gsm8k" if published else write_gsm8k(tmp_path / "gsm8k")
+    argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--prompts", f"gsm8k:{made}"]
+    argv += ["--out", str(tmp_path / "run"), "--grpo.loop.steps", "2"]
+    monkeypatch.setattr(Actor, "_sample", with_texts(Actor._sample))
     cli.run_script(script.main, script.PRESETS, argv)
-    said = capsys.readouterr().out
-    assert "evaluation: asks 8 of 1,319 questions; left out: none" in said and "prompts: 7," in said
-    rows = [json.loads(line) for file in (tmp_path / "run/completions").glob("*") for line in file.open()]
-    assert len(rows) == 16 and all("####" in row["answer"] for row in rows)
+    said = capsys.readouterr()
+    asked = "asks 8 of 1,319 questions" if published else "asks 3 of 3 questions"
+    assert f"evaluation: {asked}; left out: none" in said.out
+    assert ("prompts: 7," if published else "prompts: 12 questions") in said.out
+    first, second = (
+        [json.loads(line) for line in (tmp_path / f"run/completions/{name}.jsonl").open()]
+        for name in ("000000", "000001")
+    )
+    assert [row["rewards"] for row in first] == [{"accuracy_reward": r} for r in (1.0, 0.0, 0.0, 1.0)] * 4
+    assert len(second) == 16 and not any(row["reward"] for row in second)
+    assert all("#### " in row["answer"] for row in first + second)
+    assert said.err.count("all rewards are 0: nothing can be learned") == 1
+    assert "alarm at update 2: all rewards are 0" in said.err
 
 
 def test_of_equal_policies_the_first_is_the_best(folder, tmp_path):
