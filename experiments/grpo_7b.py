@@ -172,7 +172,8 @@ def main(config: GRPORun) -> None:
     if not first_process_finds(lambda: is_finished(config)):
         with preparing(config.out):
             prepared = prepare(config, start)
-        train(config, start, mesh, prepared)
+            grpo = make_grpo(config, start, mesh, prepared)
+        train(config, start, grpo, prepared)
         on_first_process(lambda: finish(config, prepared))
     if is_first_process():
         print_results(read_json(config.out / RESULTS), config.out)
@@ -214,8 +215,8 @@ def begin(config: GRPORun, start: Start) -> None:
     """The run's folder; UserError where it is another run's."""
     if config.export:
         require_export_folder(config.export, config.out)
-    if not (config.out / CONFIG).exists():
-        (config.out / QUESTIONS).unlink(missing_ok=True)  # of a start that failed
+    if (noted := config.out / QUESTIONS).exists() and not (config.out / CONFIG).exists():
+        noted.unlink()  # by a start that failed
     # Another folder of the small model makes no other run; another recipe of it does.
     open_run(config.out, replace(config, init=config.init or Path(str(start.init)).name), FREE)
 
@@ -313,14 +314,16 @@ def require_same_questions(out: Path, prompts: Prompts, asked: Asked) -> None:
         )
 
 
-def train(config: GRPORun, start: Start, mesh: Mesh, prepared: Prepared) -> None:
-    """GRPO to the end, with the evaluation on the way, and the last policy as a folder."""
-    model = start.config
-    tokenizer = load_tokenizer(prepared.tokenizer, rows=model.vocab_size)
-    grpo = GRPO(
-        config.grpo, model, tokenizer, mesh,
+def make_grpo(config: GRPORun, start: Start, mesh: Mesh, prepared: Prepared) -> GRPO:
+    tokenizer = load_tokenizer(prepared.tokenizer, rows=start.config.vocab_size)
+    return GRPO(
+        config.grpo, start.config, tokenizer, mesh,
         prompts=prepared.prompts, reward=rewards(config), rng_seed=config.rng_seed,
     )  # fmt: skip
+
+
+def train(config: GRPORun, start: Start, grpo: GRPO, prepared: Prepared) -> None:
+    """GRPO to the end, with the evaluation on the way, and the last policy as a folder."""
     sampling = Sampling(config.eval_samples, config.eval_temperature, config.rng_seed)
     look = None
     if prepared.asked:
@@ -328,10 +331,10 @@ def train(config: GRPORun, start: Start, mesh: Mesh, prepared: Prepared) -> None
             grpo, prepared.asked, config.out,
             instruction=config.instruction, sampling=sampling, tokenizer=prepared.tokenizer,
         )  # fmt: skip
-    params = run_grpo(grpo, lambda: start.params(mesh, config.rng_seed), config.out, look=look)
+    params = run_grpo(grpo, lambda: start.params(grpo.mesh, config.rng_seed), config.out, look=look)
     if folder := config.export:
         on_first_process(lambda: claim_export_folder(folder, config.out))
-    save_hf(Model(model, params), exported(config), prepared.tokenizer)
+    save_hf(Model(start.config, params), exported(config), prepared.tokenizer)
 
 
 def finish(config: GRPORun, prepared: Prepared) -> None:

@@ -127,6 +127,12 @@ def test_bad_input_is_one_line(script, capsys, tmp_path, argv, part):
     assert not (tmp_path / "run").exists()
 
 
+def test_out_cannot_be_a_file(script, capsys, tmp_path, folder):
+    (tmp_path / "file").write_text("")
+    argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--out", str(tmp_path / "file")]
+    assert f"--out {tmp_path / 'file'}: cannot write there" in error_line(script, capsys, *argv)
+
+
 def test_a_tokenizer_of_another_model(script, capsys, tmp_path, folder):
     shape = replace(script.SMOKE_MODEL.model, vocab_size=448)
     save_random(shape, tmp_path / "hf")
@@ -156,6 +162,11 @@ def test_a_tokenizer_of_another_model(script, capsys, tmp_path, folder):
             "gsm8k:.: no test.jsonl",
         ),
         ('{"question": "1?", "answer": "1"}\n', ("--source-filter", "CoT"), "1 of other sources"),
+        (
+            '{"question": "1?", "answer": "1"}\n',
+            ("--grpo.curriculum",),
+            "a rollout asks 4 different questions, and there are 1; give more, or a smaller batch_size",
+        ),
     ],
 )  # fmt: skip
 def test_bad_prompts_are_one_line(script, capsys, tmp_path, monkeypatch, folder, rows, argv, part):
