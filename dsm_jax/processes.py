@@ -34,6 +34,8 @@ def join_processes() -> None:
     if not jax.distributed.is_initialized():
         jax.config.update("jax_enable_preemption_service", False)  # would take SIGTERM away from Python
         _join()
+        if jax.distributed.is_initialized():
+            _one_sum_at_a_time()
     watch_others()
 
 
@@ -58,6 +60,12 @@ def _join() -> None:
                 f"this process could not join the others of its pod or Slurm step ({error}); set "
                 "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
             ) from error
+
+
+def _one_sum_at_a_time() -> None:
+    """XLA:CPU's own schedule has sums over the processes run at once; their messages were seen to meet, which ends the run."""
+    flag = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
 
 
 def _is_one_of_several(environment: Mapping[str, str], dev: Path = Path("/dev")) -> bool:
@@ -114,6 +122,11 @@ def from_first_process(work: Callable[[], bytes]) -> bytes:
     made: list[bytes] = []
     on_first_process(lambda: made.append(work()))
     return broadcast_bytes(made[0] if made else b"")
+
+
+def first_process_finds(check: Callable[[], bool]) -> bool:
+    """What check() says in the first process, in all of them."""
+    return bool(from_first_process(lambda: b"yes" if check() else b""))
 
 
 def broadcast_bytes(data: bytes) -> bytes:

@@ -27,6 +27,7 @@ from dsm_jax.errors import Preempted, UserError
 
 CONFIG = "config.json"
 DONE = "done.json"
+EXPORTS = "exports.json"  # folders that --export has named, once something was written there
 METRICS = "metrics.jsonl"
 PLAIN_INTERVAL_S = 10.0  # between progress lines where stderr is not a terminal
 
@@ -67,10 +68,22 @@ def require_writable_folder(folder: Path, option: str) -> None:
 
 
 def require_export_folder(folder: Path, run: Path) -> None:
-    """Makes the folder that --export names. UserError where it cannot be written, or holds a model before `run` began."""
+    """Makes the folder that --export names. UserError where it cannot be written, or holds a model that is not the run's."""
     require_writable_folder(folder, "--export")
-    if (Path(folder) / "config.json").exists() and not (Path(run) / METRICS).exists():
+    there, own = (Path(folder) / "config.json").exists(), str(Path(folder).resolve())
+    if there and own not in _exports(run):
         raise UserError(f"--export {folder}: a model is there already; give another folder, or delete it")
+
+
+def claim_export_folder(folder: Path, run: Path) -> None:
+    """Before a run exports: from now on the model there is its own, whole or not."""
+    require_export_folder(folder, run)
+    write_json(Path(run) / EXPORTS, sorted({*_exports(run), str(Path(folder).resolve())}))
+
+
+def _exports(run: Path) -> list[str]:
+    file = Path(run) / EXPORTS
+    return read_json(file) if file.exists() else []
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,25 +12,28 @@ update, every --grpo.loop.stop-every updates and after the last one the policy a
 and smoke first train a small SFT model of their own (a few minutes, once: it stays in --cache). The same command goes on
 where a killed run was. The run's folder holds config.json, metrics.jsonl, tb/, completions/, checkpoints/, answers/, best/
 (the policy with the highest greedy score) and model/ (the last one) in Hugging Face's format, results.json and report.html.
+Several processes (a pod's hosts) run the same command with --out on a disk that all of them see (docs/training.md).
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import jax
 from grpo_evaluation import Evaluation, Sampling, answerable, read_test_questions
 from grpo_report import collect, print_results, report
 from jax.sharding import Mesh
-from sft_questions import Asked
+from sft_questions import Asked, Question
 from small_model import (
     SMOKE_MODEL,
     TINY_MODEL,
@@ -44,22 +47,36 @@ from small_model import (
 
 from dsm_jax.cli import run_script
 from dsm_jax.data.problems import ProblemSet
-from dsm_jax.data.prompts import COT_INSTRUCTION, problem_batch, prompt_text
+from dsm_jax.data.prompts import COT_INSTRUCTION
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B
 from dsm_jax.model.hf import Model, save_hf
-from dsm_jax.processes import require_one_process
+from dsm_jax.processes import (
+    first_process_finds,
+    from_first_process,
+    is_first_process,
+    on_first_process,
+    wait_for_first_process,
+)
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import require_memory
-from dsm_jax.rl.prompts import Prompts, prompt_rows, read_all_questions, told
+from dsm_jax.rl.prompts import Prompts, problem_prompts, prompt_rows, read_all_questions, told
 from dsm_jax.rl.questions import is_set
 from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, overlong_penalty
 from dsm_jax.rl.rewards import Reward, Rewards
-from dsm_jax.run import CONFIG, open_run, preparing, read_json, require_export_folder, write_json
+from dsm_jax.run import (
+    CONFIG,
+    claim_export_folder,
+    open_run,
+    preparing,
+    read_json,
+    require_export_folder,
+    write_json,
+)
 from dsm_jax.tokenizer import load_tokenizer
-from dsm_jax.train.start import Start, compute_dtype, find_start
+from dsm_jax.train.start import Start, compute_dtype, find_start, keep_shape
 
 INSTRUCT_7B = "deepseek-ai/deepseek-math-7b-instruct"
 SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL}  # what these presets start from without --init
@@ -70,6 +87,7 @@ FREE = (  # options that a run may be given anew when it goes on
     *(f"--grpo.rewards.{name}" for name in ("timeout-s", "processes")),
 )
 QUESTIONS, RESULTS, EXPORT = "questions.json", "results.json", "model"  # in the run's folder
+ASKED = tuple(field.name for field in fields(Question))
 OVERLONG = (
     5  # the overlong penalty begins a fifth below the longest completion (DAPO: 4,096 of 20,480 tokens)
 )
@@ -84,7 +102,7 @@ class GRPORun:
     """Options of a GRPO run."""
 
     preset: str = "paper"
-    # a Hugging Face folder, a hub id, or a run of pretrain_7b.py or sft_7b.py; None: the preset's own small model
+    # a Hugging Face folder, a hub id, or a run of ours; None: the preset's own small model
     init: str | None = INSTRUCT_7B
     prompts: tuple[str, ...] = ()  # gsm8k:DIR, math:DIR, files, folders; none: the problem generator
     # of files, only rows whose field `source` holds one of these
@@ -148,24 +166,19 @@ class Prepared(NamedTuple):
 
 def main(config: GRPORun) -> None:
     mesh = parse_mesh(config.mesh)
-    require_one_process("grpo_7b.py")
     start = find_model(config, mesh)
     check(config, start, mesh)
-    if config.export:
-        require_export_folder(config.export, config.out)
-    if not (config.out / CONFIG).exists():
-        (config.out / QUESTIONS).unlink(missing_ok=True)  # of a start that failed
-    # Another folder of the small model makes no other run; another recipe of it does.
-    open_run(config.out, replace(config, init=config.init or Path(str(start.init)).name), FREE)
-    if not is_finished(config):
+    on_first_process(lambda: begin(config, start))
+    if not first_process_finds(lambda: is_finished(config)):
         with preparing(config.out):
             prepared = prepare(config, start)
-        train(config, start, mesh, prepared)
-        results = collect(config.out, config.eval_samples)
-        report(config.out, lead(config, prepared), results)
-        write_json(config.out / RESULTS, results)
-    print_results(read_json(config.out / RESULTS), config.out)
-    print(f"for transformers: {exported(config)}")
+            grpo = make_grpo(config, start, mesh, prepared)
+        train(config, start, grpo, prepared)
+        on_first_process(lambda: finish(config, prepared))
+    if is_first_process():
+        print_results(read_json(config.out / RESULTS), config.out)
+        print(f"for transformers: {exported(config)}")
+    wait_for_first_process()
 
 
 def find_model(config: GRPORun, mesh: Mesh) -> Start:
@@ -191,6 +204,21 @@ def check(config: GRPORun, start: Start, mesh: Mesh) -> None:
     require_memory(config.grpo, start.config, mesh, remedy=REMEDY)
     if config.init:
         start.require_params(mesh)
+    elif jax.process_count() > 1 and not is_made(small_sft_folder(config)):
+        raise UserError(
+            f"--preset {config.preset}: one process makes the small model that it starts from, and there are several; run the "
+            f"command once in one, with a --cache that all see (now {config.cache}), or give --init"
+        )
+
+
+def begin(config: GRPORun, start: Start) -> None:
+    """The run's folder; UserError where it is another run's."""
+    if config.export:
+        require_export_folder(config.export, config.out)
+    if (noted := config.out / QUESTIONS).exists() and not (config.out / CONFIG).exists():
+        noted.unlink()  # by a start that failed
+    # Another folder of the small model makes no other run; another recipe of it does.
+    open_run(config.out, replace(config, init=config.init or Path(str(start.init)).name), FREE)
 
 
 def rewards(config: GRPORun) -> list[Reward]:
@@ -204,7 +232,7 @@ def rewards(config: GRPORun) -> list[Reward]:
 
 
 def is_finished(config: GRPORun) -> bool:
-    return (config.out / RESULTS).exists() and (exported(config) / "config.json").exists()
+    return (config.out / RESULTS).exists() and is_made(exported(config))
 
 
 def exported(config: GRPORun) -> Path:
@@ -212,7 +240,19 @@ def exported(config: GRPORun) -> Path:
 
 
 def prepare(config: GRPORun, start: Start) -> Prepared:
-    """All questions, and the small model where there is no other; UserError where nothing can be asked."""
+    """What the first process has read, in all; each has a tokenizer of its own."""
+    read = json.loads(from_first_process(lambda: json.dumps(read_all(config, start)).encode()))
+    folder = start.tokenizer()
+    assert folder is not None  # only random numbers have none
+    prompts = of_rows(config, read["rows"]) if config.prompts else generated(config)
+    return Prepared(folder, prompts, [Question(*one) for one in read["asked"]])
+
+
+def read_all(config: GRPORun, start: Start) -> dict[str, Any]:
+    """The prompts' rows and the evaluation's questions, as JSON has them; UserError where nothing can be asked.
+
+    Makes the small model where there is no other.
+    """
     asked, skipped = test_questions(config), Counter[str]()
     rows = []
     if config.prompts:
@@ -226,13 +266,16 @@ def prepare(config: GRPORun, start: Start) -> Prepared:
     room = start.config.max_seq_len - config.grpo.max_completion_length
     if asked:
         asked = answerable(asked, tokenizer, config.instruction, room)
-    if not config.prompts:
-        return Prepared(folder, generated(config), asked)
-    rows = prompt_rows(rows, tokenizer, config.instruction, room, skipped)
-    print(f"prompts: {told(len(rows), skipped)}")
-    prompts = Prompts(rows, config.grpo.prompts_per_rollout, config.rng_seed)
-    require_same_questions(config.out, prompts, asked)
-    return Prepared(folder, prompts, asked)
+    if config.prompts:
+        rows = prompt_rows(rows, tokenizer, config.instruction, room, skipped)
+        print(f"prompts: {told(len(rows), skipped)}")
+        require_same_questions(config.out, of_rows(config, rows), asked)
+    keep_shape(start.config, folder, config.out)
+    return {"rows": rows, "asked": [[getattr(one, name) for name in ASKED] for one in asked]}
+
+
+def of_rows(config: GRPORun, rows: Sequence[Mapping[str, Any]]) -> Prompts:
+    return Prompts(rows, config.grpo.prompts_per_rollout, config.rng_seed)
 
 
 def test_questions(config: GRPORun) -> Asked:
@@ -250,15 +293,12 @@ def test_questions(config: GRPORun) -> Asked:
     return ProblemSet("test").distinct(config.eval_count)
 
 
-def generated(config: GRPORun) -> Callable[[int], list[dict[str, str]]]:
+def generated(config: GRPORun) -> Callable[[int], Sequence[Mapping[str, Any]]]:
     """Prompts of the generator: a small model's are those that it can learn, none of which SFT has seen."""
     problems = ProblemSet("train", seed=config.rng_seed)
     if config.preset in SMALL:
         problems = questions(SMALL[config.preset], "grpo", config.rng_seed)
-    return lambda iteration: [
-        {"prompt": prompt_text(problem.question + config.instruction), "answer": problem.answer}
-        for problem in problem_batch(problems, iteration, config.grpo.prompts_per_rollout)
-    ]
+    return problem_prompts(problems, config.grpo.prompts_per_rollout, config.instruction)
 
 
 def require_same_questions(out: Path, prompts: Prompts, asked: Asked) -> None:
@@ -274,14 +314,16 @@ def require_same_questions(out: Path, prompts: Prompts, asked: Asked) -> None:
         )
 
 
-def train(config: GRPORun, start: Start, mesh: Mesh, prepared: Prepared) -> None:
-    """GRPO to the end, with the evaluation on the way, and the last policy as a folder."""
-    model = start.config
-    tokenizer = load_tokenizer(prepared.tokenizer, rows=model.vocab_size)
-    grpo = GRPO(
-        config.grpo, model, tokenizer, mesh,
+def make_grpo(config: GRPORun, start: Start, mesh: Mesh, prepared: Prepared) -> GRPO:
+    tokenizer = load_tokenizer(prepared.tokenizer, rows=start.config.vocab_size)
+    return GRPO(
+        config.grpo, start.config, tokenizer, mesh,
         prompts=prepared.prompts, reward=rewards(config), rng_seed=config.rng_seed,
     )  # fmt: skip
+
+
+def train(config: GRPORun, start: Start, grpo: GRPO, prepared: Prepared) -> None:
+    """GRPO to the end, with the evaluation on the way, and the last policy as a folder."""
     sampling = Sampling(config.eval_samples, config.eval_temperature, config.rng_seed)
     look = None
     if prepared.asked:
@@ -289,8 +331,17 @@ def train(config: GRPORun, start: Start, mesh: Mesh, prepared: Prepared) -> None
             grpo, prepared.asked, config.out,
             instruction=config.instruction, sampling=sampling, tokenizer=prepared.tokenizer,
         )  # fmt: skip
-    params = run_grpo(grpo, lambda: start.params(mesh, config.rng_seed), config.out, look=look)
-    save_hf(Model(model, params), exported(config), prepared.tokenizer)
+    params = run_grpo(grpo, lambda: start.params(grpo.mesh, config.rng_seed), config.out, look=look)
+    if folder := config.export:
+        on_first_process(lambda: claim_export_folder(folder, config.out))
+    save_hf(Model(start.config, params), exported(config), prepared.tokenizer)
+
+
+def finish(config: GRPORun, prepared: Prepared) -> None:
+    """report.html and, last, results.json."""
+    results = collect(config.out, config.eval_samples)
+    report(config.out, lead(config, prepared), results)
+    write_json(config.out / RESULTS, results)
 
 
 def lead(config: GRPORun, prepared: Prepared) -> str:
@@ -313,15 +364,19 @@ def small_sft_folder(config: GRPORun) -> Path:
     return config.cache.expanduser() / f"{config.preset}-sft-{recipe}"
 
 
+def is_made(folder: Path) -> bool:
+    return (folder / "config.json").exists()  # save_hf writes it last
+
+
 def train_small_sft(small: SmallModel, folder: Path) -> None:
     """Makes `folder` a Hugging Face folder of the small SFT model, trained on the first device; once.
 
     Raises UserError while another process makes it.
     """
-    if (folder / "config.json").exists():  # save_hf writes it last
+    if is_made(folder):
         return
     with locked(folder):
-        if (folder / "config.json").exists():  # made by another process just now
+        if is_made(folder):  # by another process just now
             return
         mesh = single_device_mesh()
         tokenizer = make_tokenizer(small, [], folder / "tokenizer", SMALL_SEED)

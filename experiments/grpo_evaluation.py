@@ -1,7 +1,8 @@
 """What grpo_7b.py asks its policy on the way: test questions, greedy and sampled, graded; the best policy is kept.
 
 Questions of the generator's test split, of GSM8K's and MATH's, or of files. Answers stay in answers/, a file for each
-evaluation, so that a run started again asks nothing twice. Not a script.
+evaluation, so that a run started again asks nothing twice. Of several processes all answer; the first one grades and
+writes. Not a script.
 Left out on purpose: few-shot prompts and tools.
 """
 
@@ -24,6 +25,7 @@ from dsm_jax.evaluate.harness import Answers, answer_problems, greedy_scores, re
 from dsm_jax.evaluate.scores import Interval, paired_difference
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.decoder import Params
+from dsm_jax.processes import first_process_finds, on_first_process
 from dsm_jax.rl.grpo import GRPO
 from dsm_jax.rl.prompts import read_all_questions, told
 from dsm_jax.rl.questions import TEST
@@ -62,7 +64,7 @@ class Evaluation:
     ):
         self.grpo, self.questions, self.out, self.sampler = grpo, questions, out, grpo.actor.sampler
         self.instruction, self.sampling, self.tokenizer = instruction, sampling, tokenizer
-        mend(out / BEST)
+        on_first_process(lambda: mend(out / BEST))
 
     def __call__(self, policy: Params, step: int) -> dict[str, float]:
         self.sampler.load(policy)
@@ -94,11 +96,15 @@ def keep_best(model: Model, tokenizer: Path, step: int, greedy: Interval, out: P
     The folder comes before its score: a run that was killed between them evaluates that step again, and writes both.
     """
     file, fresh = out / BEST_SCORE, out / f"{BEST}.new"
-    if file.exists() and read_json(file)["greedy"]["value"] >= greedy.value:
+
+    def put() -> None:
+        replace_folder(fresh, out / BEST)
+        write_json(file, {"step": step, "greedy": asdict(greedy)})
+
+    if first_process_finds(lambda: file.exists() and read_json(file)["greedy"]["value"] >= greedy.value):
         return
     save_hf(model, fresh, tokenizer)
-    replace_folder(fresh, out / BEST)
-    write_json(file, {"step": step, "greedy": asdict(greedy)})
+    on_first_process(put)
 
 
 def read_test_questions(sources: Sequence[str], count: int) -> list[Question]:

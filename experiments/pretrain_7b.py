@@ -44,6 +44,7 @@ from dsm_jax.model.decoder import Params
 from dsm_jax.place import Place, open_place, require_shared
 from dsm_jax.processes import is_first_process, on_first_process, wait_for_first_process
 from dsm_jax.run import (
+    claim_export_folder,
     forget_unfinished,
     open_run,
     preparing,
@@ -266,10 +267,6 @@ def windows_of(config: Pretraining, place: Place, name: str) -> Path:
     return (config.windows or place.folder / "windows") / name
 
 
-def export_folder(config: Pretraining, place: Place) -> Path:
-    return config.export or place.folder / "model"
-
-
 def train(config: Pretraining, place: Place, start: Start, mesh: Mesh, names: list[str]) -> dict[str, Any]:
     """Trains to the end, exports, and scores; the content of results.json."""
     model = start.config
@@ -299,7 +296,9 @@ def train(config: Pretraining, place: Place, start: Start, mesh: Mesh, names: li
         config.training, model, mesh, batch=mixture.batch, start=lambda: start.params(mesh, config.rng_seed),
         folder=place.folder, checkpoints_in=place.checkpoints, description="pretrain", stop=look, rng_seed=config.rng_seed,
     )  # fmt: skip
-    save_hf(Model(model, params), export_folder(config, place), place.folder / CHECKPOINTS / SHAPE)
+    if folder := config.export:
+        on_first_process(lambda: claim_export_folder(folder, place.folder))
+    save_hf(Model(model, params), config.export or place.folder / "model", place.folder / CHECKPOINTS / SHAPE)
     counted = {name: list(islice(iter(_each(one)), UNIGRAM_WINDOWS)) for name, one in stored.items()}
     return {
         "steps": config.training.loop.steps,

@@ -34,7 +34,7 @@ from small_model import (
 )
 
 from dsm_jax.cli import run_script
-from dsm_jax.data.prompts import problem_batch, prompt_text
+from dsm_jax.data.prompts import prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.harness import Answers, answer_problems
 from dsm_jax.mesh import batch_shards, parse_mesh, single_device_mesh
@@ -50,6 +50,7 @@ from dsm_jax.model.params import check_mesh
 from dsm_jax.processes import require_one_process
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
 from dsm_jax.rl.grpo import GRPO, run_grpo
+from dsm_jax.rl.prompts import problem_prompts
 from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json
 from dsm_jax.sample.sampler import Sampler
 
@@ -273,10 +274,7 @@ class Training:
             self.small.model,
             self.tokenizer,
             self.mesh,
-            prompts=lambda draw: [
-                {"prompt": prompt_text(problem.question), "answer": problem.answer}
-                for problem in problem_batch(fresh, draw, config.prompts_per_rollout)
-            ],
+            prompts=problem_prompts(fresh, config.prompts_per_rollout),
             control=CONTROLS.get(name),
             rng_seed=rng_seed,
         )

@@ -19,7 +19,7 @@ from grpo_7b import SMALL, small_sft_folder, train_small_sft
 from small_model import SmallModel, held_out, questions
 
 from dsm_jax.cli import run_script
-from dsm_jax.data.prompts import problem_batch, prompt_text
+from dsm_jax.data.prompts import prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.harness import Answers, answer_problems
 from dsm_jax.evaluate.scores import paired_difference, share
@@ -29,6 +29,7 @@ from dsm_jax.model.hf import load_hf
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.controls import random_rewards
 from dsm_jax.rl.grpo import GRPO, run_grpo
+from dsm_jax.rl.prompts import problem_prompts
 from dsm_jax.run import open_run, write_json
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import load_tokenizer
@@ -98,10 +99,7 @@ class Control:
             self.small.model,
             self.tokenizer,
             self.mesh,
-            prompts=lambda draw: [
-                {"prompt": prompt_text(problem.question), "answer": problem.answer}
-                for problem in problem_batch(fresh, draw, config.prompts_per_rollout)
-            ],
+            prompts=problem_prompts(fresh, config.prompts_per_rollout),
             control=random_rewards,
             rng_seed=seed,
         )

@@ -50,6 +50,7 @@ from dsm_jax.model.decoder import Params
 from dsm_jax.place import Place, open_place, require_shared
 from dsm_jax.processes import is_first_process, on_first_process, wait_for_first_process
 from dsm_jax.run import (
+    claim_export_folder,
     forget_unfinished,
     open_run,
     preparing,
@@ -274,6 +275,8 @@ def train(config: Finetuning, place: Place, start: Start, mesh: Mesh) -> dict[st
         config.training, model, mesh, batch=mixture.batch, start=lambda: start.params(mesh, config.rng_seed),
         folder=out, checkpoints_in=place.checkpoints, description="SFT", stop=look, rng_seed=config.rng_seed,
     )  # fmt: skip
+    if folder := config.export:
+        on_first_process(lambda: claim_export_folder(folder, out))
     save_hf(Model(model, params), config.export or out / "model", shape)
     return {
         "steps": config.training.loop.steps,

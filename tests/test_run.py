@@ -59,6 +59,23 @@ def test_open_run_refuses_a_file_and_a_damaged_configuration(tmp_path):
         run.open_run(tmp_path, Config())
 
 
+def test_an_export_over_another_model_is_refused_also_when_the_run_goes_on(tmp_path):
+    """A folder of the run's own, written whole or cut short, is not."""
+    own, folder, other = (tmp_path / name for name in ("run", "export", "other"))
+    run.open_run(own, Config())
+    run.require_export_folder(folder, own)
+    run.write_text(own / "metrics.jsonl", "")  # it has begun
+    run.require_export_folder(folder, own)
+    run.write_json(folder / "config.json", {})  # another run's, meanwhile
+    for refused in (run.require_export_folder, run.claim_export_folder):
+        with pytest.raises(UserError, match="export: a model is there already; give another folder"):
+            refused(folder, own)
+    run.claim_export_folder(other, own)
+    run.require_export_folder(other, own)  # killed before it was whole
+    run.write_json(other / "config.json", {})
+    run.require_export_folder(other, own)  # and behind it
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "x.json"
     run.write_json(path, {"b": 1, "a": np.float32(0.5)})

@@ -1,4 +1,4 @@
-"""How a question is put to the model, in SFT, GRPO and evaluation alike; and which problems an RL step takes.
+"""How a question is put to the model, in SFT, GRPO and evaluation alike.
 
 A conversation is the same template again behind the end of sequence (the repository deepseek-ai/DeepSeek-Math, README).
 An answer may call a tool: the model writes a program and TOOL_STOP, the sandbox's answer is inserted, the model goes on.
@@ -6,7 +6,6 @@ Left out on purpose: few-shot prompts of base models.
 """
 
 from collections.abc import Iterable
-from typing import Protocol, TypeVar
 
 from dsm_jax.tokenizer import Tokenizer
 
@@ -20,14 +19,6 @@ COT_INSTRUCTION = {
 TOOL_STOP = "```output"
 # How a turn is written, by role; a system prompt as in the released tokenizer's chat template.
 TURNS = {"system": "{text}\n\n", "user": "User: {text}\n\n"}
-
-Item_co = TypeVar("Item_co", covariant=True)
-
-
-class RandomAccess(Protocol[Item_co]):
-    """Anything with items at 0, 1, 2, .. without end, such as a ProblemSet."""
-
-    def __getitem__(self, index: int, /) -> Item_co: ...
 
 
 def prompt_text(question: str) -> str:
@@ -48,8 +39,3 @@ def tool_text(output: str) -> str:
 def prompt_ids(question: str, tokenizer: Tokenizer) -> list[int]:
     """bos and the template's ids: what the sampler starts from, and the exact beginning of an SFT example."""
     return [tokenizer.bos_id, *tokenizer.encode(prompt_text(question))]
-
-
-def problem_batch(problems: RandomAccess[Item_co], step: int, count: int) -> list[Item_co]:
-    """The `count` problems of RL step `step`, so that the data state is the step."""
-    return [problems[step * count + i] for i in range(count)]

@@ -1,8 +1,8 @@
 """Asks a model problems, grades its answers, and scores them: greedy, and maj@k and pass@k from samples.
 
 Rows go to a JSONL file, one per problem, and beside it a JSON file tells what made them: parameters,
-problems, sampling. Where both are there and that is the same, the rows are read, not made again. Left out on
-purpose: few-shot prompts, tools, benchmarks read from files.
+problems, sampling. Where both are there and that is the same, the rows are read, not made again. Of several processes all
+sample; the first one grades, writes and reads. Left out on purpose: few-shot prompts, tools, benchmarks read from files.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,12 @@ import numpy as np
 
 from dsm_jax.evaluate.grader import answer_key, grade, is_boxed
 from dsm_jax.evaluate.scores import Interval, majority_at_k, pass_at_k, share
+from dsm_jax.processes import (
+    first_process_finds,
+    from_first_process,
+    is_first_process,
+    on_first_process,
+)
 from dsm_jax.run import progress, read_json, write_json, write_text
 from dsm_jax.sample.request import Completion, require_answers
 from dsm_jax.sample.sampler import Sampler
@@ -75,9 +82,9 @@ def answer_problems(
         "rng_seed": rng_seed,
         "max_new_tokens": max_new_tokens,
     }
-    sidecar = path.with_suffix(".json")
-    if not (path.exists() and sidecar.exists() and read_json(sidecar) == source):
-        with progress(len(problems) * n, description) as bar:
+    if not first_process_finds(lambda: _is_kept(path, source)):
+        shown = progress(len(problems) * n, description) if is_first_process() else nullcontext()
+        with shown as bar:
             completions = sampler.generate(
                 prompts,
                 n=n,
@@ -85,17 +92,21 @@ def answer_problems(
                 temperature=temperature,
                 seed=rng_seed,
                 prompt_ids=range(len(problems)),
-                on_finish=bar.advance,
+                on_finish=bar.advance if bar else lambda: None,
             )
         require_answers(completions)
-        rows = [_graded(problem, row) for problem, row in zip(problems, completions, strict=True)]
-        _write(path, sidecar, rows, source)
-    return read_answers(path)
+        pairs = zip(problems, completions, strict=True)
+        on_first_process(lambda: _write(path, [_graded(*pair) for pair in pairs], source))
+    return _parsed(from_first_process(path.read_bytes))
 
 
 def read_answers(path: Path) -> list[Answers]:
     """The rows that answer_problems wrote."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # splitlines() would also split inside answers
+    return _parsed(path.read_bytes())
+
+
+def _parsed(rows: bytes) -> list[Answers]:
+    lines = rows.decode().split("\n")[:-1]  # splitlines() would also split inside answers
     return [Answers(**json.loads(line)) for line in lines]
 
 
@@ -107,8 +118,14 @@ def _identity(problem: Problem) -> list[str | int]:
     return [problem.id, problem.family, problem.level, problem.question, problem.answer]
 
 
-def _write(path: Path, sidecar: Path, rows: Sequence[Answers], source: dict) -> None:
+def _is_kept(path: Path, source: dict) -> bool:
+    sidecar = path.with_suffix(".json")
+    return path.exists() and sidecar.exists() and read_json(sidecar) == source
+
+
+def _write(path: Path, rows: Sequence[Answers], source: dict) -> None:
     """The old sidecar goes first, the new one comes last: it never stands beside rows of other parameters."""
+    sidecar = path.with_suffix(".json")
     path.parent.mkdir(parents=True, exist_ok=True)
     sidecar.unlink(missing_ok=True)
     write_text(path, "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.prompts import prompt_ids, prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.rl.questions import TRAIN, name_of, read_questions
@@ -102,6 +103,16 @@ def prompt_rows(
     if skips := len(questions) - len(found):
         skipped[f"longer than {longest} tokens"] += skips
     return _not_empty(found, skipped)
+
+
+def problem_prompts(problems: ProblemSet, count: int, instruction: str = "") -> Callable[[int], list[Row]]:
+    """Prompts of the problem generator: rollout i asks problems i * count to (i + 1) * count, the instruction behind each."""
+
+    def rows(iteration: int) -> list[Row]:
+        asked = (problems[iteration * count + i] for i in range(count))
+        return [{"prompt": prompt_text(one.question + instruction), "answer": one.answer} for one in asked]
+
+    return rows
 
 
 def told(count: int, skipped: Mapping[str, int]) -> str:

@@ -69,8 +69,8 @@ class Actor:
         tool: Tool | None,
         rng_seed: int,
     ):
-        if config.curriculum and not isinstance(prompts, Prompts):
-            raise UserError("curriculum: these prompts have no end; give a list of rows")
+        if config.curriculum:
+            _require_rows(prompts, config.prompts_per_rollout)
         self.config, self.tokenizer, self.rewards = config, tokenizer, rewards
         self.prompts: Any = prompts
         self.control, self.tool, self.rng_seed = control, tool, rng_seed
@@ -195,6 +195,16 @@ class Actor:
         columns["completion_ids"] = [one.tokens.tolist() for _, one in flat]
         prompts, texts = [row["prompt"] for row, _ in flat], [one.text for _, one in flat]
         return self.rewards(prompts, texts, columns)
+
+
+def _require_rows(prompts: Prompts | Callable[[int], Sequence[Row]], count: int) -> None:
+    """UserError where a curriculum cannot choose so many different rows."""
+    if not isinstance(prompts, Prompts):
+        raise UserError("curriculum: these prompts have no end; give a list of rows")
+    if (there := len(prompts.rows)) < count:
+        raise UserError(
+            f"curriculum: a rollout asks {count} different questions, and there are {there}; give more, or a smaller batch_size"
+        )
 
 
 def _has_spread(rewards: np.ndarray) -> np.ndarray:

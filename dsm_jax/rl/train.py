@@ -12,6 +12,7 @@ from dsm_jax.data.prompts import prompt_text
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh
 from dsm_jax.model.hf import Model, save_hf
+from dsm_jax.processes import on_first_process
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.grpo import GRPO, OnUpdate, run_grpo
 from dsm_jax.rl.memory import require_memory
@@ -21,7 +22,7 @@ from dsm_jax.rl.rewards import Reward
 from dsm_jax.run import open_run
 from dsm_jax.sample.request import Tool
 from dsm_jax.tokenizer import load_tokenizer
-from dsm_jax.train.start import find_start
+from dsm_jax.train.start import find_start, keep_shape
 
 REMEDY = "give more devices, a smaller micro_batch_tokens or slots, or lora=LoRA(rank=16)"
 EXPORT = "model"  # in the run's folder
@@ -62,7 +63,12 @@ def train_grpo(
         config, start.config, tokenizer, mesh, prompts=asked, reward=reward, tool=tool, rng_seed=rng_seed
     )
     run = {"init": str(init), "grpo": config, "rng_seed": rng_seed, "prompts": asked.fingerprint()}
-    open_run(out, run | {"rewards": list(grpo.rewards.functions)})
+
+    def begin() -> None:
+        open_run(out, run | {"rewards": list(grpo.rewards.functions)})
+        keep_shape(start.config, folder, out)
+
+    on_first_process(begin)
     params = run_grpo(grpo, lambda: start.params(mesh, rng_seed), out, on_update=on_update)
     model = Model(start.config, params)
     save_hf(model, out / EXPORT, folder)

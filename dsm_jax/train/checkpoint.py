@@ -126,6 +126,12 @@ class Checkpoints:
         )
         return step
 
+    def holds(self, branch: str, step: int | None = None) -> bool:
+        """Whether the checkpoint that restore_part would read has a branch of this name at its root."""
+        step = self.latest_step() if step is None else step
+        found = None if step is None else self._manager.item_metadata(step)
+        return any(name.startswith(f"{branch}.") for name in found or ())
+
     def close(self) -> None:
         """Waits for the last save."""
         with self._writing():
@@ -174,7 +180,7 @@ class Checkpoints:
                 if part:
                     raise UserError(
                         f"{self.folder}: step {step} holds no whole model ({name} is {there.get(name, 'absent')}); of a run "
-                        "with LoRA give the folder that it exported"
+                        "with LoRA give the folder that it exported (model/)"
                     )
                 raise UserError(
                     f"{self.folder}: step {step} is of another model or optimiser: {name} is "

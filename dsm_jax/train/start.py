@@ -1,7 +1,7 @@
 """What training starts from: a Hugging Face folder, a hub id, a run of ours, or random numbers; shape, tokenizer, parameters.
 
 A run keeps what its checkpoints leave out, the model's shape and its tokenizer, in checkpoints/model/ (keep_shape): with
-that, --init RUN takes the newest checkpoint, and RUN/checkpoints/STEP that one. RUN may be a URL.
+that, --init RUN takes the newest checkpoint, and RUN/checkpoints/STEP that one. RUN may be a URL. Of GRPO it is the policy.
 Left out on purpose: a run's optimiser (a new stage begins its own), and LoRA's checkpoints (take the run's model/).
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -23,6 +24,7 @@ from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.train.checkpoint import Checkpoints
 
 CHECKPOINTS, SHAPE = "checkpoints", "model"  # folders of a run
+POLICY = "train"  # in a checkpoint of GRPO, beside the reference
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Start:
         run = _find_run(self.init) if self.init else None
         if run:
             with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
-                checkpoints.require_part({"params": abstract_params(self.config, mesh)}, run.step)
+                checkpoints.require_part(self._target(checkpoints, run, mesh), run.step)
         elif self.init and Path(self.init).is_dir():
             find_tensors(Path(self.init), self.config, any_dtype=True)
 
@@ -63,8 +65,13 @@ class Start:
         if run is None:
             return load_hf(self.init, mesh, dtype="float32").params
         with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
-            target = {"params": abstract_params(self.config, mesh)}
-            return checkpoints.restore_part(target, run.step)["params"]
+            found = checkpoints.restore_part(self._target(checkpoints, run, mesh), run.step)
+            return found.get(POLICY, found)["params"]
+
+    def _target(self, checkpoints: Checkpoints, run: _Run, mesh: Mesh) -> dict[str, Any]:
+        """The parameters' place in the run's checkpoints, with their shapes."""
+        params = {"params": abstract_params(self.config, mesh)}
+        return {POLICY: params} if checkpoints.holds(POLICY, run.step) else params
 
 
 def find_start(init: str | None, mesh: Mesh, *, own: ModelConfig | None) -> Start:

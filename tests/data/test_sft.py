@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsm_jax.chat import ChatTemplate
-from dsm_jax.data.prompts import TOOL_STOP, problem_batch, prompt_ids, prompt_text, tool_text
+from dsm_jax.data.prompts import TOOL_STOP, prompt_ids, prompt_text, tool_text
 from dsm_jax.data.sft import (
     Turn,
     answer_pieces,
@@ -70,12 +70,6 @@ def test_long_examples_are_counted(tokenizer):
     assert packed.dropped == 1
     with pytest.raises(UserError, match="fits into 5 tokens"):
         sft_windows(PAIRS, tokenizer, 5)
-
-
-def test_problem_batches_are_consecutive():
-    assert np.concatenate([problem_batch(range(100), step, 3) for step in range(4)]).tolist() == list(
-        range(12)
-    )
 
 
 class Characters:

@@ -23,7 +23,9 @@ from dsm_jax.model import Model, load_hf, save_hf
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.hf import save_shape
 from dsm_jax.model.params import init_params
+from dsm_jax.rl.rollout import Actor
 from dsm_jax.run import read_json, read_metrics
+from dsm_jax.sample.request import Completion
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.train import start
@@ -125,6 +127,12 @@ def test_bad_input_is_one_line(script, capsys, tmp_path, argv, part):
     assert not (tmp_path / "run").exists()
 
 
+def test_out_cannot_be_a_file(script, capsys, tmp_path, folder):
+    (tmp_path / "file").write_text("")
+    argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--out", str(tmp_path / "file")]
+    assert f"--out {tmp_path / 'file'}: cannot write there" in error_line(script, capsys, *argv)
+
+
 def test_a_tokenizer_of_another_model(script, capsys, tmp_path, folder):
     shape = replace(script.SMOKE_MODEL.model, vocab_size=448)
     save_random(shape, tmp_path / "hf")
@@ -154,6 +162,11 @@ def test_a_tokenizer_of_another_model(script, capsys, tmp_path, folder):
             "gsm8k:.: no test.jsonl",
         ),
         ('{"question": "1?", "answer": "1"}\n', ("--source-filter", "CoT"), "1 of other sources"),
+        (
+            '{"question": "1?", "answer": "1"}\n',
+            ("--grpo.curriculum",),
+            "a rollout asks 4 different questions, and there are 1; give more, or a smaller batch_size",
+        ),
     ],
 )  # fmt: skip
 def test_bad_prompts_are_one_line(script, capsys, tmp_path, monkeypatch, folder, rows, argv, part):
@@ -173,6 +186,7 @@ def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, fold
     out = tmp_path / "run"
     argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--out", str(out)]
     argv += ["--mesh", "fsdp=4,tensor=2", "--grpo.loop.steps", "2", "--instruction", " Box it."]
+    argv += ["--reward", "accuracy", "overlong"]  # the last is not the same for all
     cli.run_script(script.main, script.PRESETS, argv)
     results = read_json(out / "results.json")
     rows = [row for row in read_metrics(out / "metrics.jsonl") if "reward" in row]
@@ -188,7 +202,17 @@ def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, fold
     monkeypatch.setattr(start, "load_hf", lambda *_, **__: pytest.fail("must not start again"))
     cli.run_script(script.main, script.PRESETS, [*argv, "--mesh", "fsdp=2", "data=4"])
     assert read_json(out / "results.json") == results
+    assert_starts_others(out)
     assert "--rng-seed" in error_line(script, capsys, *argv, "--rng-seed", "1")
+
+
+def assert_starts_others(out: Path) -> None:
+    """As a model: its policy, of the newest checkpoint or of one that is named, with its tokenizer."""
+    mesh, last = single_device_mesh(), load_hf(out / "model").params
+    for init, is_last in ((out, True), (out / "checkpoints/2", True), (out / "checkpoints/1", False)):
+        found = start.find_start(str(init), mesh, own=None)
+        assert load_tokenizer(found.tokenizer()).fingerprint == load_tokenizer(out / "model").fingerprint
+        assert np.array_equal(found.params(mesh, 0)["embed"], last["embed"]) == is_last
 
 
 @pytest.fixture(scope="module")
@@ -306,8 +330,14 @@ def test_another_export_of_a_finished_run(own, script, capsys, tmp_path):
     model = "model.safetensors"
     assert (tmp_path / "hf" / model).read_bytes() == (out / "model" / model).read_bytes()
     assert f"for transformers: {tmp_path / 'hf'}" in capsys.readouterr().out
+    cli.run_script(script.main, script.PRESETS, [*argv, "--export", str(tmp_path / "hf")])  # its own
     other = ["--out", str(tmp_path / "other"), "--export", str(tmp_path / "hf")]
     assert "a model is there already" in error_line(script, capsys, *argv, *other)
+    save_random(script.SMOKE_MODEL.model, tmp_path / "theirs")
+    before = (tmp_path / "theirs" / model).read_bytes()
+    again = error_line(script, capsys, *argv, "--export", str(tmp_path / "theirs"))  # the run that is there
+    assert "theirs: a model is there already" in again
+    assert (tmp_path / "theirs" / model).read_bytes() == before
 
 
 @pytest.mark.slow
@@ -336,15 +366,63 @@ def test_prompts_without_a_test_split_are_not_evaluated(script, folder, capsys, 
     assert not (tmp_path / "run/best").exists() and (tmp_path / "run/model/config.json").exists()
 
 
+def write_gsm8k(folder: Path) -> Path:
+    """Rows as GSM8K is published."""
+    folder.mkdir()
+    for split, count in (("train", 12), ("test", 3)):
+        rows = (
+            {
+                "question": f"Ann has {i} pens and 1,000 more in {split}. How many?",
+                "answer": f"{i}+1000 = <<{i}+1000={i + 1000}>>{i + 1000}\n#### 1,{i:03d}",
+            }
+            for i in range(count)
+        )
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def with_texts(sample):
+    """Of each question of the first rollout: right in a box, wrong in a box, right without one, right with words."""
+
+    def called(self, params, rows, draw, folder):
+        found = sample(self, params, rows, draw, folder)
+        if draw:
+            return found
+        golds = [row["answer"].rpartition("#### ")[2] for row in rows]
+        texts = [[f"\\boxed{{{g}}}", f"\\boxed{{{g}9}}", g, f" It is\n\\boxed{{{g}}}."] for g in golds]
+        return [list(map(with_text, *pair)) for pair in zip(found, texts, strict=True)]
+
+    return called
+
+
+def with_text(completion: Completion, text: str) -> Completion:
+    return replace(completion, text=text)
+
+
 @pytest.mark.slow
-def test_gsm8k_s_own_files(script, folder, capsys, tmp_path, dsm_data):
-    argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--prompts", f"gsm8k:{dsm_data / 'gsm8k'}"]
-    argv += ["--out", str(tmp_path / "run"), "--grpo.loop.steps", "1", "--grpo.optimizer.warmup-steps", "0"]
+@pytest.mark.parametrize("published", [False, True])
+def test_gsm8k_is_graded_and_rewards_that_are_all_0_are_told(
+    script, folder, capsys, tmp_path, monkeypatch, request, published
+):
+    """Texts of the first rollout are given; those of the second are a random model's."""
+    made = request.getfixturevalue("dsm_data") / "gsm8k" if published else write_gsm8k(tmp_path / "gsm8k")
+    argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--prompts", f"gsm8k:{made}"]
+    argv += ["--out", str(tmp_path / "run"), "--grpo.loop.steps", "2"]
+    monkeypatch.setattr(Actor, "_sample", with_texts(Actor._sample))
     cli.run_script(script.main, script.PRESETS, argv)
-    said = capsys.readouterr().out
-    assert "evaluation: asks 8 of 1,319 questions; left out: none" in said and "prompts: 7," in said
-    rows = [json.loads(line) for file in (tmp_path / "run/completions").glob("*") for line in file.open()]
-    assert len(rows) == 16 and all("####" in row["answer"] for row in rows)
+    said = capsys.readouterr()
+    asked = "asks 8 of 1,319 questions" if published else "asks 3 of 3 questions"
+    assert f"evaluation: {asked}; left out: none" in said.out
+    assert ("prompts: 7," if published else "prompts: 12 questions") in said.out
+    first, second = (
+        [json.loads(line) for line in (tmp_path / f"run/completions/{name}.jsonl").open()]
+        for name in ("000000", "000001")
+    )
+    assert [row["rewards"] for row in first] == [{"accuracy_reward": r} for r in (1.0, 0.0, 0.0, 1.0)] * 4
+    assert len(second) == 16 and not any(row["reward"] for row in second)
+    assert all("#### " in row["answer"] for row in first + second)
+    assert said.err.count("all rewards are 0: nothing can be learned") == 1
+    assert "alarm at update 2: all rewards are 0" in said.err
 
 
 def test_of_equal_policies_the_first_is_the_best(folder, tmp_path):
@@ -407,6 +485,17 @@ def test_a_start_from_a_run_of_sft(script, capsys, tmp_path, folder):
     cli.run_script(script.main, script.PRESETS, argv)
     found = load_hf(tmp_path / "run/model").params["embed"]
     np.testing.assert_allclose(found, params["embed"], atol=1e-7)
+
+
+def test_a_start_from_a_run_with_lora_is_told_where_its_model_is(script, capsys, tmp_path, folder):
+    shape = tmp_path / "lora/checkpoints/model"
+    save_shape(script.SMOKE_MODEL.model, shape, folder / "tokenizer/tokenizer.model", as_it_is=True)
+    with Checkpoints(tmp_path / "lora/checkpoints", 1) as checkpoints:
+        part = {"layers": {"q_lora_a": init_params(SMOKE, 0, single_device_mesh())["embed"]}}
+        checkpoints.save(7, {"train": {"params": part}}, wait=True)
+    argv = ["--preset", "smoke", "--init", str(tmp_path / "lora"), "--out", str(tmp_path / "run")]
+    said = "holds no whole model (train.params.embed is absent); of a run with LoRA give the folder that it exported (model/)"
+    assert said in error_line(script, capsys, *argv)
 
 
 def write_metrics(folder: Path, steps: list[int], mu: int = 1, every: int = 1) -> None:

@@ -65,7 +65,8 @@ def test_the_example_runs(tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs/short/model/config.json").exists()
+    for model in ("model", "checkpoints/model"):  # the second is what --init runs/short needs
+        assert (tmp_path / "runs/short" / model / "config.json").exists()
     assert len(list((tmp_path / "runs/short/completions").iterdir())) == 20
     other = readme_example().replace("range(30)", "range(31)")
     done = subprocess.run(

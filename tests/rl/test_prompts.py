@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from dsm_jax.data.problems import ProblemSet
 from dsm_jax.errors import UserError
-from dsm_jax.rl.prompts import Prompts, prompt_rows, read_all_questions, told
+from dsm_jax.rl.prompts import Prompts, problem_prompts, prompt_rows, read_all_questions, told
 
 
 class Letters:
@@ -37,6 +38,15 @@ def test_every_epoch_asks_each_row_once_in_an_order_of_its_own():
     assert all(one != other for one, other in pairwise(epochs))
     assert prompts(7) == Prompts(prompts.rows, 4, rng_seed=3)(7) != Prompts(prompts.rows, 4, rng_seed=4)(7)
     assert len(Prompts(prompts.rows, 25, rng_seed=3)(0)) == 25
+
+
+def test_the_generator_s_problems_are_asked_one_after_the_other():
+    problems = ProblemSet("train", seed=5)
+    prompts = problem_prompts(problems, 3, " Box it.")
+    expected = [problems[i] for i in range(6)]
+    assert [*prompts(0), *prompts(1)] == [
+        {"prompt": f"User: {one.question} Box it.\n\nAssistant:", "answer": one.answer} for one in expected
+    ]
 
 
 def test_the_fingerprint_is_of_rows_and_order():
