@@ -4,8 +4,9 @@
     python experiments/grpo_7b.py --mesh --init DIR_OR_HUB_ID_OR_RUN --prompts FILES --eval-questions gsm8k:DIR
     python experiments/grpo_7b.py --mesh --preset tiny    1M parameters: a CPU does it in three to four minutes
 
-Prompts are the questions of GSM8K's or MATH's training split (gsm8k:DIR, math:DIR), or of files and folders of JSON
-lines, JSON or parquet: a question and an answer a row (dsm_jax/rl/questions.py); without --prompts the problem generator's.
+Prompts are the questions of GSM8K's or MATH's training split (gsm8k:DIR, math:DIR), of a data set on the Hugging Face hub
+(hub:openai/gsm8k/main, hub:OWNER/NAME), or of files and folders of JSON lines, JSON or parquet: a question and an answer a row
+(dsm_jax/rl/questions.py); without --prompts the problem generator's.
 The paper takes MathInstruct's words on GSM8K and MATH: --prompts MathInstruct.json --source-filter CoT/gsm8k CoT/MATH.
 Before anything is downloaded or allocated, the memory that the run needs is compared with what is there. Before the first
 update, every --grpo.loop.stop-every updates and after the last one the policy answers test questions. Without --init, tiny
@@ -63,7 +64,7 @@ from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import require_memory
 from dsm_jax.rl.prompts import Prompts, problem_prompts, prompt_rows, read_all_questions, told
-from dsm_jax.rl.questions import is_set
+from dsm_jax.rl.questions import has_test
 from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, overlong_penalty
 from dsm_jax.rl.rewards import Reward, Rewards
 from dsm_jax.run import (
@@ -104,13 +105,15 @@ class GRPORun:
     preset: str = "paper"
     # a Hugging Face folder, a hub id, or a run of ours; None: the preset's own small model
     init: str | None = INSTRUCT_7B
-    prompts: tuple[str, ...] = ()  # gsm8k:DIR, math:DIR, files, folders; none: the problem generator
-    # of files, only rows whose field `source` holds one of these
+    prompts: tuple[
+        str, ...
+    ] = ()  # gsm8k:DIR, math:DIR, hub:OWNER/NAME, files, folders; none: the problem generator
+    # of files and the hub, only rows whose field `source` holds one of these
     source_filter: tuple[str, ...] = ()
     instruction: str = COT_INSTRUCTION["en"]  # appended to every question
     # what completions are rewarded for: the right answer, exactly one box, keeping clear of the longest completion
     reward: tuple[Literal["accuracy", "format", "overlong"], ...] = ("accuracy",)
-    # as --prompts, gsm8k:DIR and math:DIR their test split; none: the test splits of --prompts, or the generator's
+    # as --prompts, but sets their test split; none: the test splits of --prompts, or the generator's
     eval_questions: tuple[str, ...] = ()
     eval_count: int = 1_000  # questions of an evaluation, at most; --grpo.loop.stop-every says how often
     eval_samples: int = 0  # k of maj@k and pass@k, completions of each of these questions; 0: greedy alone
@@ -282,7 +285,7 @@ def test_questions(config: GRPORun) -> Asked:
     """What the evaluation asks; nothing where it is off, or has no source."""
     if not config.grpo.loop.stop_every:
         return []
-    sources = config.eval_questions or tuple(filter(is_set, config.prompts))
+    sources = config.eval_questions or tuple(filter(has_test, config.prompts))
     if sources:
         return read_test_questions(sources, config.eval_count)
     if config.prompts:

@@ -37,7 +37,7 @@ def read_questions(
     they are called. skipped: counts what is left out, by reason. Raises UserError naming file and line for a row that has no question or answer, and where nothing is left.
     """
     skipped = Counter() if skipped is None else skipped
-    only = () if _kind(source) in LOCAL else only
+    only = () if source.partition(":")[0] in LOCAL else only
     found: dict[str, dict[str, Any]] = {}
     for part in _parts(source, split):
         for place, row in read_rows_of(part):
@@ -55,23 +55,20 @@ def read_questions(
     return list(found.values())
 
 
-def is_set(source: str) -> bool:
-    """Whether it names a set, which may have a test split too, and not files."""
-    return _kind(source) in (*LOCAL, HUB)
+def has_test(source: str) -> bool:
+    """Whether it names a set with a test split: GSM8K and MATH have to have one, files have none."""
+    kind, _, where = source.partition(":")
+    return kind in LOCAL or (kind == HUB and bool(find_hub_split(where, TEST)))
 
 
 def name_of(source: str) -> str:
     """What rows without a field `source` are said to be from: the set, or the file."""
     kind, _, rest = source.partition(":")
-    return rest if kind == HUB else kind if is_set(source) else Path(source).name
-
-
-def _kind(source: str) -> str:
-    return source.partition(":")[0] if ":" in source else ""
+    return rest if kind == HUB else kind if kind in LOCAL else Path(source).name
 
 
 def _parts(source: str, split: str) -> list[Part]:
-    kind, where = _kind(source), source.partition(":")[2]
+    kind, _, where = source.partition(":")
     if kind == HUB:
         parts = find_hub_split(where, split)
         missing = f"no split {split}; give a set or files that have it"

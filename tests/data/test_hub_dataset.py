@@ -12,7 +12,7 @@ import pytest
 from dsm_jax.data.hub_dataset import find_hub_split
 from dsm_jax.data.instructions import read_rows_of
 from dsm_jax.errors import UserError
-from dsm_jax.rl.questions import is_set, read_questions
+from dsm_jax.rl.questions import has_test, read_questions
 
 COMMIT = "0" * 40
 
@@ -78,7 +78,8 @@ def test_gsm8k_as_the_hub_has_it(hub):
     ):
         find_hub_split("owner/name/other", "train")
     first, _ = read_questions("hub:owner/name/main")
-    assert first["question"] == "a?" and first["answer"] == "#### 4" and is_set("hub:owner/name")
+    assert first["question"] == "a?" and first["answer"] == "#### 4" and has_test("hub:owner/name/main")
+    assert not has_test("hub:owner/name/socratic")
     with pytest.raises(UserError, match="hub:owner/name/socratic: no split test"):
         read_questions("hub:owner/name/socratic", split="test")
 
