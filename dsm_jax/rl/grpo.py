@@ -228,10 +228,14 @@ def run_grpo(
         assert look is not None
         return look(grpo.policy(state), step)
 
+    def begin() -> GRPOState:
+        on_first_process(grpo.actor.check_rewards)
+        return grpo.start(start())
+
     with grpo.rewards:
         state = run_loop(
             update,
-            lambda: grpo.start(start()),
+            begin,
             grpo.target(),
             grpo.config.loop,
             folder,

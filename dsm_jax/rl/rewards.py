@@ -122,6 +122,24 @@ class Rewards:
         total[np.isnan(stacked).all(axis=0)] = np.nan
         return Scores(total, by_name, sum(len(problems) for _, problems in found.values()))
 
+    def check(self, prompts: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> None:
+        """Calls each function with empty completions of some prompts, before any is sampled: what it raises may be due to
+        them and is passed over, but a column that is missing, a wrong number of values and no answer are UserErrors."""
+        rows = Rows(prompts, [""] * len(prompts), {**columns, "completion_ids": [[]] * len(prompts)})
+        for name, reward in self.functions.items():
+            taken = rows._replace(columns=_taken(name, reward, rows.columns))
+            call = _in_thread(partial(call_reward, reward, taken))
+            try:
+                count = len(call.result(self.options.timeout_s))
+            except Exception:  # noqa: BLE001
+                if call.done():
+                    continue
+                raise UserError(
+                    f"reward {name} gave nothing within {self.options.timeout_s:g} s for {_span(0, len(prompts))}"
+                ) from None
+            if count != len(prompts):
+                raise UserError(_wrong_count(name, count, len(prompts)))
+
     def close(self) -> None:
         """Ends its processes."""
         if self._pool:
@@ -172,8 +190,7 @@ class Rewards:
                 return self._one_by_one(call, error, until)
             return self._failed(1, [f"reward {name}, row {first}: {_said(error)}"])
         if len(values) != count:
-            line = f"reward {name} returned {len(values)} values for {count} completions; return one number for each"
-            return self._failed(count, [line])
+            return self._failed(count, [_wrong_count(name, len(values), count)])
         numbers = [_number(value) for value in values]
         wrong = [row for row, number in enumerate(numbers) if number is None]
         lines = [
@@ -285,6 +302,10 @@ def _number(value: Any) -> float | None:
 
 def _name(reward: Reward) -> str:
     return getattr(reward, "__name__", type(reward).__name__)
+
+
+def _wrong_count(name: str, values: int, completions: int) -> str:
+    return f"reward {name} returned {values} values for {completions} completions; return one number for each"
 
 
 def _span(first: int, count: int) -> str:

@@ -30,6 +30,7 @@ from dsm_jax.sample.sampler import Sampler, Usage
 from dsm_jax.tokenizer import Tokenizer
 
 NOTHING = np.zeros(0)
+CHECKED = 2  # prompts that rewards are tried with
 Control = Callable[..., np.ndarray]  # rewards [N, G] -> other rewards [N, G]; see controls.py
 
 
@@ -189,12 +190,21 @@ class Actor:
         require_answers([one for one in group if not len(one.tokens)] for group in completions)
         return completions
 
+    def check_rewards(self) -> None:
+        """UserError for a reward that cannot work, before anything is sampled."""
+        rows = list(self.prompts(0))[:CHECKED]
+        self.rewards.check([row["prompt"] for row in rows], _columns(rows))
+
     def _score(self, rows: list[Row], completions: list[list[Completion]]) -> Scores:
         flat = [(row, one) for row, group in zip(rows, completions, strict=True) for one in group]
-        columns = {name: [row[name] for row, _ in flat] for name in rows[0] if name != "prompt"}
-        columns["completion_ids"] = [one.tokens.tolist() for _, one in flat]
-        prompts, texts = [row["prompt"] for row, _ in flat], [one.text for _, one in flat]
-        return self.rewards(prompts, texts, columns)
+        asked, found = [row for row, _ in flat], [one for _, one in flat]
+        columns = _columns(asked) | {"completion_ids": [one.tokens.tolist() for one in found]}
+        return self.rewards([row["prompt"] for row in asked], [one.text for one in found], columns)
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """The rows' other fields, which rewards take."""
+    return {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
 
 
 def _require_rows(prompts: Prompts | Callable[[int], Sequence[Row]], count: int) -> None:

@@ -167,7 +167,7 @@ def test_it_learns_and_resumes_in_the_same_bits(tmp_path):
 
     def dies(prompts, completions, **columns):
         dies.calls += 1
-        if dies.calls == 8:
+        if dies.calls == 9:  # the first one tries it
             raise KeyboardInterrupt
         return short(prompts, completions)
 
@@ -190,7 +190,7 @@ def test_a_reward_that_fails_ends_the_run_and_loses_no_step(wrong, tmp_path):
     calls = itertools.count()
 
     def fails(prompts, completions, **columns):
-        if next(calls) < 2:
+        if next(calls) < 3:  # the first one tries it
             return short(prompts, completions)
         if isinstance(wrong, Exception):
             raise wrong
@@ -204,6 +204,15 @@ def test_a_reward_that_fails_ends_the_run_and_loses_no_step(wrong, tmp_path):
     resumed = run_grpo(make(seldom), start, tmp_path / "a")
     whole = run_grpo(make(seldom), start, tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
+
+
+def test_a_reward_of_the_wrong_length_is_found_before_anything_is_sampled(tmp_path):
+    def one(prompts, completions):
+        return [1.0]
+
+    with pytest.raises(UserError, match="reward one returned 1 values for 2 completions"):
+        run_grpo(make(reward=one), start, tmp_path)
+    assert not (tmp_path / "rollouts").exists()
 
 
 def test_eight_devices_sample_the_same_and_reward_the_same():

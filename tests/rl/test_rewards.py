@@ -47,6 +47,26 @@ def test_a_column_that_is_not_there_is_named():
         score(bonus, answer=["1", "2", "3"])
 
 
+def test_rewards_are_tried_with_empty_completions():
+    """What does not depend on the completions is found: too few values, a column that is missing, no answer."""
+    seen = []
+
+    def tried(prompts, completions, completion_ids, answer=None):
+        seen.append((prompts, completions, completion_ids))
+        return completions[0][0]  # of an empty one there is none: no mistake
+
+    Rewards(tried).check(PROMPTS[:2], {"answer": ["1", "2"]})
+    assert seen == [(["p0", "p1"], ["", ""], [[], []])]
+    with pytest.raises(UserError, match="reward <lambda> returned 3 values for 2 completions"):
+        Rewards(lambda p, c: [1.0] * 3).check(PROMPTS[:2], {})
+    with pytest.raises(
+        UserError, match="reward <lambda> takes the column gold, which the prompts lack; there are: answer"
+    ):
+        Rewards(lambda p, c, gold: gold).check(PROMPTS[:2], {"answer": ["1", "2"]})
+    with pytest.raises(UserError, match="reward <lambda> gave nothing within 0.1 s for rows 0 to 1"):
+        Rewards(lambda p, c: time.sleep(5), RewardOptions(timeout_s=0.1)).check(PROMPTS[:2], {})
+
+
 def test_true_and_numpy_values_are_numbers():
     found = score(lambda p, c: [True, np.float32(0.5), np.int64(2)])
     np.testing.assert_array_equal(found.total, [1.0, 0.5, 2.0])
