@@ -55,10 +55,13 @@ drill: $(VENV)/installed
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/sft.json \
 	  --compare results.json model/model.safetensors answers/greedy.jsonl --writes orbax-checkpoint windows answers \
 	  -- python experiments/sft_7b.py --preset smoke --out {out}
+	$(VENV)/bin/python experiments/grpo_7b.py --preset tiny --grpo.loop.steps 1 --eval-count 8 --cache .cache/drill --out .cache/drill/tiny
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/grpo.json \
 	  --compare results.json best.json best/model.safetensors model/model.safetensors completions/000006.jsonl \
-	  --writes orbax-checkpoint rollouts answers best.new -- python experiments/grpo_7b.py --preset smoke \
-	  --grpo.num-iterations 2 --grpo.loop.steps 8 --cache .cache/drill --out {out}
+	  --writes orbax-checkpoint completions.npz scores.npz old.npz answers best.new \
+	  -- python experiments/grpo_7b.py --preset smoke --init .cache/drill/tiny/model --reward accuracy overlong \
+	  --grpo.max-completion-length 72 --grpo.num-iterations 2 --grpo.loop.steps 8 --grpo.loop.checkpoint-every 3 \
+	  --grpo.optimizer.peak-lr 3e-4 --eval-count 64 --out {out}
 
 check-extras: $(VENV)/installed
 	@for extra in gpu tpu beam torch dev; do \

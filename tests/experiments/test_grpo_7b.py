@@ -576,6 +576,7 @@ def test_smoke_killed_twice_ends_in_the_same_results(tmp_path):
         "python",
         str(SCRIPT),
         *("--preset", "smoke", "--cache", str(tmp_path / "cache"), "--out", "{out}"),
+        *("--reward", "accuracy", "overlong"),  # the small model answers nothing right, but not all at the same length
     ]
     words = [sys.executable, "experiments/drill.py", "--kills", "2", "--out", str(tmp_path / "drill")]
     words += ["--compare", "results.json", "best.json", "best/model.safetensors", "model/model.safetensors"]
@@ -583,3 +584,5 @@ def test_smoke_killed_twice_ends_in_the_same_results(tmp_path):
     done = subprocess.run([*words, "--", *command], cwd=ROOT, capture_output=True, text=True, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
+    rows = read_metrics(tmp_path / "drill/undisturbed/metrics.jsonl")
+    assert all(row["grad_norm"] > 0 for row in rows if "loss" in row)  # there was something to lose
