@@ -249,7 +249,8 @@ def summary(
         "floor": least | {"share": least["seconds"] / times[OURS][clock_of(config)]},
         "peak_bytes": report["peak_bytes"],
         "compilations": report["compilations"],
-        "steps_that_compiled": len(after) - len([step for step in after if not step["compilations"]]),
+        "steps": len(after),
+        "steps_that_compiled": sum(step["compilations"] > 0 for step in after),
         "matmul_flops_per_s": rates.matmul,
         "bandwidth": rates.bandwidth,
         "device": report["device"],
@@ -258,6 +259,7 @@ def summary(
     if config.peer:
         theirs = times[config.peer]["cpu_seconds"]
         result |= {"peer_cpu_seconds_per_step": theirs, "ratio": theirs / times[OURS]["cpu_seconds"]}
+        result["ratio_of_all_steps"] = theirs / median(step["took"][1] for step in after)
         result["peer_seconds_per_step"] = times[config.peer]["seconds"]
         result["peer_text_tokens"] = mean(reports[config.peer]["text_tokens"])
     return result
@@ -335,7 +337,10 @@ def beside(config: Bench, name: str, one: Mapping[str, Any]) -> list[str]:
             f"{name}: first step {one['first_step_s']:.1f} s after the start, compilations on the disk"
         )
     if config.peer:
-        lines.append(f"{name}: CPU time of {config.peer} over {OURS}: {one['ratio']:.2f}")
+        lines.append(
+            f"{name}: CPU time of {config.peer} over {OURS}: {one['ratio']:.2f}; {one['ratio_of_all_steps']:.2f} with the "
+            f"{one['steps_that_compiled']} of our {one['steps']} steps that compiled"
+        )
     if name == "fixed" and (seen := SEEN.get((config.peer, config.preset))):
         here = one["peer_cpu_seconds_per_step"]
         slow = ": over 25% slower here, so look at its settings" if here > 1.25 * seen else ""

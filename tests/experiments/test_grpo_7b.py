@@ -576,7 +576,11 @@ def test_smoke_killed_twice_ends_in_the_same_results(tmp_path):
         "python",
         str(SCRIPT),
         *("--preset", "smoke", "--cache", str(tmp_path / "cache"), "--out", "{out}"),
-        *("--reward", "accuracy", "overlong"),  # the small model answers nothing right, but not all at the same length
+        *(
+            "--reward",
+            "accuracy",
+            "overlong",
+        ),  # the small model answers nothing right, but not all at the same length
     ]
     words = [sys.executable, "experiments/drill.py", "--kills", "2", "--out", str(tmp_path / "drill")]
     words += ["--compare", "results.json", "best.json", "best/model.safetensors", "model/model.safetensors"]
