@@ -34,9 +34,7 @@ def find_hub_split(name: str, split: str) -> list[Part]:
     """
     owner, _, rest = name.partition("/")
     repository, _, wanted = rest.partition("/")
-    folder = hub_folder(
-        f"{owner}/{repository}", PATTERNS, kind="dataset", is_complete=lambda at: bool(_data_files(at))
-    )
+    folder = hub_folder(f"{owner}/{repository}", PATTERNS, kind="dataset")
     files = _data_files(folder)
     if not files:
         raise UserError(f"{name}: no file of a kind that can be read (JSON lines, JSON, parquet)")

@@ -4,6 +4,7 @@ the hub, which is never asked."""
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet
@@ -19,12 +20,15 @@ COMMIT = "0" * 40
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """hub({file: rows or text}) puts the data set owner/name into the cache, files as links to blobs."""
+    """hub({file: rows or text}) puts the data set owner/name into the cache, files as links to blobs.
+
+    listed: what the library's list of the repository has, beside the files; None: there is no list.
+    """
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     repository = tmp_path / "datasets--owner--name"
 
-    def put(files):
+    def put(files, listed=()):
         (repository / "refs").mkdir(parents=True)
         (repository / "refs/main").write_text(COMMIT)
         (repository / "blobs").mkdir()
@@ -38,6 +42,11 @@ def hub(tmp_path, monkeypatch):
                 )
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(blob)
+        if listed is not None:
+            tree = {name: {"size": 1, "blob_id": "0"} for name in (*files, *listed)}
+            (repository / "trees").mkdir()
+            text = json.dumps({"format_version": 1, "files": tree})
+            (repository / f"trees/{COMMIT}.json").write_text(text)
 
     return put
 
@@ -126,8 +135,38 @@ def test_forms_of_a_card(files, hub):
 
 def test_what_is_not_there_is_one_line(hub):
     with pytest.raises(
-        UserError, match="owner/name: no such folder, not in the local cache of the hub, and the hub gave"
+        UserError,
+        match="owner/name: no such folder, not whole in the local cache of the hub, and the hub gave",
     ):
         find_hub_split("owner/name", "train")
     with pytest.raises(UserError, match="name/: no such folder, and not a hub id of the form owner/name"):
         find_hub_split("name", "train")
+
+
+def test_a_download_that_was_cut_short_is_not_taken_for_whole(hub):
+    hub({"train-0.jsonl": row("a")}, listed=["train-1.jsonl", "notes.txt"])
+    with pytest.raises(
+        UserError, match="owner/name: no such folder, not whole in the local cache of the hub"
+    ):
+        find_hub_split("owner/name", "train")
+
+
+def test_a_cache_without_a_list_is_taken_where_the_hub_cannot_be_reached(hub, monkeypatch, capsys):
+    hub({"train-0.jsonl": row("a")}, listed=None)
+    assert questions("owner/name", "train") == ["a?"]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith(
+        "owner/name: taken as the cache has it, whole or not; the hub"
+    )
+    files = [SimpleNamespace(rfilename=f"train-{i}.jsonl", size=10**18) for i in range(5)]
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.dataset_info", lambda *_, **__: SimpleNamespace(siblings=files)
+    )
+    with pytest.raises(UserError, match="its files take 5000000000.0 GB"):  # a download is about to begin
+        find_hub_split("owner/name", "train")
+
+
+def test_a_whole_cache_does_not_ask_the_hub(hub, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: pytest.fail("asks"))
+    hub({"train-0.jsonl": row("a")}, listed=["notes.txt"])
+    assert questions("owner/name", "train") == ["a?"] and not capsys.readouterr().err

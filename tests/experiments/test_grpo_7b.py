@@ -76,7 +76,7 @@ def test_the_bare_command_ends_in_one_line(tmp_path, offline):
     done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert "GB; give more devices" in done.stderr or "not in the local cache" in done.stderr
+    assert "GB; give more devices" in done.stderr or "not whole in the local cache" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
