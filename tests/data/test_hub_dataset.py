@@ -133,6 +133,41 @@ def test_forms_of_a_card(files, hub):
     assert questions("owner/name", "train") == ["a?", "b?"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("*.jsonl", "a"),
+        ("**/*.jsonl", "abcd"),
+        ("**", "abcd"),
+        ("x/*.jsonl", "b"),
+        ("x/*", "b"),
+        ("x/**", "bc"),
+        ("x", "bc"),
+        ("x/", "bc"),
+        ("./x/one.jsonl", "b"),
+        ("{x,y}/*.json*", "bd"),
+        ("{x/{one,no},a}.jsonl", "ab"),
+        ("?/[n-p]*.jsonl", "bd"),
+    ],
+)
+def test_a_card_s_patterns_are_globs(pattern, wanted, hub):
+    """As fsspec and datasets read them, and braces."""
+    names = {"a": "a.jsonl", "b": "x/one.jsonl", "c": "x/other/two.jsonl", "d": "y/one.jsonl"}
+    card = f"---\nconfigs:\n- data_files: '{pattern}'\n---\n"
+    hub({"README.md": card} | {name: row(text) for text, name in names.items()})
+    assert questions("owner/name", "train") == [f"{text}?" for text in wanted]
+
+
+def test_a_card_s_pattern_without_a_file(hub):
+    """Of the configuration that is asked for only."""
+    one = "- config_name: {}\n  data_files:\n  - split: train\n    path: [a.jsonl, {}]\n"
+    card = f"---\nconfigs:\n{one.format('good', 'b*')}{one.format('bad', 'gone/*.csv')}---\n"
+    hub({"README.md": card, "a.jsonl": row("a"), "b.jsonl": row("b")})
+    assert questions("owner/name/good", "train") == ["a?", "b?"]
+    with pytest.raises(UserError, match=r"owner/name/bad: README.md names gone/\*.csv for the split train"):
+        find_hub_split("owner/name/bad", "train")
+
+
 def test_what_is_not_there_is_one_line(hub):
     with pytest.raises(
         UserError,
