@@ -23,6 +23,7 @@ from dsm_jax.model import Model, load_hf, save_hf
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.hf import save_shape
 from dsm_jax.model.params import init_params
+from dsm_jax.rl import GRPOTraining, train_grpo
 from dsm_jax.rl.rollout import Actor
 from dsm_jax.run import read_json, read_metrics
 from dsm_jax.sample.request import Completion
@@ -180,6 +181,30 @@ def test_bad_prompts_are_one_line(script, capsys, tmp_path, monkeypatch, folder,
     err = capsys.readouterr().err.splitlines()
     assert end.value.code == 2 and err[-1].startswith("error: ") and part in err[-1]
     assert not Path("run/config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "longest", "part"),
+    [
+        (["a", " "], 8, "prompt 1: its prompt is ' '; give a text"),
+        (["a", {"question": ""}], 8, "prompt 1: its question is ''; give a text"),
+        (["a", {"answer": "1"}], 8, r"prompt 1 has no question and no prompt \(it has answer\)"),
+        (
+            ["a", "b", "7 + 8 is " * 200],
+            8,
+            r"prompt 2 has \d+ tokens, and with max_completion_length 8 that is over",
+        ),
+        (
+            ["a"],
+            512,
+            r"prompt 0 has \d tokens, and with max_completion_length 512 that is over the model's 512;",
+        ),
+    ],
+)
+def test_prompts_that_cannot_work_are_told_before_the_run(prompts, longest, part, folder, tmp_path):
+    with pytest.raises(UserError, match=f"train_grpo: {part}"):
+        train_grpo(folder / "hf", prompts, out=tmp_path, config=GRPOTraining(max_completion_length=longest))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, folder, monkeypatch):
