@@ -145,7 +145,8 @@ class GRPO:
         """The update with this place among the mu of a rollout; with `overlap` the next rollout is sampled beside the first."""
         began, (first, following) = time.monotonic(), (int(draw) for draw in np.asarray(state.draws))
         batch = self.micro_batches(rollout, journal.old_logps(first) if place else None)
-        update = self.learner.update(state.train, state.reference, batch, rollout.rows)
+        has_others = place == 0 and self.config.num_iterations > 1
+        update = self.learner.update(state.train, state.reference, batch, rollout.rows, keep_logps=has_others)
         is_last = int(state.train.step) + self.config.num_iterations >= self.config.loop.steps
         beside: Mapping[str, float] = {}
         if self.config.overlap and place == 0 and not is_last:
@@ -154,14 +155,15 @@ class GRPO:
                 policy, following, journal, success=state.success, meanwhile=steps
             ).seconds
         train, metrics, logps = update.finish()
-        if place == 0 and self.config.num_iterations > 1:
+        if has_others:
             journal.keep_old_logps(first, of_completions(batch, logps))
         reference, count = state.reference, int(train.step)
         if self.config.sync_ref_model and count % self.config.ref_model_sync_steps == 0:
             reference = mixed(reference, train.params, self.config.ref_model_mixup_alpha)
         seconds = time.monotonic() - began
-        lengths = [int(row) for micro in batch for row in micro["segment_ids"].sum(axis=1)]
-        metrics |= update_speed(self.config, self.model, self.mesh, lengths, seconds)
+        if not beside:  # there the seconds are the rollout's too
+            lengths = [int(row) for micro in batch for row in micro["segment_ids"].sum(axis=1)]
+            metrics |= update_speed(self.config, self.model, self.mesh, lengths, seconds)
         state = state._replace(train=train, reference=reference)
         metrics |= {f"seconds/{name}_beside_update": value for name, value in beside.items()}
         return state, metrics | {"seconds/update": seconds}

@@ -11,6 +11,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import LoRA
 from dsm_jax.model.params import init_params
+from dsm_jax.rl import update as updating
 from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
 from dsm_jax.rl.grpo import GRPO, run_grpo
@@ -130,14 +131,17 @@ def test_micro_batches_change_nothing_in_other_losses(loss):
     )
 
 
-def test_the_second_update_of_a_rollout_has_the_first_one_s_policy_for_the_old():
+def test_the_second_update_of_a_rollout_has_the_first_one_s_policy_for_the_old(monkeypatch):
     """Against two updates by hand: the ratio's denominator is what the rollout was drawn from."""
+    fetched, on_host = [], updating.on_host
+    monkeypatch.setattr(updating, "on_host", lambda array: fetched.append(array) or on_host(array))
     config = dataclasses.replace(TRAINING, micro_batch_tokens=1024, num_iterations=2)
     grpo = make(config)
     state = grpo.start(init_params(MODEL, 0, grpo.mesh))
     sampled = rollout(grpo, grpo.policy(state))
     ours, metrics = update(grpo, state, sampled)
     assert metrics["kl"] > 0 and int(ours.train.step) == 2
+    assert len(fetched) == len(grpo.micro_batches(sampled)) == 1  # the second update's serve nothing
 
     mesh, (micro,) = grpo.mesh, grpo.micro_batches(sampled)
     whole = Whole(16, int(micro["mask"].sum()))

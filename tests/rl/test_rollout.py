@@ -271,6 +271,7 @@ def test_overlap_samples_from_the_policy_one_update_ago(tmp_path):
     beside = [row.get("seconds/rollout_beside_update", 0.0) for row in rows]
     assert beside[0] > 0 and beside[1] > 0 == beside[2]
     for row, seconds in zip(rows, beside, strict=True):
+        assert ("tokens_per_second/update" in row) == (seconds == 0)
         assert seconds + row.get("seconds/rewards_beside_update", 0.0) < row["seconds/update"]
         assert row["seconds/rollout"] + row["seconds/rewards"] + row["seconds/update"] < row["step_time"]
 
