@@ -12,8 +12,9 @@ from dsm_jax.sample.request import Completion
 
 
 def rollout_metrics(rollout: Rollout) -> dict[str, float]:
-    """Means and extremes over all that was sampled, whether it goes into the update or not."""
-    return reward_metrics(rollout.rewards, rollout.scores) | length_metrics(rollout.completions)
+    """Means and extremes over all that was sampled, whether it goes into the update or not; groups_used do."""
+    found = reward_metrics(rollout.rewards, rollout.scores) | length_metrics(rollout.completions)
+    return found | {"groups_used": float(rollout.used.sum())}
 
 
 def rollout_sums(rollout: Rollout) -> dict[str, float]:
@@ -31,15 +32,15 @@ def rollout_sums(rollout: Rollout) -> dict[str, float]:
 
 
 def reward_metrics(rewards: np.ndarray, scores: Scores) -> dict[str, float]:
-    """Over rewards [N, G], NaN apart; zero-spread groups apart by whether all were right."""
+    """Over rewards [N, G], NaN apart; zero-spread groups, and those of them with a reward above 0."""
     groups = [row[~np.isnan(row)] for row in rewards]
     flat = [group for group in groups if group.size and group.max() == group.min()]
-    right = [group for group in flat if group.min() > 0]
+    above = [group for group in flat if group.min() > 0]
     metrics = {
         "reward": float(np.nanmean(rewards)),
         "reward_std": float(np.mean([group.std() for group in groups if group.size])),
         "frac_reward_zero_std": len(flat) / len(groups),
-        "frac_all_right": len(right) / len(groups),
+        "frac_reward_zero_std_above_0": len(above) / len(groups),
     }
     for name, values in scores.by_name.items():
         there = values[~np.isnan(values)]

@@ -292,7 +292,7 @@ def test_controls_replace_the_rewards():
     assert not np.array_equal(shuffled.rewards, true.rewards)
 
 
-def test_reward_metrics_tell_all_right_from_all_wrong():
+def test_reward_metrics_tell_groups_that_are_all_0_from_others():
     rewards = np.array([[1, 1], [0, 0], [0, np.nan], [0, 1.0]])
     scores = Scores(rewards.ravel(), {"one": rewards.ravel()}, 1)
     assert reward_metrics(rewards, scores) == pytest.approx(
@@ -300,7 +300,7 @@ def test_reward_metrics_tell_all_right_from_all_wrong():
             "reward": 3 / 7,
             "reward_std": 0.125,
             "frac_reward_zero_std": 0.75,
-            "frac_all_right": 0.25,
+            "frac_reward_zero_std_above_0": 0.25,
             "rewards/one/mean": 3 / 7,
             "rewards/one/std": np.sqrt(12) / 7,
         }

@@ -19,6 +19,7 @@ from dsm_jax.rl.grpo import run_grpo
 from dsm_jax.rl.journal import Journal, Kept, name_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.reference import make_reference
+from dsm_jax.rl.rollout_metrics import rollout_metrics
 from dsm_jax.rl.speed import update_flops
 from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.run import read_metrics
@@ -62,6 +63,7 @@ def test_dynamic_sampling_ends_at_its_limit():
     """With the groups that it has; where none has a spread, with the first ones as they are."""
     few = rollout(make(DYNAMIC, prompts=numbered, reward=spread_of(1, 10)), start())
     assert few.draws == 3 and np.flatnonzero(few.used).tolist() == [1, 10] and few.rows == 8
+    assert rollout_metrics(few)["groups_used"] == 2
     none = rollout(make(DYNAMIC, prompts=numbered, reward=spread_of()), start())
     assert none.draws == 3 and none.used.tolist() == [True] * 4 + [False] * 8
     assert (none.advantages == 0).all()
