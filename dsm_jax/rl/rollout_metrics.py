@@ -9,6 +9,7 @@ import numpy as np
 from dsm_jax.rl.rewards import Scores
 from dsm_jax.rl.rollout import Rollout
 from dsm_jax.sample.request import Completion
+from dsm_jax.tokenizer import Tokenizer
 
 
 def rollout_metrics(rollout: Rollout) -> dict[str, float]:
@@ -21,7 +22,6 @@ def rollout_sums(rollout: Rollout) -> dict[str, float]:
     """Counts and seconds, for one row of metrics only: those of all rows add up to the run's."""
     flat = [one for group in rollout.completions for one in group]
     sums = {
-        "num_tokens": sum(len(one.tokens) for one in flat),
         "rollouts": rollout.draws,
         "rewards/failed": rollout.scores.failures,
         "rewards/left_out": np.isnan(rollout.rewards).sum(),
@@ -29,6 +29,13 @@ def rollout_sums(rollout: Rollout) -> dict[str, float]:
         "tools/failed": sum(bool(one.error) for one in flat),
     } | {f"seconds/{name}": value for name, value in rollout.seconds.items()}
     return {name: float(value) for name, value in sums.items()}
+
+
+def num_tokens(rollout: Rollout, tokenizer: Tokenizer) -> int:
+    """Of all completions, each with its prompt, bos included."""
+    prompts = [1 + len(tokenizer.encode(row["prompt"])) for row in rollout.prompts]
+    groups = zip(prompts, rollout.completions, strict=True)
+    return sum(prompt + len(one.tokens) for prompt, group in groups for one in group)
 
 
 def reward_metrics(rewards: np.ndarray, scores: Scores) -> dict[str, float]:

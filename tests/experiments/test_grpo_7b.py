@@ -216,7 +216,7 @@ def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, fold
     results = read_json(out / "results.json")
     rows = [row for row in read_metrics(out / "metrics.jsonl") if "reward" in row]
     assert results["steps"] == len(rows) == len(list((out / "completions").glob("*.jsonl"))) == 2
-    assert results["tokens"] == sum(row["num_tokens"] for row in rows) > 0
+    assert results["tokens"] == rows[-1]["num_tokens"] > rows[0]["num_tokens"] > 0
     assert abs(rows[0]["kl"]) < 1e-9 and results["seconds"]["total"] > 0
     said = capsys.readouterr().out
     assert "2 steps" in said and "before" in said and "greedy 0.0% -> 0.0% of 8 questions" in said
@@ -524,10 +524,11 @@ def test_a_start_from_a_run_with_lora_is_told_where_its_model_is(script, capsys,
 
 
 def write_metrics(folder: Path, steps: list[int], mu: int = 1, every: int = 1) -> None:
-    """Rows of steps that took 2 s each, and of rollouts with 100 tokens, which stand in one row of `every`."""
+    """Rows of steps that took 2 s each, and of rollouts with 100 tokens, whose seconds stand in one row of `every`."""
     step = {"reward": 0.5, "kl": 0.1, "step_time": 2.0, "seconds/update": 0.2}
-    rollout = {"num_tokens": 100.0, "seconds/rollout": 1.5}
-    rows = [{"step": at, **step, **({} if i % every else rollout)} for i, at in enumerate(steps)]
+    rows = [{"step": at, **step, "num_tokens": 100.0 * -(-at // mu)} for at in steps]
+    for row in rows[::every]:
+        row["seconds/rollout"] = 1.5
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "config.json").write_text(json.dumps({"grpo": {"num_iterations": mu}}))
 
@@ -538,7 +539,7 @@ def test_a_row_stands_for_the_steps_since_the_one_before(script, tmp_path, capsy
     assert results["tokens"] == 700
     assert results["seconds"] == {"rollout": 10.5, "update": 1.4, "total": 14.0}
     grpo_report.print_results(results, tmp_path)
-    assert "1 of 3 logged steps; 7 in all), KL 0.1000, about 700 tokens" in capsys.readouterr().out
+    assert "1 of 3 logged steps; 7 in all), KL 0.1000, 700 tokens in about 14.0 s" in capsys.readouterr().out
 
     write_metrics(tmp_path, [1, 2, 3])
     grpo_report.print_results(grpo_report.collect(tmp_path, 0), tmp_path)

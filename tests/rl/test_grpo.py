@@ -14,7 +14,7 @@ from dsm_jax.model.params import init_params
 from dsm_jax.rl import update as updating
 from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
-from dsm_jax.rl.grpo import GRPO, run_grpo
+from dsm_jax.rl.grpo import GRPO, halves, run_grpo, whole_of
 from dsm_jax.rl.micro_batches import Group, micro_batches, padded, rows_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.rewards import Scores
@@ -182,6 +182,21 @@ def test_it_learns_and_resumes_in_the_same_bits(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
     texts = [sorted(folder.glob("completions/*.jsonl")) for folder in (tmp_path / "a", tmp_path / "b")]
     assert len(texts[0]) == 12 and [p.read_text() for p in texts[0]] == [p.read_text() for p in texts[1]]
+    counts = [[row["num_tokens"] for row in read_metrics(tmp_path / name / "metrics.jsonl")] for name in "ab"]
+    assert counts[0] == counts[1] == [tokens_to(tmp_path / "a", step) for step in range(12)]
+
+
+def tokens_to(folder, step: int) -> float:
+    """Of all rollouts up to this one: a token a letter, bos, and what was drawn."""
+    rows = read_metrics(folder / "metrics.jsonl")[: step + 1]
+    files = sorted(folder.glob("completions/*.jsonl"))[: step + 1]
+    prompts = [1 + len(row["prompt"]) for file in files for row in read_metrics(file)]
+    return sum(prompts) + sum(round(16 * row["completions/mean_length"]) for row in rows)
+
+
+def test_a_count_of_tokens_may_be_long():
+    parted = jax.numpy.asarray(halves(2**32 + 5))
+    assert parted.dtype == np.uint32 and whole_of(parted) == 2**32 + 5 and whole_of(halves(7)) == 7
 
 
 WRONG = ([], [float("nan")] * 16, RuntimeError("no server"))

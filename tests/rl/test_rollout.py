@@ -175,7 +175,8 @@ def test_a_restart_between_the_updates_of_a_rollout(tmp_path):
     rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in "ab"]
     for a, b in zip(*rows, strict=True):
         assert a["loss"] == b["loss"] and a["reward"] == b["reward"]
-        for name in ("num_tokens", "seconds/rollout", "seconds/rewards", "tools/inserted_tokens"):
+        assert a["num_tokens"] == b["num_tokens"]
+        for name in ("seconds/rollout", "seconds/rewards", "tools/inserted_tokens"):
             assert (name in a) == (name in b) == (a["step"] in (1, 4))  # a rollout counts once
     assert [row["clip_ratio/region_mean"] > 0 for row in rows[0]][0::3] == [False, False]
 
