@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import signal
+import tempfile
 from itertools import chain
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -67,6 +69,21 @@ def test_dynamic_sampling_ends_at_its_limit():
     none = rollout(make(DYNAMIC, prompts=numbered, reward=spread_of()), start())
     assert none.draws == 3 and none.used.tolist() == [True] * 4 + [False] * 8
     assert (none.advantages == 0).all()
+
+
+def test_a_curriculum_s_further_draws_ask_other_questions():
+    """And end where there are none."""
+    rows = [{"prompt": f"{i} z"} for i in range(11)]
+    config = dataclasses.replace(DYNAMIC, curriculum=True)
+    grpo = make(config, prompts=rows, reward=spread_of(1))
+    success = grpo.start(start()).success
+    with tempfile.TemporaryDirectory() as folder:
+        found, again = (
+            grpo.actor.rollout(params, 0, Journal(Path(folder)), success=of)
+            for params, of in ((start(), success), (None, None))
+        )
+    assert found.draws == again.draws == 2 and len(set(found.questions.tolist())) == 8
+    assert found.questions.tolist() == again.questions.tolist()
 
 
 @pytest.mark.slow
