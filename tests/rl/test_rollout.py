@@ -73,7 +73,7 @@ def test_dynamic_sampling_ends_at_its_limit():
 
 def test_a_curriculum_s_further_draws_ask_other_questions():
     """And end where there are none."""
-    rows = [{"prompt": f"{i} z"} for i in range(11)]
+    rows = [{"prompt": f"{i} z"} for i in range(9)]
     config = dataclasses.replace(DYNAMIC, curriculum=True)
     grpo = make(config, prompts=rows, reward=spread_of(1))
     success = grpo.start(start()).success
