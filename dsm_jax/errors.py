@@ -7,6 +7,10 @@ class UserError(Exception):
     exit_code = 2
 
 
+class SharedError(UserError):
+    """One that every process of the run raises at the same point: they may still save together."""
+
+
 class Preempted(BaseException):
     """SIGTERM came and the state on disk is complete: the same command goes on from here. Scripts exit 75.
 

@@ -1,5 +1,8 @@
 """Files of the Hugging Face hub: the local cache's, or downloaded where the disk has room; one line for what goes wrong.
 
+A download may have been cut short. The hub's library keeps a list of the repository's files from before the first of them,
+and refuses a cache that lacks one; of a cache without that list (an older library's) it does not know.
+
 Left out on purpose: uploads, logging in (the library's own `hf auth login`), revisions other than the newest.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,35 +27,61 @@ def hub_folder(
     patterns: list[str],
     *,
     kind: Kind,
-    is_complete: Callable[[Path], bool],
+    is_complete: Callable[[Path], bool] | None = None,
     check: Callable[[Mapping[str, int]], None] = lambda sizes: None,
 ) -> Path:
     """The local cache's folder of hub id `name` where it is complete, otherwise after a download of `patterns`.
 
-    check(bytes of every file there is): called before a download, to refuse it. Raises UserError, also where the disk has
-    no room.
+    is_complete: None where the files do not tell; then the library's list has to, and without one the hub is asked (where
+    it cannot be reached the folder is taken as it is, with a line on stderr). check(bytes of every file there is): called
+    before a download, to refuse it. Raises UserError, also where the disk has no room.
     """
     from huggingface_hub import snapshot_download  # only here: most runs load a folder
     from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 
+    local: Path | None = None
     try:
         with suppress(LocalEntryNotFoundError):
-            folder = Path(
+            local = Path(
                 snapshot_download(name, repo_type=kind, allow_patterns=patterns, local_files_only=True)
             )
-            if is_complete(folder):
-                return folder
-        sizes = _sizes(name, kind)
+            if is_complete(local) if is_complete else _is_listed(name, kind):
+                return local
+        try:
+            sizes = _sizes(name, kind)
+        except (HTTPError, OSError) as error:
+            if local is None or is_complete:
+                raise
+            print(
+                f"{name}: taken as the cache has it, whole or not; the hub gave: {_line(error)}",
+                file=sys.stderr,
+            )
+            return local
         check(sizes)
         _require_disk(name, sizes, patterns)
         return Path(snapshot_download(name, repo_type=kind, allow_patterns=patterns))
     except HFValidationError as error:
         raise UserError(f"{name}: no such folder, and not a hub id of the form owner/name") from error
     except (HTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"{name}: no such folder, not in the local cache of the hub, and the hub gave: {reason}; give a folder"
+            f"{name}: no such folder, not whole in the local cache of the hub, and the hub gave: {_line(error)}; "
+            "give a folder"
         ) from error
+
+
+def _is_listed(name: str, kind: Kind) -> bool:
+    """Whether the library has the list of files by which it finds a cache incomplete."""
+    from huggingface_hub import get_cached_repo_tree
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    try:
+        return bool(get_cached_repo_tree(name, repo_type=kind))
+    except CachedRepoTreeNotFoundError:
+        return False
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
 
 
 def _sizes(name: str, kind: Kind) -> dict[str, int]:

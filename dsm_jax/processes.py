@@ -20,11 +20,13 @@ from jax._src.distributed import global_state  # its store of keys has no public
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
 from dsm_jax.ending import watch_others
-from dsm_jax.errors import Preempted, UserError
+from dsm_jax.errors import Preempted, SharedError, UserError
 
 POLL_S = 0.2
-# What may end the first process's work besides a mistake; it then ends the others.
-ENDS: dict[str, type[BaseException]] = {"Preempted": Preempted, "KeyboardInterrupt": KeyboardInterrupt}
+# What may end the first process's work, and with it the others; anything else is a mistake of ours.
+ENDS: dict[str, type[BaseException]] = {
+    kind.__name__: kind for kind in (SharedError, Preempted, KeyboardInterrupt)
+}
 _calls = itertools.count()  # on_first_process is called in the same order everywhere: a call's name
 
 
@@ -93,7 +95,7 @@ def is_first_process() -> bool:
 
 
 def on_first_process(work: Callable[[], object]) -> None:
-    """work() in the first process; the others wait for it, however long it takes; its error is theirs, in one line.
+    """work() in the first process; the others wait for it, however long it takes; its error is theirs, in one line (a UserError a SharedError).
 
     Every process calls this, in the same order. Not a collective operation of the devices: those give up after minutes.
     """
@@ -104,7 +106,7 @@ def on_first_process(work: Callable[[], object]) -> None:
     name = f"dsm_jax/on_first_process/{next(_calls)}"
     if is_first_process():
         try:
-            work()
+            _sharing(work)
         except BaseException as error:  # the others must not wait for ever
             client.key_value_set(name, f"{type(error).__name__}:{error}")
             raise
@@ -115,6 +117,13 @@ def on_first_process(work: Callable[[], object]) -> None:
     if said:
         kind, _, message = said.partition(":")
         raise ENDS.get(kind, UserError)(message)
+
+
+def _sharing(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except UserError as error:
+        raise SharedError(str(error)) from error
 
 
 def from_first_process(work: Callable[[], bytes]) -> bytes:

@@ -29,6 +29,7 @@ from dsm_jax.model.params import init_params, param_shardings
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.grpo import GRPO, GRPOState
 from dsm_jax.rl.objectives import GRPOConfig
+from dsm_jax.rl.speed import compilations
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.optimizer import OptimizerConfig
@@ -36,9 +37,6 @@ from dsm_jax.train.optimizer import OptimizerConfig
 NEVER = 1e-9  # share of an id that no row draws
 LOUD = 4.0  # so that no layer adds much to it
 STEPS = 1 << 20  # of the schedule: more than are run
-COMPILED = (
-    "/jax/core/compile/backend_compile_duration"  # jax's event of a program compiled, or read from the disk
-)
 
 
 class Ids:
@@ -60,8 +58,7 @@ class Ids:
 class Run:
     """A GRPO run, step by step, and what each took."""
 
-    def __init__(self, request: dict[str, Any], compilations: Callable[[], int] = lambda: 0):
-        self.compilations = compilations
+    def __init__(self, request: dict[str, Any]):
         self.mesh, self.model = single_device_mesh(), model_config(request["model"])
         params = start_params(request, self.model, self.mesh)
         self.scores = scores(self.model, params, request["scored"])
@@ -85,7 +82,7 @@ class Run:
     def step(self) -> None:
         """One step; what it drew stands in self.steps."""
         state, self.state = self.state, None
-        compiled, begun, cpu = self.compilations(), time.perf_counter(), time.process_time()
+        compiled, begun, cpu = compilations(), time.perf_counter(), time.process_time()
         self.state, _ = self.grpo.step(state, self.number, self.folder)
         took = [time.perf_counter() - begun, time.process_time() - cpu]
         self.number += 1
@@ -93,7 +90,7 @@ class Run:
         lengths = [[len(one.tokens) for one in group] for group in drawn]
         found = {name: one.took for name, one in self.timed.items()}
         found["rollout"] = [a - b for a, b in zip(found["rollout"], found["rewards"], strict=True)]
-        compiled = self.compilations() - compiled
+        compiled = compilations() - compiled
         self.steps.append({"lengths": lengths, "phases": found, "took": took, "compilations": compiled})
 
 
@@ -189,11 +186,7 @@ def scores(model: ModelConfig, params: Params, scored: dict[str, Any]) -> list[l
 
 def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     """Task -> what runs it once."""
-    compiled: list[float] = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, seconds, **_: compiled.append(seconds) if event == COMPILED else None
-    )
-    run, device = Run(request, lambda: len(compiled)), jax.local_devices()[0]
+    run, device = Run(request), jax.local_devices()[0]
 
     def report() -> dict[str, Any]:
         bandwidth = [rate for kind, rate in PEAK_BANDWIDTH.items() if device.device_kind.startswith(kind)]
@@ -203,7 +196,7 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
             "peak_bandwidth": bandwidth[0] if bandwidth else None,
             "peak_flops": peak_flops(device),
             "peak_bytes": peak_bytes(),
-            "compilations": len(compiled),
+            "compilations": compilations(),
             "steps": run.steps,
             "scores": run.scores,
             "text_tokens": run.reward.tokens,

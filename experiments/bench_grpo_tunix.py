@@ -45,43 +45,7 @@ class Ids:
 
 def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     """Task -> what runs it once."""
-    folder, length = Path(request["folder"]), len(request["prompts"][0])
-    config = model_config(json.loads((folder / "config.json").read_text()), request["peer_remat"])
-
-    def model() -> Any:
-        return llama3_params.create_model_from_safe_tensors(str(folder), config, dtype=jnp.float32)
-
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("fsdp", "tp"))
-    count = request["prompts_per_step"]
-    cluster = rl_cluster.RLCluster(
-        actor=model(),
-        reference=model(),
-        tokenizer=Ids(),
-        cluster_config=rl_cluster.ClusterConfig(
-            role_to_mesh={
-                role: mesh
-                for role in (rl_cluster.Role.ACTOR, rl_cluster.Role.REFERENCE, rl_cluster.Role.ROLLOUT)
-            },
-            rollout_engine="vanilla",
-            training_config=rl_cluster.RLTrainingConfig(
-                actor_optimizer=adamw(request["optimizer"]),
-                eval_every_n_steps=1 << 30,
-                max_steps=1 << 20,
-                mini_batch_size=count,
-                train_micro_batch_size=count // request["peer_micro_batches"],
-                rollout_micro_batch_size=count,
-                compute_logps_micro_batch_size=count // request["peer_reference_batches"],
-            ),
-            rollout_config=RolloutConfig(
-                max_tokens_to_generate=request["max_new_tokens"],
-                max_prompt_length=length,
-                kv_cache_size=length + request["max_new_tokens"],
-                temperature=1.0,
-                top_p=1.0,
-            ),
-        ),
-    )
-    reward = Reward()
+    cluster, reward, count = make_cluster(request), Reward(), request["prompts_per_step"]
     learner = GRPOLearner(
         rl_cluster=cluster,
         reward_fns=reward,
@@ -105,6 +69,53 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
 
     loop = OneStepAtATime(train)
     return {"step": loop.step, "report": lambda: {"scores": found, "text_tokens": reward.tokens}}
+
+
+def make_cluster(request: dict[str, Any]) -> rl_cluster.RLCluster:
+    """Actor and reference from the folder, with the vanilla rollout, all on one device."""
+    folder = Path(request["folder"])
+    config = model_config(json.loads((folder / "config.json").read_text()), request["peer_remat"])
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("fsdp", "tp"))
+    roles = (rl_cluster.Role.ACTOR, rl_cluster.Role.REFERENCE, rl_cluster.Role.ROLLOUT)
+
+    def model() -> Any:
+        return llama3_params.create_model_from_safe_tensors(str(folder), config, dtype=jnp.float32)
+
+    return rl_cluster.RLCluster(
+        actor=model(),
+        reference=model(),
+        tokenizer=Ids(),
+        cluster_config=rl_cluster.ClusterConfig(
+            role_to_mesh=dict.fromkeys(roles, mesh),
+            rollout_engine="vanilla",
+            training_config=training(request),
+            rollout_config=rollout(request),
+        ),
+    )
+
+
+def training(request: dict[str, Any]) -> rl_cluster.RLTrainingConfig:
+    count = request["prompts_per_step"]
+    return rl_cluster.RLTrainingConfig(
+        actor_optimizer=adamw(request["optimizer"]),
+        eval_every_n_steps=1 << 30,
+        max_steps=1 << 20,
+        mini_batch_size=count,
+        train_micro_batch_size=count // request["peer_micro_batches"],
+        rollout_micro_batch_size=count,
+        compute_logps_micro_batch_size=count // request["peer_reference_batches"],
+    )
+
+
+def rollout(request: dict[str, Any]) -> RolloutConfig:
+    length, new = len(request["prompts"][0]), request["max_new_tokens"]
+    return RolloutConfig(
+        max_tokens_to_generate=new,
+        max_prompt_length=length,
+        kv_cache_size=length + new,
+        temperature=1.0,
+        top_p=1.0,
+    )
 
 
 def scores(cluster: rl_cluster.RLCluster, scored: dict[str, Any]) -> list[list[float]]:

@@ -51,7 +51,7 @@ def collect(out: Path, samples: int) -> dict[str, Any]:
         "averaged_steps": taken,
         "reward": {"first": mean("reward", rows[:taken]), "last": mean("reward", rows[-taken:])},
         "kl": mean("kl", rows[-taken:]) if "kl" in rows[-1] else None,  # None: beta 0, not measured
-        "tokens": int(total("num_tokens", rollouts)),
+        "tokens": int(rows[-1]["num_tokens"]),
         "evaluation": evaluation_results(out, samples),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
     }
@@ -87,7 +87,7 @@ def told(results: Results) -> str:
     kl = "" if results["kl"] is None else f"KL {results['kl']:.4f}, "
     return (
         f"reward {reward['first']:.3f} -> {reward['last']:.3f} (first and last {results['averaged_steps']} of {of}), "
-        f"{kl}{about}{results['tokens']} tokens in {results['seconds']['total']} s"
+        f"{kl}{results['tokens']} tokens in {about}{results['seconds']['total']} s"
     )
 
 

@@ -216,7 +216,7 @@ def _grpo_curves(out: Path) -> list[str | Picture]:
             caption, {name: metric_points(rows, column) for name, rows in metrics.items()}, ylabel=ylabel
         )
 
-    flat = {"all the same reward": "frac_reward_zero_std", "of these, all right": "frac_all_right"}
+    flat = {"all the same reward": "frac_reward_zero_std", "of these, not 0": "frac_reward_zero_std_above_0"}
     return [
         overlay("Share of the step's completions, which are sampled, that are right", ACCURACY, "right"),
         overlay("KL from the SFT model (k3 estimate), nats a token", "kl", "KL"),

@@ -1,7 +1,7 @@
 """A split of a data set on the Hugging Face hub, as files that our readers take.
 
 A name is owner/name or owner/name/CONFIGURATION. Which files are which split the data set's card says (README.md, `configs`);
-without one the names do: a file or folder called after a split ("train-00000-of-00002.parquet", "data/test.jsonl"), in the
+by globs as datasets reads them; without one the names do: a file or folder called after a split ("train-00000-of-00002.parquet", "data/test.jsonl"), in the
 folder of the configuration where there is one; files of no split are "train".
 Left out on purpose: data sets made by a script (it would be run), and audio, image and CSV files.
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from fsspec.utils import glob_translate  # type: ignore[import-untyped]
 
 from dsm_jax.data.instructions import file_kind, find_sft_parts
 from dsm_jax.data.rows import PARQUET, ROWS
@@ -24,7 +25,9 @@ CARD = "README.md"
 PATTERNS = [CARD, *(f"*{ending}" for ending in ROWS + PARQUET)]
 SPLITS = ("train", "test", "validation")
 WORDS = {"train": "train(ing)?", "test": "test(ing)?|eval(uation)?", "validation": "valid(ation)?|val|dev"}
-Files = dict[str, list[str]]  # of a configuration: split -> files, by their names in the repository
+Files = dict[
+    str, list[str]
+]  # of a configuration: split -> files, by their names in the repository, or their patterns
 
 
 def find_hub_split(name: str, split: str) -> list[Part]:
@@ -34,14 +37,14 @@ def find_hub_split(name: str, split: str) -> list[Part]:
     """
     owner, _, rest = name.partition("/")
     repository, _, wanted = rest.partition("/")
-    folder = hub_folder(
-        f"{owner}/{repository}", PATTERNS, kind="dataset", is_complete=lambda at: bool(_data_files(at))
-    )
+    folder = hub_folder(f"{owner}/{repository}", PATTERNS, kind="dataset")
     files = _data_files(folder)
     if not files:
         raise UserError(f"{name}: no file of a kind that can be read (JSON lines, JSON, parquet)")
-    configurations = _of_card(folder / CARD, files) or _of_names(files)
-    chosen = _choose(name, wanted, configurations)
+    if patterns := _of_card(folder / CARD):
+        chosen = _matching(name, files, _choose(name, wanted, patterns))
+    else:
+        chosen = _choose(name, wanted, _of_names(files))
     return find_sft_parts([folder / file for file in chosen[split]]) if chosen.get(split) else []
 
 
@@ -62,18 +65,13 @@ def _choose(name: str, wanted: str, configurations: dict[str, Files]) -> Files:
     return found
 
 
-def _of_card(card: Path, files: Sequence[str]) -> dict[str, Files]:
-    """What the card's `configs` say; nothing where it has none."""
-    found: dict[str, Files] = {}
-    for entry in _configs(card):
-        patterns = _split_patterns(entry.get("data_files"))
-        splits = {
-            split: [file for file in files if any(_matches(file, one) for one in each)]
-            for split, each in patterns.items()
-        }
-        if any(splits.values()):
-            found[str(entry.get("config_name", "default"))] = splits
-    return found
+def _of_card(card: Path) -> dict[str, Files]:
+    """The patterns that the card's `configs` give; nothing where it has none."""
+    found = {
+        str(entry.get("config_name", "default")): _split_patterns(entry.get("data_files"))
+        for entry in _configs(card)
+    }
+    return {name: patterns for name, patterns in found.items() if patterns}
 
 
 def _configs(card: Path) -> list[dict[str, Any]]:
@@ -107,8 +105,29 @@ def _split_patterns(data_files: Any) -> dict[str, list[str]]:
     return found
 
 
+def _matching(name: str, files: Sequence[str], patterns: Files) -> Files:
+    """The files of each split. UserError for a pattern without one."""
+    found: Files = {}
+    for split, each in patterns.items():
+        parts = {pattern: [file for file in files if _matches(file, pattern)] for pattern in each}
+        if empty := [pattern for pattern, part in parts.items() if not part]:
+            raise UserError(
+                f"{name}: {CARD} names {empty[0]} for the split {split}, which is no file that can be read (JSON lines, "
+                "JSON, parquet); fetch the files, and give them instead"
+            )
+        found[split] = sorted({file for part in parts.values() for file in part})
+    return found
+
+
 def _matches(file: str, pattern: str) -> bool:
-    return fnmatch(file, pattern) or file.startswith(f"{pattern.rstrip('/')}/")
+    """Whether a glob matches: * stays within a folder, **/ is any number of them, {a,b} is either."""
+    if braces := re.search(r"\{([^{}]*)\}", pattern):
+        before, after = pattern[: braces.start()], pattern[braces.end() :]
+        return any(_matches(file, f"{before}{one}{after}") for one in braces[1].split(","))
+    pattern = pattern.removeprefix("./").rstrip("/")
+    parts = (part if part == "**" else re.sub(r"\*+", "*", part) for part in pattern.split("/"))
+    is_match = re.match(glob_translate("/".join(parts)), file)
+    return bool(is_match) or file.startswith(f"{pattern}/")  # a folder is all that is in it
 
 
 def _of_names(files: Sequence[str]) -> dict[str, Files]:

@@ -34,7 +34,8 @@ class GRPOTraining:
     # draw questions by their last success rate: those that are always or never answered right seldom; off: each once an
     # epoch
     curriculum: bool = False
-    # sample the next rollout while this one is trained on: one update off, which importance_sampling_correction corrects
+    # sample the next rollout while this one is trained on: num_iterations updates off, which importance_sampling_correction
+    # corrects
     overlap: bool = False
     sync_ref_model: bool = False  # move the reference towards the policy, every ref_model_sync_steps updates
     ref_model_sync_steps: int = 512
@@ -78,7 +79,7 @@ class GRPOTraining:
             )
         if self.overlap and not self.loss.importance_sampling_correction:
             raise UserError(
-                "overlap: its completions are of the policy one update ago; set loss.importance_sampling_correction"
+                "overlap: its completions are of the policy num_iterations updates ago; set loss.importance_sampling_correction"
             )
         if self.sync_ref_model and not self.loss.beta:
             raise UserError(

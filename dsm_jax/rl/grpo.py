@@ -35,7 +35,7 @@ from dsm_jax.rl.reference import make_reference, mixed, reference_target
 from dsm_jax.rl.reward_functions import accuracy_reward
 from dsm_jax.rl.rewards import Reward, Rewards
 from dsm_jax.rl.rollout import Actor, Control, Rollout
-from dsm_jax.rl.rollout_metrics import rollout_metrics, rollout_sums
+from dsm_jax.rl.rollout_metrics import num_tokens, rollout_metrics, rollout_sums
 from dsm_jax.rl.speed import compilations, rollout_speed, update_speed
 from dsm_jax.rl.update import Learner
 from dsm_jax.run import METRICS, read_metrics, write_text
@@ -55,6 +55,9 @@ class GRPOState(NamedTuple):
     train: TrainState
     reference: Params | None  # None: config.holds_reference is False
     draws: Any  # int32 [2]: the first draw of the rollout in hand, and of the next one
+    num_tokens: (
+        Any  # uint32 [2], halves() of a count: of all rollouts so far, each completion with its prompt
+    )
     success: Any  # with a curriculum fp32 [questions], the share of right completions, NaN before the first; else None
 
 
@@ -97,16 +100,18 @@ class GRPO:
         train = start_state(self.model, self.learner.optimizer, self.mesh, part)
         reference = make_reference(self.model, params, self.mesh) if self.config.holds_reference else None
         never = self._put(np.full(self._questions, np.nan, np.float32)) if self._questions else None
-        return GRPOState(train, reference, self._put(np.zeros(2, np.int32)), never)
+        draws, tokens = self._put(np.zeros(2, np.int32)), self._put(halves(0))
+        return GRPOState(train, reference, draws, tokens, never)
 
     def target(self) -> GRPOState:
         """Shapes and shardings of the state, for a restore."""
         train = abstract_state(self.model, self.learner.optimizer, self.mesh)
         everywhere = replicated(self.mesh)
         draws = jax.ShapeDtypeStruct((2,), jnp.int32, sharding=everywhere)
+        tokens = jax.ShapeDtypeStruct((2,), jnp.uint32, sharding=everywhere)
         success = jax.ShapeDtypeStruct((self._questions,), jnp.float32, sharding=everywhere)
         reference = reference_target(self.model, self.mesh) if self.config.holds_reference else None
-        return GRPOState(train, reference, draws, success if self._questions else None)
+        return GRPOState(train, reference, draws, tokens, success if self._questions else None)
 
     def policy(self, state: GRPOState) -> Params:
         """All of the policy's parameters."""
@@ -128,13 +133,15 @@ class GRPO:
             params = None if is_queued else self.policy(state)
             rollout = self.actor.rollout(params, first, journal, success=state.success)
             self._keep(rollout, step, folder, journal, first)
+            tokens = whole_of(state.num_tokens) + num_tokens(rollout, self.actor.tokenizer)
+            state = state._replace(num_tokens=self._put(halves(tokens)))
             if self._questions:
                 state = state._replace(success=self._put(successes(state.success, rollout)))
         draws = np.array([first, first + rollout.draws], np.int32)
         state = state._replace(draws=self._put(draws))
         metrics = rollout_metrics(rollout) | ({} if place else rollout_sums(rollout))
         state, measured = self.update(state, rollout, journal, place)
-        metrics |= measured
+        metrics |= measured | {"num_tokens": float(whole_of(state.num_tokens))}
         if not config.overlap:  # there the devices are shared with the update
             metrics |= rollout_speed(self.model, self.mesh, rollout, self.actor.usage())
         return state, metrics | {"compilations": float(compilations() - compiled)}
@@ -145,7 +152,8 @@ class GRPO:
         """The update with this place among the mu of a rollout; with `overlap` the next rollout is sampled beside the first."""
         began, (first, following) = time.monotonic(), (int(draw) for draw in np.asarray(state.draws))
         batch = self.micro_batches(rollout, journal.old_logps(first) if place else None)
-        update = self.learner.update(state.train, state.reference, batch, rollout.rows)
+        has_others = place == 0 and self.config.num_iterations > 1
+        update = self.learner.update(state.train, state.reference, batch, rollout.rows, keep_logps=has_others)
         is_last = int(state.train.step) + self.config.num_iterations >= self.config.loop.steps
         beside: Mapping[str, float] = {}
         if self.config.overlap and place == 0 and not is_last:
@@ -154,14 +162,15 @@ class GRPO:
                 policy, following, journal, success=state.success, meanwhile=steps
             ).seconds
         train, metrics, logps = update.finish()
-        if place == 0 and self.config.num_iterations > 1:
+        if has_others:
             journal.keep_old_logps(first, of_completions(batch, logps))
         reference, count = state.reference, int(train.step)
         if self.config.sync_ref_model and count % self.config.ref_model_sync_steps == 0:
             reference = mixed(reference, train.params, self.config.ref_model_mixup_alpha)
         seconds = time.monotonic() - began
-        lengths = [int(row) for micro in batch for row in micro["segment_ids"].sum(axis=1)]
-        metrics |= update_speed(self.config, self.model, self.mesh, lengths, seconds)
+        if not beside:  # there the seconds are the rollout's too
+            lengths = [int(row) for micro in batch for row in micro["segment_ids"].sum(axis=1)]
+            metrics |= update_speed(self.config, self.model, self.mesh, lengths, seconds)
         state = state._replace(train=train, reference=reference)
         metrics |= {f"seconds/{name}_beside_update": value for name, value in beside.items()}
         return state, metrics | {"seconds/update": seconds}
@@ -186,6 +195,16 @@ class GRPO:
     def _put(self, array: np.ndarray) -> jax.Array:
         """On every device."""
         return jax.make_array_from_callback(array.shape, replicated(self.mesh), lambda index: array[index])
+
+
+def halves(count: int) -> np.ndarray:
+    """A count that may be above 32 bits, which is all that the devices have, as uint32 [2]."""
+    return np.array([count], np.uint64).view(np.uint32)
+
+
+def whole_of(pair: jax.Array | np.ndarray) -> int:
+    """The count that halves() parted."""
+    return int(np.asarray(pair).view(np.uint64)[0])
 
 
 def successes(before: jax.Array, rollout: Rollout) -> np.ndarray:

@@ -40,17 +40,17 @@ class Prompts:
         first = iteration * self.count
         return [self.rows[self._place(index)] for index in range(first, first + self.count)]
 
-    def choose(self, iteration: int, success: np.ndarray) -> np.ndarray:
-        """The numbers of `count` different rows, drawn by what can be learned from them.
+    def choose(self, iteration: int, success: np.ndarray, without: Sequence[int] = ()) -> np.ndarray:
+        """The numbers of `count` different rows, drawn by what can be learned from them; none of those in `without`.
 
         success: float [rows], the share of right completions when a row was last asked, NaN where it never was. A share p
         has the weight 4 p (1 - p), never asked 1, and none less than LEAST_WEIGHT. A function of the arguments alone.
         """
         weights = np.where(np.isnan(success), 1.0, np.maximum(4 * success * (1 - success), LEAST_WEIGHT))
         uniform = np.random.default_rng((self.rng_seed, iteration)).uniform(size=len(self.rows))
-        keys = uniform ** (
-            1 / weights
-        )  # the largest: weighted sampling without replacement (Efraimidis, Spirakis 2006)
+        # The largest: weighted sampling without replacement (Efraimidis, Spirakis 2006).
+        keys = uniform ** (1 / weights)
+        keys[list(without)] = -1
         return np.sort(np.argsort(keys)[-self.count :])
 
     def fingerprint(self) -> str:

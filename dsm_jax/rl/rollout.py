@@ -89,14 +89,16 @@ class Actor:
     ) -> Rollout:
         """Draws `first` and, where groups have to be replaced, those after it. What is in the journal is taken from there.
 
-        params: None where all of it is there. success: with a curriculum, what Prompts.choose takes. meanwhile: other work for the devices, of which a step is taken with each chunk
+        params: None where all of it is there. success: with a curriculum, what Prompts.choose takes; a question is then asked once, and there are no more
+        draws than questions for them. meanwhile: other work for the devices, of which a step is taken with each chunk
         of decoding, and what is left before the rewards. Raises UserError where the journal lacks what params could not make,
         or where no completion has a reward.
         """
         self._meanwhile = iter(meanwhile)
         parts: list[Rollout] = []
-        while len(parts) < self.config.most_rollouts:
-            parts.append(self._draw(params, first + len(parts), journal, success))
+        while len(parts) < self._most_draws:
+            asked = np.concatenate([NOTHING, *(part.questions for part in parts)])
+            parts.append(self._draw(params, first + len(parts), journal, success, asked.astype(int)))
             used = _first_true(_has_spread(_joined(parts).rewards), self.config.prompts_per_rollout)
             if used.sum() == self.config.prompts_per_rollout:
                 break
@@ -108,6 +110,12 @@ class Actor:
         scale = self.config.loss.scale_rewards
         advantages[used] = np.asarray(outcome_advantages(whole.rewards[used], scale=scale))
         return whole._replace(advantages=advantages, used=used)
+
+    @property
+    def _most_draws(self) -> int:
+        """For a batch."""
+        most, count = self.config.most_rollouts, self.config.prompts_per_rollout
+        return min(most, len(self.prompts.rows) // count) if self.config.curriculum else most
 
     def groups(self, rollout: Rollout) -> list[Group]:
         """What the update trains on: the completions that have a reward."""
@@ -130,11 +138,13 @@ class Actor:
             stop_if_asked()
         next(self._meanwhile, None)
 
-    def _draw(self, params: Params | None, draw: int, journal: Journal, success: jax.Array | None) -> Rollout:
-        """The draw's questions, sampled and scored."""
+    def _draw(
+        self, params: Params | None, draw: int, journal: Journal, success: jax.Array | None, asked: np.ndarray
+    ) -> Rollout:
+        """The draw's questions, with a curriculum none of those already asked, sampled and scored."""
         began = time.monotonic()
         kept = journal.completions(draw)
-        questions = kept.questions if kept else self._choose(draw, success)
+        questions = kept.questions if kept else self._choose(draw, success, asked)
         rows = self._rows(draw, questions)
         prompts = name_of([row["prompt"] for row in rows])
         if not kept:
@@ -163,9 +173,11 @@ class Actor:
             return list(self.prompts(draw))
         return [self.prompts.rows[i] for i in questions if i < len(self.prompts.rows)]
 
-    def _choose(self, draw: int, success: jax.Array | None) -> np.ndarray:
+    def _choose(self, draw: int, success: jax.Array | None, asked: np.ndarray) -> np.ndarray:
         """The numbers of the draw's rows, with a curriculum."""
-        return NOTHING.astype(int) if success is None else self.prompts.choose(draw, np.asarray(success))
+        if success is None:
+            return NOTHING.astype(int)
+        return self.prompts.choose(draw, np.asarray(success), asked)
 
     def _sample(
         self, params: Params | None, rows: Sequence[Row], draw: int, folder: Path

@@ -9,18 +9,19 @@ import numpy as np
 from dsm_jax.rl.rewards import Scores
 from dsm_jax.rl.rollout import Rollout
 from dsm_jax.sample.request import Completion
+from dsm_jax.tokenizer import Tokenizer
 
 
 def rollout_metrics(rollout: Rollout) -> dict[str, float]:
-    """Means and extremes over all that was sampled, whether it goes into the update or not."""
-    return reward_metrics(rollout.rewards, rollout.scores) | length_metrics(rollout.completions)
+    """Means and extremes over all that was sampled, whether it goes into the update or not; groups_used do."""
+    found = reward_metrics(rollout.rewards, rollout.scores) | length_metrics(rollout.completions)
+    return found | {"groups_used": float(rollout.used.sum())}
 
 
 def rollout_sums(rollout: Rollout) -> dict[str, float]:
     """Counts and seconds, for one row of metrics only: those of all rows add up to the run's."""
     flat = [one for group in rollout.completions for one in group]
     sums = {
-        "num_tokens": sum(len(one.tokens) for one in flat),
         "rollouts": rollout.draws,
         "rewards/failed": rollout.scores.failures,
         "rewards/left_out": np.isnan(rollout.rewards).sum(),
@@ -30,16 +31,23 @@ def rollout_sums(rollout: Rollout) -> dict[str, float]:
     return {name: float(value) for name, value in sums.items()}
 
 
+def num_tokens(rollout: Rollout, tokenizer: Tokenizer) -> int:
+    """Of all completions, each with its prompt, bos included."""
+    prompts = [1 + len(tokenizer.encode(row["prompt"])) for row in rollout.prompts]
+    groups = zip(prompts, rollout.completions, strict=True)
+    return sum(prompt + len(one.tokens) for prompt, group in groups for one in group)
+
+
 def reward_metrics(rewards: np.ndarray, scores: Scores) -> dict[str, float]:
-    """Over rewards [N, G], NaN apart; zero-spread groups apart by whether all were right."""
+    """Over rewards [N, G], NaN apart; zero-spread groups, and those of them with a reward above 0."""
     groups = [row[~np.isnan(row)] for row in rewards]
     flat = [group for group in groups if group.size and group.max() == group.min()]
-    right = [group for group in flat if group.min() > 0]
+    above = [group for group in flat if group.min() > 0]
     metrics = {
         "reward": float(np.nanmean(rewards)),
         "reward_std": float(np.mean([group.std() for group in groups if group.size])),
         "frac_reward_zero_std": len(flat) / len(groups),
-        "frac_all_right": len(right) / len(groups),
+        "frac_reward_zero_std_above_0": len(above) / len(groups),
     }
     for name, values in scores.by_name.items():
         there = values[~np.isnan(values)]

@@ -21,7 +21,7 @@ from dsm_jax.rl.reward_functions import accuracy_reward
 from dsm_jax.rl.rewards import Reward
 from dsm_jax.run import open_run
 from dsm_jax.sample.request import Tool
-from dsm_jax.tokenizer import load_tokenizer
+from dsm_jax.tokenizer import Tokenizer, load_tokenizer
 from dsm_jax.train.start import find_start, keep_shape
 
 REMEDY = "give more devices, a smaller micro_batch_tokens or slots, or lora=LoRA(rank=16)"
@@ -58,6 +58,7 @@ def train_grpo(
     folder = start.tokenizer()
     assert folder is not None  # only random numbers have none
     tokenizer = load_tokenizer(folder, rows=start.config.vocab_size)
+    _require_room(rows, tokenizer, start.config.max_seq_len, config.max_completion_length)
     asked = Prompts(rows, config.prompts_per_rollout, rng_seed)
     grpo = GRPO(
         config, start.config, tokenizer, mesh, prompts=asked, reward=reward, tool=tool, rng_seed=rng_seed
@@ -76,11 +77,24 @@ def train_grpo(
 
 
 def _row(number: int, row: Mapping[str, Any] | str) -> Mapping[str, Any]:
-    if isinstance(row, str):
-        return {"prompt": row}
-    if "prompt" in row:
-        return row
-    if "question" not in row:
+    row = {"prompt": row} if isinstance(row, str) else row
+    field = "prompt" if "prompt" in row else "question"
+    if field not in row:
         there = ", ".join(map(str, row)) or "nothing"
         raise UserError(f"train_grpo: prompt {number} has no question and no prompt (it has {there})")
-    return {"prompt": prompt_text(str(row["question"])), **row}
+    if not isinstance(row[field], str) or not row[field].strip():
+        raise UserError(f"train_grpo: prompt {number}: its {field} is {row[field]!r}; give a text")
+    return row if field == "prompt" else {"prompt": prompt_text(row[field]), **row}
+
+
+def _require_room(
+    rows: Sequence[Mapping[str, Any]], tokenizer: Tokenizer, most: int, completion: int
+) -> None:
+    """UserError for the first prompt that leaves a completion of full length no room in `most` tokens."""
+    for number, row in enumerate(rows):
+        length = 1 + len(tokenizer.encode(row["prompt"]))  # bos
+        if length + completion > most:
+            raise UserError(
+                f"train_grpo: prompt {number} has {length} tokens, and with max_completion_length {completion} that is over "
+                f"the model's {most}; shorten the prompt, or lower max_completion_length"
+            )

@@ -60,15 +60,20 @@ class Learner:
         reference: Params | None,
         batch: Sequence[Arrays],
         rows: int,
+        *,
+        keep_logps: bool = False,
     ) -> Update:
-        """An update from the micro-batches of a rollout with so many rows; all but the rollout's first hold old_logps."""
+        """An update from the micro-batches of a rollout with so many rows; all but the rollout's first hold old_logps.
+
+        keep_logps: finish() gives the policy's log-probabilities, which take memory until then.
+        """
         with jax.set_mesh(self.mesh):
             micros = [put_batch(micro, self.mesh) for micro in batch]
             whole = Whole(rows, sum(int(micro["mask"].sum()) for micro in batch))
             if self.config.loss.top_entropy_quantile < 1:
                 threshold = self._threshold(train.params, reference, micros, batch)
                 whole = whole._replace(entropy_threshold=threshold)
-        return Update(self, train, reference, micros, whole)
+        return Update(self, train, reference, micros, whole, keep_logps)
 
     def _threshold(
         self,
@@ -93,8 +98,10 @@ class Update:
         reference: Params | None,
         micros: Sequence[dict],
         whole: Whole,
+        keep_logps: bool,
     ):
         self.learner, self.train, self.reference, self.whole = learner, train, reference, whole
+        self.keep_logps = keep_logps
         self._left, self._gradients = iter(micros), None
         self._measured: list[Metrics] = []
         self._logps: list[jax.Array] = []
@@ -109,13 +116,15 @@ class Update:
                 self._gradients, self.train.params, self.reference, micro, self.whole
             )
         self._measured.append(metrics)
-        self._logps.append(logps)
+        if self.keep_logps:
+            self._logps.append(logps)
         if self.learner.is_many_cpus:
             jax.block_until_ready(self._gradients)
         return True
 
     def finish(self) -> tuple[TrainState, dict[str, float], list[np.ndarray]]:
-        """The new state, TRL's metrics, and the policy's log-probabilities before the update, by micro-batch."""
+        """The new state, TRL's metrics, and where they are kept the policy's log-probabilities before the
+        update, by micro-batch."""
         while self.advance():
             pass
         with jax.set_mesh(self.learner.mesh):

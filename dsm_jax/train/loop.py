@@ -17,7 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 import jax
 
 from dsm_jax.ending import must_stop
-from dsm_jax.errors import UserError
+from dsm_jax.errors import SharedError, UserError
 from dsm_jax.processes import on_first_process
 from dsm_jax.run import DONE, Sigterm, Stopping, catch_sigterm, is_done, mark_done, read_json
 from dsm_jax.train.checkpoint import Checkpoints
@@ -86,8 +86,8 @@ def run_loop(
     target: the state's shapes and shardings, for the restore. at_start(state): numbers of what start() gave, a row of step 0.
     done.json in `folder` says at which step the loop ended and whether the stop rule ended it: started again, it only
     restores. Raises Preempted after SIGTERM and KeyboardInterrupt after Ctrl-C (the state is saved), UserError when an update
-    raises it (saved too) or its loss is not finite (the last checkpoint stays); keep_evidence(update) may save what it was
-    made from, and says so. amounts: of each update, by the name of the metric that they are divided by its seconds
+    raises it (saved too; of several processes only with a SharedError) or its loss is not finite (the last checkpoint stays);
+    keep_evidence(update) may save what it was made from, and says so. amounts: of each update, by the name of the metric that they are divided by its seconds
     ("tokens_per_second": tokens). at_row(seconds): more numbers of a row, whose updates took so long. checkpoints_in: None is
     checkpoints/ in `folder`.
     """
@@ -191,7 +191,7 @@ class _Run(Generic[State]):
             yield
         except (UserError, Stopping) as error:
             if (
-                self.alone
+                (self.alone or isinstance(error, SharedError))
                 and self.step
                 and not any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state))
             ):

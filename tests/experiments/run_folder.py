@@ -90,7 +90,7 @@ def grpo_rows(rng: np.random.Generator, gain: float) -> list[dict]:
             "entropy": 0.42 * math.exp(-step / 150) + 0.01 * rng.normal(),
             "completions/mean_length": 31 + 2 * rng.normal(),
             "frac_reward_zero_std": 0.4 + 0.1 * rng.random(),
-            "frac_all_right": 0.1 + 0.001 * step,
+            "frac_reward_zero_std_above_0": 0.1 + 0.001 * step,
         }
         for step in range(1, 121)
     ]

@@ -23,6 +23,7 @@ from dsm_jax.model import Model, load_hf, save_hf
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.hf import save_shape
 from dsm_jax.model.params import init_params
+from dsm_jax.rl import GRPOTraining, train_grpo
 from dsm_jax.rl.rollout import Actor
 from dsm_jax.run import read_json, read_metrics
 from dsm_jax.sample.request import Completion
@@ -76,7 +77,7 @@ def test_the_bare_command_ends_in_one_line(tmp_path, offline):
     done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert "GB; give more devices" in done.stderr or "not in the local cache" in done.stderr
+    assert "GB; give more devices" in done.stderr or "not whole in the local cache" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -182,6 +183,30 @@ def test_bad_prompts_are_one_line(script, capsys, tmp_path, monkeypatch, folder,
     assert not Path("run/config.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("prompts", "longest", "part"),
+    [
+        (["a", " "], 8, "prompt 1: its prompt is ' '; give a text"),
+        (["a", {"question": ""}], 8, "prompt 1: its question is ''; give a text"),
+        (["a", {"answer": "1"}], 8, r"prompt 1 has no question and no prompt \(it has answer\)"),
+        (
+            ["a", "b", "7 + 8 is " * 200],
+            8,
+            r"prompt 2 has \d+ tokens, and with max_completion_length 8 that is over",
+        ),
+        (
+            ["a"],
+            512,
+            r"prompt 0 has \d tokens, and with max_completion_length 512 that is over the model's 512;",
+        ),
+    ],
+)
+def test_prompts_that_cannot_work_are_told_before_the_run(prompts, longest, part, folder, tmp_path):
+    with pytest.raises(UserError, match=f"train_grpo: {part}"):
+        train_grpo(folder / "hf", prompts, out=tmp_path, config=GRPOTraining(max_completion_length=longest))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, folder, monkeypatch):
     out = tmp_path / "run"
     argv = ["--preset", "smoke", "--init", str(folder / "hf"), "--out", str(out)]
@@ -191,7 +216,7 @@ def test_a_run_from_a_folder_and_its_second_start(script, capsys, tmp_path, fold
     results = read_json(out / "results.json")
     rows = [row for row in read_metrics(out / "metrics.jsonl") if "reward" in row]
     assert results["steps"] == len(rows) == len(list((out / "completions").glob("*.jsonl"))) == 2
-    assert results["tokens"] == sum(row["num_tokens"] for row in rows) > 0
+    assert results["tokens"] == rows[-1]["num_tokens"] > rows[0]["num_tokens"] > 0
     assert abs(rows[0]["kl"]) < 1e-9 and results["seconds"]["total"] > 0
     said = capsys.readouterr().out
     assert "2 steps" in said and "before" in said and "greedy 0.0% -> 0.0% of 8 questions" in said
@@ -499,10 +524,11 @@ def test_a_start_from_a_run_with_lora_is_told_where_its_model_is(script, capsys,
 
 
 def write_metrics(folder: Path, steps: list[int], mu: int = 1, every: int = 1) -> None:
-    """Rows of steps that took 2 s each, and of rollouts with 100 tokens, which stand in one row of `every`."""
+    """Rows of steps that took 2 s each, and of rollouts with 100 tokens, whose seconds stand in one row of `every`."""
     step = {"reward": 0.5, "kl": 0.1, "step_time": 2.0, "seconds/update": 0.2}
-    rollout = {"num_tokens": 100.0, "seconds/rollout": 1.5}
-    rows = [{"step": at, **step, **({} if i % every else rollout)} for i, at in enumerate(steps)]
+    rows = [{"step": at, **step, "num_tokens": 100.0 * -(-at // mu)} for at in steps]
+    for row in rows[::every]:
+        row["seconds/rollout"] = 1.5
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "config.json").write_text(json.dumps({"grpo": {"num_iterations": mu}}))
 
@@ -513,7 +539,7 @@ def test_a_row_stands_for_the_steps_since_the_one_before(script, tmp_path, capsy
     assert results["tokens"] == 700
     assert results["seconds"] == {"rollout": 10.5, "update": 1.4, "total": 14.0}
     grpo_report.print_results(results, tmp_path)
-    assert "1 of 3 logged steps; 7 in all), KL 0.1000, about 700 tokens" in capsys.readouterr().out
+    assert "1 of 3 logged steps; 7 in all), KL 0.1000, 700 tokens in about 14.0 s" in capsys.readouterr().out
 
     write_metrics(tmp_path, [1, 2, 3])
     grpo_report.print_results(grpo_report.collect(tmp_path, 0), tmp_path)

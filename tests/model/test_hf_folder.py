@@ -108,7 +108,9 @@ def test_names_that_are_no_model(tmp_path, monkeypatch):
         load_hf(tmp_path / "nowhere")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match="owner/name: no such folder, not in the local cache of the hub"):
+    with pytest.raises(
+        UserError, match="owner/name: no such folder, not whole in the local cache of the hub"
+    ):
         load_hf("owner/name")
 
 

@@ -30,7 +30,7 @@ class Run:
 
     @property
     def training(self) -> GRPOTraining:
-        loop = LoopConfig(steps=4, log_every=1, checkpoint_every=1, keep=9)
+        loop = LoopConfig(steps=4, log_every=1, checkpoint_every=3, keep=9)
         return dataclasses.replace(TRAINING, loop=loop, num_iterations=2)
 
 

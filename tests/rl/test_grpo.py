@@ -11,9 +11,10 @@ from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model.config import LoRA
 from dsm_jax.model.params import init_params
+from dsm_jax.rl import update as updating
 from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
-from dsm_jax.rl.grpo import GRPO, run_grpo
+from dsm_jax.rl.grpo import GRPO, halves, run_grpo, whole_of
 from dsm_jax.rl.micro_batches import Group, micro_batches, padded, rows_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.rewards import Scores
@@ -130,14 +131,17 @@ def test_micro_batches_change_nothing_in_other_losses(loss):
     )
 
 
-def test_the_second_update_of_a_rollout_has_the_first_one_s_policy_for_the_old():
+def test_the_second_update_of_a_rollout_has_the_first_one_s_policy_for_the_old(monkeypatch):
     """Against two updates by hand: the ratio's denominator is what the rollout was drawn from."""
+    fetched, on_host = [], updating.on_host
+    monkeypatch.setattr(updating, "on_host", lambda array: fetched.append(array) or on_host(array))
     config = dataclasses.replace(TRAINING, micro_batch_tokens=1024, num_iterations=2)
     grpo = make(config)
     state = grpo.start(init_params(MODEL, 0, grpo.mesh))
     sampled = rollout(grpo, grpo.policy(state))
     ours, metrics = update(grpo, state, sampled)
     assert metrics["kl"] > 0 and int(ours.train.step) == 2
+    assert len(fetched) == len(grpo.micro_batches(sampled)) == 1  # the second update's serve nothing
 
     mesh, (micro,) = grpo.mesh, grpo.micro_batches(sampled)
     whole = Whole(16, int(micro["mask"].sum()))
@@ -178,6 +182,21 @@ def test_it_learns_and_resumes_in_the_same_bits(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
     texts = [sorted(folder.glob("completions/*.jsonl")) for folder in (tmp_path / "a", tmp_path / "b")]
     assert len(texts[0]) == 12 and [p.read_text() for p in texts[0]] == [p.read_text() for p in texts[1]]
+    counts = [[row["num_tokens"] for row in read_metrics(tmp_path / name / "metrics.jsonl")] for name in "ab"]
+    assert counts[0] == counts[1] == [tokens_to(tmp_path / "a", step) for step in range(12)]
+
+
+def tokens_to(folder, step: int) -> float:
+    """Of all rollouts up to this one: a token a letter, bos, and what was drawn."""
+    rows = read_metrics(folder / "metrics.jsonl")[: step + 1]
+    files = sorted(folder.glob("completions/*.jsonl"))[: step + 1]
+    prompts = [1 + len(row["prompt"]) for file in files for row in read_metrics(file)]
+    return sum(prompts) + sum(round(16 * row["completions/mean_length"]) for row in rows)
+
+
+def test_a_count_of_tokens_may_be_long():
+    parted = jax.numpy.asarray(halves(2**32 + 5))
+    assert parted.dtype == np.uint32 and whole_of(parted) == 2**32 + 5 and whole_of(halves(7)) == 7
 
 
 WRONG = ([], [float("nan")] * 16, RuntimeError("no server"))
@@ -288,7 +307,7 @@ def test_controls_replace_the_rewards():
     assert not np.array_equal(shuffled.rewards, true.rewards)
 
 
-def test_reward_metrics_tell_all_right_from_all_wrong():
+def test_reward_metrics_tell_groups_that_are_all_0_from_others():
     rewards = np.array([[1, 1], [0, 0], [0, np.nan], [0, 1.0]])
     scores = Scores(rewards.ravel(), {"one": rewards.ravel()}, 1)
     assert reward_metrics(rewards, scores) == pytest.approx(
@@ -296,7 +315,7 @@ def test_reward_metrics_tell_all_right_from_all_wrong():
             "reward": 3 / 7,
             "reward_std": 0.125,
             "frac_reward_zero_std": 0.75,
-            "frac_all_right": 0.25,
+            "frac_reward_zero_std_above_0": 0.25,
             "rewards/one/mean": 3 / 7,
             "rewards/one/std": np.sqrt(12) / 7,
         }

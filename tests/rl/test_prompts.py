@@ -106,3 +106,5 @@ def test_a_curriculum_asks_what_can_be_learned():
     assert counts[3] < counts[4] < counts[1]
     again = Prompts([{"prompt": str(i)} for i in range(5)], 2, rng_seed=3)
     np.testing.assert_array_equal(again.choose(7, success), draws[7])
+    for draw in range(50):
+        assert set(again.choose(draw, success, [0, 1, 4])) == {2, 3}

@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import signal
+import tempfile
 from itertools import chain
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,6 +21,7 @@ from dsm_jax.rl.grpo import run_grpo
 from dsm_jax.rl.journal import Journal, Kept, name_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.reference import make_reference
+from dsm_jax.rl.rollout_metrics import rollout_metrics
 from dsm_jax.rl.speed import update_flops
 from dsm_jax.rl.update import Whole, make_gradients
 from dsm_jax.run import read_metrics
@@ -62,9 +65,25 @@ def test_dynamic_sampling_ends_at_its_limit():
     """With the groups that it has; where none has a spread, with the first ones as they are."""
     few = rollout(make(DYNAMIC, prompts=numbered, reward=spread_of(1, 10)), start())
     assert few.draws == 3 and np.flatnonzero(few.used).tolist() == [1, 10] and few.rows == 8
+    assert rollout_metrics(few)["groups_used"] == 2
     none = rollout(make(DYNAMIC, prompts=numbered, reward=spread_of()), start())
     assert none.draws == 3 and none.used.tolist() == [True] * 4 + [False] * 8
     assert (none.advantages == 0).all()
+
+
+def test_a_curriculum_s_further_draws_ask_other_questions():
+    """And end where there are none."""
+    rows = [{"prompt": f"{i} z"} for i in range(9)]
+    config = dataclasses.replace(DYNAMIC, curriculum=True)
+    grpo = make(config, prompts=rows, reward=spread_of(1))
+    success = grpo.start(start()).success
+    with tempfile.TemporaryDirectory() as folder:
+        found, again = (
+            grpo.actor.rollout(params, 0, Journal(Path(folder)), success=of)
+            for params, of in ((start(), success), (None, None))
+        )
+    assert found.draws == again.draws == 2 and len(set(found.questions.tolist())) == 8
+    assert found.questions.tolist() == again.questions.tolist()
 
 
 @pytest.mark.slow
@@ -173,7 +192,8 @@ def test_a_restart_between_the_updates_of_a_rollout(tmp_path):
     rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in "ab"]
     for a, b in zip(*rows, strict=True):
         assert a["loss"] == b["loss"] and a["reward"] == b["reward"]
-        for name in ("num_tokens", "seconds/rollout", "seconds/rewards", "tools/inserted_tokens"):
+        assert a["num_tokens"] == b["num_tokens"]
+        for name in ("seconds/rollout", "seconds/rewards", "tools/inserted_tokens"):
             assert (name in a) == (name in b) == (a["step"] in (1, 4))  # a rollout counts once
     assert [row["clip_ratio/region_mean"] > 0 for row in rows[0]][0::3] == [False, False]
 
@@ -271,6 +291,7 @@ def test_overlap_samples_from_the_policy_one_update_ago(tmp_path):
     beside = [row.get("seconds/rollout_beside_update", 0.0) for row in rows]
     assert beside[0] > 0 and beside[1] > 0 == beside[2]
     for row, seconds in zip(rows, beside, strict=True):
+        assert ("tokens_per_second/update" in row) == (seconds == 0)
         assert seconds + row.get("seconds/rewards_beside_update", 0.0) < row["seconds/update"]
         assert row["seconds/rollout"] + row["seconds/rewards"] + row["seconds/update"] < row["step_time"]
 

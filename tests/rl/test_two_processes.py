@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
+from shutil import copyfile
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from dsm_jax.run import read_metrics
 from dsm_jax.sample import Request
 from tests.processes import run_processes, start_processes, wait_for
 from tests.rl.run_of_two import Run
-from tests.rl.small import MODEL, Letters, make, start
+from tests.rl.small import MODEL, Letters, make, rollout, start
 from tests.sample.ties import assert_same_or_near_tie
 
 pytestmark = pytest.mark.slow
@@ -35,10 +36,13 @@ def whole(tmp_path_factory) -> Path:
     return out
 
 
-def one_device(folder: Path) -> tuple[list, list[dict]]:
-    """The policy before each update, and the metrics."""
+def one_device(folder: Path, whole: Path) -> tuple[list, list[dict]]:
+    """The policy before each update, and the metrics; the completions are the other run's, scored and trained on anew."""
     grpo = make(Run().training)
-    (folder / "completions").mkdir()
+    for name in ("completions", "rollouts"):
+        (folder / name).mkdir()
+    for file in (whole / "rollouts").glob("*.completions.npz"):
+        copyfile(file, folder / "rollouts" / file.name)
     state, policies, rows = grpo.start(start()), [], []
     for step in range(Run().training.loop.steps):
         policies.append(jax.tree.map(jnp.copy, grpo.policy(state)))
@@ -47,27 +51,25 @@ def one_device(folder: Path) -> tuple[list, list[dict]]:
     return policies, rows
 
 
-def differs(policy, draw: int, ours: Path, theirs: Path) -> bool:
-    """Whether a completion does, at a near-tie."""
-    kept = [Journal(folder / "rollouts").completions(draw) for folder in (ours, theirs)]
-    pairs = zip(*(chain(*one.completions) for one in kept), strict=True)
-    rows = make(Run().training).actor.prompts(draw)
-    found = []
+def check_samples(policy, draw: int, whole: Path) -> None:
+    """One device draws the same from this policy, up to near-ties."""
+    grpo, kept = make(Run().training), Journal(whole / "rollouts").completions(draw)
+    rows, ours = grpo.actor.prompts(draw), rollout(grpo, policy, draw).completions
+    pairs = zip(chain(*ours), chain(*kept.completions), strict=True)
     for i, (one, other) in enumerate(pairs):
         prompt, sample = divmod(i, Run().training.num_generations)
         ids = [Letters.bos_id, *Letters().encode(rows[prompt]["prompt"])]
         request = Request(ids, prompt_id=draw * len(rows) + prompt)
-        found.append(assert_same_or_near_tie(MODEL, request, one, other, sample, params=policy))
-    return any(found)
+        assert_same_or_near_tie(MODEL, request, one, other, sample, params=policy)
 
 
 def test_two_processes_train_as_one_device(whole, tmp_path):
     """The same completions, losses and lengths of gradients within 1e-5, in both updates of two rollouts."""
-    policies, rows = one_device(tmp_path)
+    policies, rows = one_device(tmp_path, whole)
+    for draw in (0, 1):
+        check_samples(policies[2 * draw], draw, whole)
     for step, (ours, theirs) in enumerate(zip(read_metrics(whole / "metrics.jsonl"), rows, strict=True)):
-        if step % 2 == 0 and differs(policies[step], step // 2, whole, tmp_path):
-            return  # what follows is trained on other completions
-        for name in ("loss", "grad_norm", "reward", "kl", "entropy", "completions/mean_length"):
+        for name in ("loss", "grad_norm", "reward", "kl", "entropy", "completions/mean_length", "num_tokens"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-5), (step, name)
     texts = [sorted(folder.glob("completions/*.jsonl")) for folder in (whole, tmp_path)]
     assert len(texts[0]) == 2 and [one.read_text() for one in texts[0]] == [
@@ -76,13 +78,13 @@ def test_two_processes_train_as_one_device(whole, tmp_path):
 
 
 def test_a_reward_that_fails_ends_all_and_killed_ones_go_on(whole, tmp_path):
-    """In the second rollout; then killed between its two updates."""
+    """In the second rollout, which saves the first one's updates; then killed between its two updates."""
     out = tmp_path / "run"
     for _, err in run_processes(command(out, "--fails-at", "2"), 2, code=2):
         assert err.count("error: reward short, row 0: ValueError: no server") == 1 and "Traceback" not in err
     assert (out / "rollouts/000001.completions.npz").exists() and (out / "checkpoints/2").exists()
     running = start_processes(command(out), 2)
-    wait_for(out / "checkpoints/3", running)
+    wait_for(out / "checkpoints/3", running)  # every third is saved
     for process in running:
         process.kill()
         process.communicate()
