@@ -152,13 +152,9 @@ class Threads:
             raise TimeoutError
 
     def begin(self) -> None:
-        pass
+        """There is nothing to begin, to drop or to close."""
 
-    def drop(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+    drop = close = begin
 
 
 class Processes:
