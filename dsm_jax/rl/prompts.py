@@ -30,11 +30,13 @@ Row = Mapping[str, Any]  # "prompt", the text that is completed, and the columns
 class Prompts:
     """Called with the number of a rollout it gives that one's `count` rows, over the ends of epochs.
 
-    An epoch's order is a function of (rng_seed, epoch, number of rows) alone.
+    An epoch's order is a function of (rng_seed, epoch, number of rows) alone. Raises UserError for a field that is named as a
+    reward's other arguments are.
     """
 
     def __init__(self, rows: Sequence[Row], count: int, rng_seed: int):
         self.rows, self.count, self.rng_seed = rows, count, rng_seed
+        self.columns = column_names(rows)
 
     def __call__(self, iteration: int) -> list[Row]:
         first = iteration * self.count
@@ -60,6 +62,17 @@ class Prompts:
     def _place(self, index: int) -> int:
         epoch, at = divmod(index, len(self.rows))
         return int(_order(self.rng_seed, epoch, len(self.rows))[at])
+
+
+def column_names(rows: Sequence[Row]) -> list[str]:
+    """The fields of any of the rows that rewards take."""
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "prompt"]
+    for name in names:
+        if name in TAKEN:
+            raise UserError(
+                f"prompts: a row has the field {name}, which is a reward's own argument; rename it"
+            )
+    return names
 
 
 def read_all_questions(

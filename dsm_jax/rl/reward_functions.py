@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.grader import grade
-from dsm_jax.rl.rewards import Reward
 
 
 def accuracy_reward(
@@ -25,32 +25,37 @@ def format_reward(prompts: Sequence[str], completions: Sequence[str], **columns:
     return [float(_is_marked_once(completion)) for completion in completions]
 
 
-def length_penalty(per_token: float) -> Reward:
+@dataclass(frozen=True)
+class length_penalty:
     """A reward of -per_token for each token of the completion."""
 
-    def length_penalty(
-        prompts: Sequence[str], completions: Sequence[str], *, completion_ids: Sequence[Sequence[int]]
+    per_token: float
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], *, completion_ids: Sequence[Sequence[int]]
     ) -> list[float]:
-        return [-per_token * len(ids) for ids in completion_ids]
-
-    return length_penalty
+        return [-self.per_token * len(ids) for ids in completion_ids]
 
 
-def overlong_penalty(max_completion_length: int, margin: int) -> Reward:
-    """0 up to max_completion_length - margin tokens, from there on down to -1 at max_completion_length (DAPO, arXiv
-    2503.14476, eq. 13)."""
-    if not 0 < margin <= max_completion_length:
-        raise UserError(
-            f"overlong_penalty: margin is {margin}; it must be above 0 and at most {max_completion_length}"
-        )
+@dataclass(frozen=True)
+class overlong_penalty:
+    """A reward of 0 up to max_completion_length - margin tokens, from there on down to -1 at max_completion_length (DAPO,
+    arXiv 2503.14476, eq. 13)."""
 
-    def overlong_penalty(
-        prompts: Sequence[str], completions: Sequence[str], *, completion_ids: Sequence[Sequence[int]]
+    max_completion_length: int
+    margin: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin <= self.max_completion_length:
+            raise UserError(
+                f"overlong_penalty: margin is {self.margin}; it must be above 0 and at most {self.max_completion_length}"
+            )
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], *, completion_ids: Sequence[Sequence[int]]
     ) -> list[float]:
-        free = max_completion_length - margin
-        return [max(-1.0, min(0.0, (free - len(ids)) / margin)) for ids in completion_ids]
-
-    return overlong_penalty
+        free = self.max_completion_length - self.margin
+        return [max(-1.0, min(0.0, (free - len(ids)) / self.margin)) for ids in completion_ids]
 
 
 def _accuracy(completion: str, gold: str) -> float:

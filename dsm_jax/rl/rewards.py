@@ -1,33 +1,42 @@
 """Rewards: plain Python functions from prompts and completions to numbers, called together, checked and weighted.
 
-A reward is called as `reward(prompts, completions, **columns)`, each a list with one entry a row; it gets the columns that
-it names, or all where it takes `**columns`. It returns one number a row, None where a row has none; it may be a coroutine
-function. Rewards run on the host, at the same time, each in a thread, or with its rows shared out to processes of their
-own. Ready-made ones stand in reward_functions.py. Left out on purpose: isolation (evaluate/ has the sandbox).
+A reward is called with keywords, `reward(prompts=..., completions=..., **columns)`, each a list with one entry a row; it gets
+those that it names, or all where it takes `**columns` (reward_calls.py). It returns one number a row, None where a row has none;
+it may be a coroutine function. Rewards run on the host, at the same time, each in a thread, or with its rows shared out to
+processes of their own. Ready-made ones stand in reward_functions.py.
 """
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import math
 import pickle
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
-from functools import cache, partial
-from multiprocessing import get_context
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, wait
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
 from dsm_jax.errors import UserError
+from dsm_jax.rl.reward_calls import (
+    Arguments,
+    Failed,
+    Job,
+    Numbers,
+    Processes,
+    Reward,
+    Threads,
+    arguments,
+    call_reward,
+    in_thread,
+    said,
+)
 
-Values = Sequence[float | None]
-Reward = Callable[..., Values | Awaitable[Values]]
+SLICE_S = 0.2  # of waiting, between two looks at what else has happened
 
 
 @dataclass(frozen=True)
@@ -46,33 +55,6 @@ class RewardOptions:
             raise UserError(f"timeout_s is {self.timeout_s}; it must be above 0")
         if self.processes < 0:
             raise UserError(f"processes is {self.processes}; it must be at least 0")
-
-
-class Rows(NamedTuple):
-    """What a reward is called with."""
-
-    prompts: Sequence[str]
-    completions: Sequence[str]
-    columns: Mapping[str, Sequence[Any]]
-
-    def part(self, rows: slice) -> Rows:
-        columns = {name: column[rows] for name, column in self.columns.items()}
-        return Rows(self.prompts[rows], self.completions[rows], columns)
-
-
-class Call(NamedTuple):
-    """A reward under way for some rows, the first of which has the number `first`."""
-
-    name: str
-    reward: Reward
-    rows: Rows
-    first: int
-    seconds: float  # that it may take
-    result: Future[list]
-
-    @property
-    def size(self) -> int:
-        return len(self.rows.completions)
 
 
 class Scores(NamedTuple):
@@ -100,19 +82,29 @@ class Rewards:
             )
         for name, one in self.functions.items() if options.processes else ():
             _require_sendable(name, one)
-        self._pool: Any = None  # begins with the first call
+        self._caller = Processes(options.processes) if options.processes else Threads()
 
     def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], columns: Mapping[str, Sequence[Any]]
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+        *,
+        while_waiting: Callable[[], object] = lambda: None,
     ) -> Scores:
-        """All functions' values. Raises UserError, naming reward and row, where one fails and on_error is stop."""
-        if self.options.processes and not self._pool:
-            self._pool = _pool(self.options.processes)
-        rows = Rows(prompts, completions, columns)
-        calls = {
-            name: _in_thread(partial(self._values, name, one, rows)) for name, one in self.functions.items()
-        }
-        found = {name: call.result() for name, call in calls.items()}
+        """All functions' values. Raises UserError, naming reward and row, where one fails and on_error is stop.
+
+        while_waiting: called several times a second; what it raises ends the call.
+        """
+        given = {**columns, "prompts": prompts, "completions": completions}
+        over = threading.Event()
+        self._caller.begin()
+        try:
+            calls = {name: self._in_thread(name, one, given, over) for name, one in self.functions.items()}
+            found = {name: _result(call, while_waiting) for name, call in calls.items()}
+        finally:
+            over.set()
+            self._caller.drop()
         by_name = {name: values for name, (values, _) in found.items()}
         for _, problems in found.values():
             _warn(problems)
@@ -120,32 +112,35 @@ class Rewards:
         stacked = np.stack(list(by_name.values()))
         total = np.where(np.isnan(stacked), 0.0, weights[:, None] * stacked).sum(axis=0)
         total[np.isnan(stacked).all(axis=0)] = np.nan
-        return Scores(total, by_name, sum(len(problems) for _, problems in found.values()))
+        failed = {row for _, problems in found.values() for one in problems for row in one.rows}
+        return Scores(total, by_name, len(failed))
 
-    def check(self, prompts: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> None:
+    def check(
+        self,
+        prompts: Sequence[str],
+        columns: Mapping[str, Sequence[Any]],
+        *,
+        while_waiting: Callable[[], object] = lambda: None,
+    ) -> None:
         """Calls each function with empty completions of some prompts, before any is sampled: what it raises may be due to
-        them and is passed over, but a column that is missing, a wrong number of values and no answer are UserErrors."""
-        rows = Rows(prompts, [""] * len(prompts), {**columns, "completion_ids": [[]] * len(prompts)})
+        them and is passed over, but an argument that is missing, a wrong number of values and no answer are UserErrors."""
+        rows = range(len(prompts))
+        given = {**columns, "completion_ids": [[] for _ in rows]}
+        given |= {"prompts": prompts, "completions": [""] * len(prompts)}
         for name, reward in self.functions.items():
-            taken = rows._replace(columns=_taken(name, reward, rows.columns))
-            call = _in_thread(partial(call_reward, reward, taken))
+            call = in_thread(partial(call_reward, reward, arguments(name, reward, given)))
             try:
-                count = len(call.result(self.options.timeout_s))
-            except Exception:  # noqa: BLE001
-                if call.done():
-                    continue
-                raise UserError(
-                    f"reward {name} gave nothing within {self.options.timeout_s:g} s for {_span(0, len(prompts))}"
-                ) from None
+                count = len(_result(call, while_waiting, self.options.timeout_s))
+            except TimeoutError:
+                raise UserError(_nothing(name, self.options.timeout_s, rows)) from None
+            except Failed:
+                continue
             if count != len(prompts):
                 raise UserError(_wrong_count(name, count, len(prompts)))
 
     def close(self) -> None:
         """Ends its processes."""
-        if self._pool:
-            self._pool.stop()
-            self._pool.join()
-            self._pool = None
+        self._caller.close()
 
     def __enter__(self) -> Self:
         return self
@@ -153,110 +148,110 @@ class Rewards:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _values(self, name: str, reward: Reward, rows: Rows) -> tuple[np.ndarray, list[str]]:
-        """One function's values, and a line for each row that failed."""
-        rows = rows._replace(columns=_taken(name, reward, rows.columns))
-        parts = np.array_split(np.arange(len(rows.completions)), max(self.options.processes, 1))
-        slices = [slice(int(part[0]), int(part[-1]) + 1) for part in parts if part.size]
-        seconds = self.options.timeout_s
-        calls = [self._start(name, reward, rows.part(one), one.start, seconds) for one in slices]
-        until = cache(lambda: time.monotonic() + seconds)  # counts from the first row that is called alone
-        values, problems = np.zeros(len(rows.completions)), []
-        for where, call in zip(slices, calls, strict=True):
-            values[where], lines = self._checked(call, until)
-            problems += lines
+    def _in_thread(
+        self, name: str, reward: Reward, given: Mapping[str, Sequence[Any]], over: threading.Event
+    ) -> Future:
+        scoring = Scoring(name, reward, arguments(name, reward, given), self._caller, self.options, over)
+        return in_thread(partial(scoring.values, len(given["completions"])))
+
+
+class Problem(NamedTuple):
+    """Why rows have no value of a reward."""
+
+    rows: range
+    text: str
+
+
+Found = tuple[np.ndarray, list[Problem]]  # values of some rows, 0 where there is a problem
+
+
+@dataclass
+class Scoring:
+    """One reward's call for all rows: which of them fail, and why."""
+
+    name: str
+    reward: Reward
+    asked: Arguments
+    caller: Threads | Processes
+    options: RewardOptions
+    over: threading.Event  # nobody waits any more
+    until: float = field(default=math.inf, init=False)  # when rows are no longer called one by one
+
+    def values(self, count: int) -> Found:
+        parts = np.array_split(np.arange(count), max(self.options.processes, 1))
+        rows = [range(int(part[0]), int(part[-1]) + 1) for part in parts if part.size]
+        jobs = [self._start(part, self.options.timeout_s) for part in rows]
+        values = np.zeros(count)
+        problems: list[Problem] = []
+        for part, job in zip(rows, jobs, strict=True):
+            values[part], found = self._checked(job, part)
+            problems += found
         return values, problems
 
-    def _start(self, name: str, reward: Reward, rows: Rows, first: int, seconds: float) -> Call:
-        if self._pool:
-            result = self._pool.schedule(call_reward, args=(reward, rows), timeout=seconds)
-        else:
-            result = _in_thread(partial(call_reward, reward, rows))
-        return Call(name, reward, rows, first, seconds, result)
+    def _start(self, rows: range, seconds: float) -> Job:
+        return self.caller.start(self.reward, self.asked.part(slice(rows.start, rows.stop)), seconds)
 
-    def _checked(self, call: Call, until: Callable[[], float]) -> tuple[np.ndarray, list[str]]:
-        """The values of a call's rows. until(): when rows are no longer called one by one."""
-        name, first, count = call.name, call.first, call.size
+    def _result(self, job: Job) -> Numbers:
+        while not self.over.is_set():
+            if done := wait([job.future], SLICE_S).done:
+                return done.pop().result()
+            self.caller.look(job)
+        raise CancelledError
+
+    def _checked(self, job: Job, rows: range) -> Found:
+        """The values of a job's rows."""
         try:
-            # A process is ended by its pool; a thread can only be left alone.
-            values = call.result.result(None if self._pool else call.seconds)
-        except Exception as error:  # noqa: BLE001 - whatever a reward may raise, its row is the answer
-            if isinstance(error, TimeoutError) and (self._pool or not call.result.done()):
-                seconds = round(call.seconds, 2)
-                return self._failed(
-                    count, [f"reward {name} gave nothing within {seconds:g} s for {_span(first, count)}"]
-                )
-            if count > 1:
-                return self._one_by_one(call, error, until)
-            return self._failed(1, [f"reward {name}, row {first}: {_said(error)}"])
-        if len(values) != count:
-            return self._failed(count, [_wrong_count(name, len(values), count)])
-        numbers = [_number(value) for value in values]
-        wrong = [row for row, number in enumerate(numbers) if number is None]
-        lines = [
-            f"reward {name}, row {first + row}: {values[row]!r} is not a finite number; return a float or None"
-            for row in wrong
-        ]
-        found = np.array([0.0 if number is None else number for number in numbers])
-        return self._failed(count, lines, found) if lines else (found, [])
+            values = self._result(job)
+        except TimeoutError:  # not the reward's own, that is Failed
+            return self._failed([Problem(rows, _nothing(self.name, job.seconds, rows))])
+        except (Failed, OSError) as error:  # OSError: its process has died
+            if len(rows) > 1:
+                return self._one_by_one(rows, said(error))
+            return self._failed([Problem(rows, f"reward {self.name}, {_span(rows)}: {said(error)}")])
+        if len(values) != len(rows):
+            return self._failed([Problem(rows, _wrong_count(self.name, len(values), len(rows)))])
+        numbers = np.array([0.0 if isinstance(value, str) else value for value in values])
+        problems = [
+            Problem(range(row, row + 1), f"reward {self.name}, row {row}: {value} is not a finite number; return a float or None")
+            for row, value in zip(rows, values, strict=True)
+            if isinstance(value, str)
+        ]  # fmt: skip
+        return self._failed(problems, numbers) if problems else (numbers, [])
 
-    def _one_by_one(
-        self, call: Call, error: Exception, until: Callable[[], float]
-    ) -> tuple[np.ndarray, list[str]]:
+    def _one_by_one(self, rows: range, error: str) -> Found:
         """After an error of many rows: which of them fail alone. Where none does, they have failed together."""
-        name, first, count = call.name, call.first, call.size
-        values = np.zeros(count)
-        lines: list[str] = []
-        for row in range(count):
-            if (left := until() - time.monotonic()) <= 0:
+        if self.until == math.inf:  # counts from the first row that is called alone
+            self.until = time.monotonic() + self.options.timeout_s
+        values = np.zeros(len(rows))
+        problems: list[Problem] = []
+        for at, row in enumerate(rows):
+            if (left := self.until - time.monotonic()) <= 0:
                 late = (
-                    f"reward {name}, {_span(first + row, count - row)}: called one by one after {_said(error)}, and not "
-                    f"reached within {self.options.timeout_s:g} s"
+                    f"reward {self.name}, {_span(rows[at:])}: called one by one after {error}, and not reached within "
+                    f"{self.options.timeout_s:g} s"
                 )
-                return self._failed(count, [late] * (count - row) + lines, values)
-            alone = self._start(name, call.reward, call.rows.part(slice(row, row + 1)), first + row, left)
-            values[row : row + 1], problem = self._checked(alone, until)
-            lines += problem
-        if not lines:
-            together = f"reward {name}, {_span(first, count)} together: {_said(error)}"
-            return self._failed(count, [together])
-        return values, lines
+                return self._failed([Problem(rows[at:], late), *problems], values)
+            alone = range(row, row + 1)
+            values[at : at + 1], found = self._checked(self._start(alone, left), alone)
+            problems += found
+        if not problems:
+            return self._failed([Problem(rows, f"reward {self.name}, {_span(rows)} together: {error}")])
+        return values, problems
 
-    def _failed(
-        self, count: int, lines: list[str], values: np.ndarray | None = None
-    ) -> tuple[np.ndarray, list[str]]:
+    def _failed(self, problems: list[Problem], values: np.ndarray | None = None) -> Found:
+        """values: of all rows, where not all have failed."""
         if self.options.on_error == "stop":
-            raise UserError(lines[0])
-        return np.zeros(count) if values is None else values, lines
+            raise UserError(problems[0].text)
+        return np.zeros(len(problems[0].rows)) if values is None else values, problems
 
 
-def call_reward(reward: Reward, rows: Rows) -> list:
-    """What a reward returns, awaited where it has to be."""
-    values = reward(list(rows.prompts), list(rows.completions), **rows.columns)
-    if inspect.isawaitable(values):
-        values = asyncio.run(_finished(values))
-    return list(values)
-
-
-async def _finished(values: Awaitable[Values]) -> Values:
-    return await values
-
-
-def _taken(name: str, reward: Reward, columns: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
-    """The columns that a reward takes. Raises UserError for one that it needs and that is not there."""
-    parameters = list(inspect.signature(reward).parameters.values())[2:]
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
-        return columns
-    needed = [
-        one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_POSITIONAL
-    ]
-    for column in needed:
-        if column not in columns:
-            there = ", ".join(columns) or "none"
-            raise UserError(
-                f"reward {name} takes the column {column}, which the prompts lack; there are: {there}"
-            )
-    return {one.name: columns[one.name] for one in parameters if one.name in columns}
+def _result(call: Future, while_waiting: Callable[[], object], seconds: float = math.inf) -> Any:
+    until = time.monotonic() + seconds
+    while not wait([call], min(SLICE_S, seconds)).done:
+        while_waiting()
+        if time.monotonic() > until:
+            raise TimeoutError
+    return call.result()
 
 
 def _require_sendable(name: str, reward: Reward) -> None:
@@ -264,59 +259,29 @@ def _require_sendable(name: str, reward: Reward) -> None:
         pickle.dumps(reward)
     except Exception as error:
         raise UserError(
-            f"reward {name} cannot be sent to other processes ({_said(error)}); define it at the top of a module, "
+            f"reward {name} cannot be sent to other processes ({said(error)}); define it at the top of a module, "
             "or set processes to 0"
         ) from error
-
-
-def _pool(processes: int) -> Any:
-    from pebble import ProcessPool  # only where somebody asks for it
-
-    return ProcessPool(processes, context=get_context("spawn"))
-
-
-def _in_thread(work: Callable[[], Any]) -> Future:
-    """work() in a thread that does not hold up the end of the program."""
-    future: Future = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
-
-
-def _number(value: Any) -> float | None:
-    """NaN for None, which is no reward; None for what is no number."""
-    if value is None:
-        return math.nan
-    try:
-        number = math.nan if isinstance(value, str) else float(value)
-    except TypeError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _name(reward: Reward) -> str:
     return getattr(reward, "__name__", type(reward).__name__)
 
 
+def _nothing(name: str, seconds: float, rows: range) -> str:
+    return f"reward {name} gave nothing within {round(seconds, 2):g} s for {_span(rows)}"
+
+
 def _wrong_count(name: str, values: int, completions: int) -> str:
     return f"reward {name} returned {values} values for {completions} completions; return one number for each"
 
 
-def _span(first: int, count: int) -> str:
-    return f"row {first}" if count == 1 else f"rows {first} to {first + count - 1}"
+def _span(rows: range) -> str:
+    return f"row {rows[0]}" if len(rows) == 1 else f"rows {rows[0]} to {rows[-1]}"
 
 
-def _said(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _warn(problems: list[str]) -> None:
+def _warn(problems: list[Problem]) -> None:
     if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        print(f"warning: {problems[0]}: counted as 0{more}", file=sys.stderr)
+        others = sum(len(one.rows) for one in problems[1:])
+        more = f" (and {others} more)" if others else ""
+        print(f"warning: {problems[0].text}: counted as 0{more}", file=sys.stderr)

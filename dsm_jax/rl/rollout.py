@@ -22,7 +22,7 @@ from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.journal import Journal, Kept, name_of
 from dsm_jax.rl.micro_batches import Group
-from dsm_jax.rl.prompts import Prompts, Row
+from dsm_jax.rl.prompts import Prompts, Row, column_names
 from dsm_jax.rl.rewards import Rewards, Scores
 from dsm_jax.run import stop_if_asked
 from dsm_jax.sample.request import Completion, Tool, require_answers
@@ -134,8 +134,7 @@ class Actor:
         return usage
 
     def _on_chunk(self) -> None:
-        if not self.sampler.mesh.is_multi_process:  # those stop together, between two updates
-            stop_if_asked()
+        self._stop_if_asked()
         next(self._meanwhile, None)
 
     def _draw(
@@ -158,10 +157,8 @@ class Actor:
         completions, sampled = kept.completions, time.monotonic()
         for _ in self._meanwhile:
             pass
-        scores = journal.scores(draw, lambda: self._score(rows, completions))
+        scores = journal.scores(draw, lambda: self._score(rows, completions, draw))
         rewards = scores.total.reshape(len(rows), -1)
-        if np.isnan(rewards).all():
-            raise UserError(f"rollout {draw}: no completion has a reward, all are None; return some numbers")
         if self.control:
             rewards = self.control(rewards, rng_seed=self.rng_seed, step=draw)
         seconds = {"rollout": sampled - began, "rewards": time.monotonic() - sampled}
@@ -204,19 +201,33 @@ class Actor:
 
     def check_rewards(self) -> None:
         """UserError for a reward that cannot work, before anything is sampled."""
-        rows = list(self.prompts(0))[:CHECKED]
-        self.rewards.check([row["prompt"] for row in rows], _columns(rows))
+        rows = list(self.prompts(0))
+        columns = {name: values[:CHECKED] for name, values in self._columns(rows).items()}
+        self.rewards.check(
+            [row["prompt"] for row in rows[:CHECKED]], columns, while_waiting=self._stop_if_asked
+        )
 
-    def _score(self, rows: list[Row], completions: list[list[Completion]]) -> Scores:
+    def _score(
+        self, rows: Sequence[Row], completions: Sequence[Sequence[Completion]], draw: int = 0
+    ) -> Scores:
+        """UserError, before anything is kept, where there is no reward to go on with."""
         flat = [(row, one) for row, group in zip(rows, completions, strict=True) for one in group]
         asked, found = [row for row, _ in flat], [one for _, one in flat]
-        columns = _columns(asked) | {"completion_ids": [one.tokens.tolist() for one in found]}
-        return self.rewards([row["prompt"] for row in asked], [one.text for one in found], columns)
+        columns = self._columns(asked) | {"completion_ids": [one.tokens.tolist() for one in found]}
+        prompts, texts = [row["prompt"] for row in asked], [one.text for one in found]
+        scores = self.rewards(prompts, texts, columns, while_waiting=self._stop_if_asked)
+        if np.isnan(scores.total).all():
+            raise UserError(f"rollout {draw}: no completion has a reward, all are None; return some numbers")
+        return scores
 
+    def _columns(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
+        """The rows' other fields, which rewards take; None where a row lacks one that others have."""
+        names = self.prompts.columns if isinstance(self.prompts, Prompts) else column_names(rows)
+        return {name: [row.get(name) for row in rows] for name in names}
 
-def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """The rows' other fields, which rewards take."""
-    return {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
+    def _stop_if_asked(self) -> None:
+        if not self.sampler.mesh.is_multi_process:  # those stop together, between two updates
+            stop_if_asked()
 
 
 def _require_rows(prompts: Prompts | Callable[[int], Sequence[Row]], count: int) -> None:

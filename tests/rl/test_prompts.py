@@ -40,6 +40,12 @@ def test_every_epoch_asks_each_row_once_in_an_order_of_its_own():
     assert len(Prompts(prompts.rows, 25, rng_seed=3)(0)) == 25
 
 
+def test_a_field_named_as_a_reward_s_argument_is_refused():
+    for name in ("prompts", "completions", "completion_ids"):
+        with pytest.raises(UserError, match=f"prompts: a row has the field {name}, which is a reward's own"):
+            Prompts([{"prompt": "a"}, {"prompt": "b", name: 1}], 1, rng_seed=0)
+
+
 def test_the_generator_s_problems_are_asked_one_after_the_other():
     problems = ProblemSet("train", seed=5)
     prompts = problem_prompts(problems, 3, " Box it.")

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import time
+import types
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from pebble import ProcessPool
 
 from dsm_jax.errors import UserError
+from dsm_jax.rl import reward_calls
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
 from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, length_penalty, overlong_penalty
 from dsm_jax.rl.rewards import RewardOptions, Rewards
+from dsm_jax.run import Stopping
 
 PROMPTS = ["p0", "p1", "p2"]
 COMPLETIONS = ["a", "bb", "ccc"]
@@ -36,6 +44,74 @@ def test_a_reward_is_a_plain_function_of_the_columns_it_names():
     np.testing.assert_array_equal(found.by_name["everything"], [2.0] * 3)
     np.testing.assert_array_equal(found.total, [3.0, 6.0, 11.0])
     assert found.total.dtype == np.float64 and found.failures == 0
+
+
+def by_first_letter(completions, answer, **kwargs):
+    return [float(one[0] == gold) for one, gold in zip(completions, answer, strict=True)]
+
+
+def swapped(completions, prompts):
+    return [
+        float(one == "bb") + 10 * (prompt == "p2") for one, prompt in zip(completions, prompts, strict=True)
+    ]
+
+
+def only_columns(completion_ids, **kwargs):
+    return [float(len(ids)) for ids in completion_ids]
+
+
+def all_by_name(*args, **kwargs):
+    return [float(len(args)) + len(kwargs)] * 3
+
+
+def positional_only(prompts, completions, /, answer):
+    return [
+        float(one == prompt[0]) + len(gold)
+        for one, prompt, gold in zip(completions, prompts, answer, strict=True)
+    ]
+
+
+async def of_completions(*, completions):
+    return [float(len(one)) for one in completions]
+
+
+@pytest.mark.parametrize(
+    ("reward", "wanted"),
+    [
+        (by_first_letter, [1.0, 0.0, 1.0]),
+        (swapped, [0.0, 1.0, 10.0]),
+        (only_columns, [1.0, 2.0, 3.0]),
+        (all_by_name, [4.0] * 3),
+        (positional_only, [1.0] * 3),
+        (of_completions, [1.0, 2.0, 3.0]),
+        (lambda p, c, answer: [float(p[1] == "p1") + (c[1] == "bb") + len(answer)] * 3, [5.0] * 3),
+        (lambda *both: [float(both == (PROMPTS, COMPLETIONS))] * 3, [1.0] * 3),
+    ],
+)
+def test_a_reward_is_called_by_name(reward, wanted):
+    """As in TRL, whatever order its parameters have; by position only where they have other names."""
+    found = score(reward, answer=["a", "x", "c"], completion_ids=[[0], [0, 0], [0, 0, 0]])
+    assert found.total.tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("reward", "line"),
+    [
+        (lambda c: [1.0] * 3, "reward <lambda> has no parameter prompts or completions; write def "),
+        (
+            lambda completion, answer: answer,
+            "reward <lambda> takes the column completion, which the prompts lack",
+        ),
+        (lambda prompts, answr: answr, "reward <lambda> takes the column answr, which the prompts lack"),
+    ],
+)
+def test_a_reward_whose_arguments_nobody_knows_is_refused(reward, line):
+    """Not called with the wrong ones; also before anything is sampled."""
+    columns = {"answer": ["a", "x", "c"]}
+    with pytest.raises(UserError, match=line):
+        score(reward, **columns)
+    with pytest.raises(UserError, match=line):
+        Rewards(reward).check(PROMPTS, columns)
 
 
 def test_a_column_that_is_not_there_is_named():
@@ -132,7 +208,17 @@ def test_coroutines_are_awaited_at_the_same_time():
     np.testing.assert_array_equal(found.total, [2.0, 4.0, 6.0])
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), "1", [1.0]])
+class OfTwo:
+    """As arrays and tensors of several numbers do."""
+
+    def __float__(self):
+        raise ValueError("only one element can be converted")
+
+    def __repr__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), "1", [1.0], 10**400, OfTwo()])
 def test_a_value_that_is_no_number_names_reward_and_row(bad, capsys):
     def spoiled(prompts, completions):
         return [0.5, 1.0, bad]
@@ -146,13 +232,23 @@ def test_a_value_that_is_no_number_names_reward_and_row(bad, capsys):
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])
-def test_a_wrong_number_of_values_names_the_reward(count):
+def test_a_wrong_number_of_values_names_the_reward(count, capsys):
     def short(prompts, completions):
         return [1.0] * count
 
     with pytest.raises(UserError, match=f"reward short returned {count} values for 3 completions"):
         score(short)
-    np.testing.assert_array_equal(score(short, ZERO).total, [0.0] * 3)
+    found = score([short, with_a_gap], ZERO)
+    np.testing.assert_array_equal(found.by_name["short"], [0.0] * 3)
+    assert found.failures == 3  # rows, one of which two rewards failed
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: reward short returned {count} values for 3 completions; return one number for each: counted as 0",
+        "warning: reward with_a_gap, row 1: 'x' is not a finite number; return a float or None: counted as 0",
+    ]
+
+
+def with_a_gap(prompts, completions):
+    return [1.0, "x", 1.0]
 
 
 def test_an_exception_names_reward_and_row(capsys):
@@ -190,8 +286,10 @@ def test_calling_rows_one_by_one_has_an_end(processes, capsys):
     assert found.total.tolist() == [1.0] * reached + [0.0] * (40 - reached)
     assert found.failures == 40 - reached
     said = capsys.readouterr().err
-    assert said.endswith(f"counted as 0 (and {39 - reached} more)\n")
-    assert "called one by one after RuntimeError: many, and not reached within 0.6 s" in said
+    assert (
+        "to 39: called one by one after RuntimeError: many, and not reached within 0.6 s: counted as 0"
+        in said
+    )
     with (
         Rewards(slow_and_alone, replace(options, on_error="stop")) as rewards,
         pytest.raises(UserError, match="not reached|gave nothing within"),
@@ -206,12 +304,62 @@ def slow_and_alone(prompts, completions):
     return [1.0]
 
 
-def test_a_timeout_of_the_reward_s_own_is_an_exception_like_others():
-    def impatient(prompts, completions):
-        raise TimeoutError("the server")
+def impatient(prompts, completions):
+    raise TimeoutError("the server")
 
-    with pytest.raises(UserError, match="reward impatient, row 0: TimeoutError: the server"):
-        score(impatient)
+
+class Particular(Exception):
+    """One that cannot be read from what is sent between processes."""
+
+    def __init__(self, what, where):
+        super().__init__(f"{what} {where}")
+
+
+def particular(prompts, completions):
+    raise Particular("not", "here")
+
+
+def leaves(prompts, completions):
+    raise SystemExit(3)
+
+
+OWN = {  # errors of the reward's own: no hang of the call, no end of the program, no broken pool
+    impatient: "reward impatient, row 0: TimeoutError: the server",
+    particular: "reward particular, row 0: Particular: not here",
+    leaves: "reward leaves, row 0: SystemExit: 3",
+}
+
+
+@pytest.mark.parametrize("reward", OWN)
+def test_an_error_of_the_reward_s_own_is_told_as_it_is(reward):
+    with pytest.raises(UserError, match=OWN[reward]):
+        score(reward)
+
+
+def test_what_is_called_while_waiting_can_end_the_call():
+    """A signal is answered there; nothing is called after it."""
+    calls = []
+
+    def hangs_alone(prompts, completions):
+        calls.append(len(completions))
+        if len(completions) > 1:
+            raise RuntimeError("many")
+        time.sleep(0.5)
+        return [1.0]
+
+    def stop():
+        if len(calls) > 1:
+            raise Stopping
+
+    began = time.monotonic()
+    for call in (
+        lambda: Rewards(hangs_alone)(PROMPTS, COMPLETIONS, {}, while_waiting=stop),
+        lambda: Rewards(lambda p, c: time.sleep(20)).check(PROMPTS, {}, while_waiting=stop),
+    ):
+        with pytest.raises(Stopping):
+            call()
+    time.sleep(0.5)
+    assert calls == [3, 1] and time.monotonic() - began < 4
 
 
 def test_a_reward_that_hangs_is_given_up():
@@ -234,36 +382,102 @@ def lengths(prompts, completions, *, answer):
     return [len(one) + float(gold) for one, gold in zip(completions, answer, strict=True)]
 
 
-def sleeps_on_bb(prompts, completions):
+def hangs_or_dies(prompts, completions):
     if "bb" in completions:
         time.sleep(60)
-    return [1.0] * len(completions)
-
-
-def dies_on_bb(prompts, completions):
-    if "bb" in completions:
+    if "dd" in completions:
         os._exit(3)
     return [1.0] * len(completions)
 
 
-def test_processes_share_the_rows():
-    with Rewards([lengths, where], RewardOptions(processes=2)) as rewards:
-        found = rewards(PROMPTS, COMPLETIONS, {"answer": ["10", "20", "30"]})
+def test_processes_share_the_rows(capsys, monkeypatch):
+    """Ready-made rewards too; errors are those that threads have, or that a module cannot be imported there."""
+
+    def stranger(completions):
+        return completions
+
+    module = types.ModuleType("only_here")
+    stranger.__module__, stranger.__qualname__, module.stranger = "only_here", "stranger", stranger
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    columns = {"answer": ["10", "20", "30"], "completion_ids": [[0], [0] * 9, [0] * 10]}
+    functions = [lengths, where, *OWN, stranger, length_penalty(0.5), overlong_penalty(10, 2)]
+    with Rewards(functions, RewardOptions(on_error="zero", processes=2)) as rewards:
+        found = rewards(PROMPTS, COMPLETIONS, columns)
     np.testing.assert_array_equal(found.by_name["lengths"], [11.0, 22.0, 33.0])
-    assert os.getpid() not in found.by_name["where"]
+    np.testing.assert_array_equal(found.by_name["length_penalty"], [-0.5, -4.5, -5.0])
+    np.testing.assert_array_equal(found.by_name["overlong_penalty"], [0.0, -0.5, -1.0])
+    assert found.failures == 3 and os.getpid() not in found.by_name["where"]
+    unknown = "reward stranger, row 0: ModuleNotFoundError: No module named 'only_here'"
+    lines = [f"warning: {line}: counted as 0 (and 2 more)" for line in (*OWN.values(), unknown)]
+    assert capsys.readouterr().err.splitlines() == lines
 
 
-def test_a_process_that_hangs_is_ended_and_the_next_one_works():
-    with Rewards(sleeps_on_bb, RewardOptions(on_error="zero", timeout_s=5, processes=3)) as rewards:
-        np.testing.assert_array_equal(rewards(PROMPTS, COMPLETIONS, {}).total, [1.0, 0.0, 1.0])
-        np.testing.assert_array_equal(rewards(PROMPTS, ["a", "b", "c"], {}).total, [1.0] * 3)
+@pytest.fixture
+def begins(monkeypatch):
+    """What the processes of each further pool call when they begin."""
+    calls = []
+
+    def pool(count):
+        initializer, args = calls.pop(0)
+        context = multiprocessing.get_context("spawn")
+        return ProcessPool(count, initializer=initializer, initargs=args, context=context)
+
+    monkeypatch.setattr(reward_calls, "_pool", pool)
+    return calls
 
 
-def test_a_process_that_dies_is_its_row_s_failure():
-    with Rewards(dies_on_bb, RewardOptions(processes=3)) as rewards:
-        with pytest.raises(UserError, match="reward dies_on_bb, row 1: ProcessExpired: "):
+WELL, DIES, HANGS = (int, ()), (os._exit, (1,)), (time.sleep, (60,))
+CANNOT_BEGIN = r'hang before they call a reward; .* `if __name__ == "__main__":`'
+
+
+def test_a_pool_that_breaks_is_made_anew_once(begins):
+    """While rewards are called, where its processes die at their start, or between two calls."""
+    begins += [DIES, WELL, WELL, DIES, DIES]
+    with Rewards(where, RewardOptions(processes=1, on_error="zero")) as rewards:
+        for _ in range(2):
+            process = int(rewards(PROMPTS, COMPLETIONS, {}).total[0])
+            os.kill(process, signal.SIGKILL)
+            until = time.monotonic() + 10
+            while rewards._caller._pool.active and time.monotonic() < until:
+                time.sleep(0.02)
+        with pytest.raises(UserError, match=CANNOT_BEGIN):
             rewards(PROMPTS, COMPLETIONS, {})
-        np.testing.assert_array_equal(rewards(PROMPTS, ["a", "b", "c"], {}).total, [1.0] * 3)
+    assert not begins
+
+
+@pytest.mark.slow
+def test_processes_that_never_begin_are_given_up(begins, monkeypatch):
+    monkeypatch.setattr(reward_calls, "START_S", 2.0)
+    begins += [HANGS, HANGS]
+    with (
+        Rewards(where, RewardOptions(timeout_s=1.0, processes=1)) as rewards,
+        pytest.raises(UserError, match=CANNOT_BEGIN),
+    ):
+        rewards(PROMPTS, COMPLETIONS, {})
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from dsm_jax.rl import RewardOptions, Rewards\n"
+        "from dsm_jax.rl.reward_functions import format_reward\n"
+        "print(Rewards(format_reward, RewardOptions(processes=2))(['p'], ['c'], {}))\n"
+    )
+    run = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1 and not run.stdout
+    assert 'put what the script runs under `if __name__ == "__main__":`' in run.stderr.splitlines()[-1]
+
+
+def test_a_process_that_hangs_or_dies_is_replaced(capsys):
+    """It is its row's failure."""
+    with Rewards(hangs_or_dies, RewardOptions(on_error="zero", timeout_s=3, processes=2)) as rewards:
+        for completions, wanted in ((["bb", "a"], [0, 1]), (["a", "dd"], [1, 0]), (["a", "b"], [1, 1])):
+            assert rewards(PROMPTS[:2], completions, {}).total.tolist() == wanted
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: reward hangs_or_dies gave nothing within 3 s for row 0: counted as 0",
+        "warning: reward hangs_or_dies, row 1: ProcessExpired: Abnormal termination: counted as 0",
+    ]
 
 
 def test_a_function_that_cannot_be_sent_is_refused_at_once():

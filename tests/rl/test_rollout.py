@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 from itertools import chain
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from dsm_jax.rl.grpo import run_grpo
 from dsm_jax.rl.journal import Journal, Kept, name_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.reference import make_reference
+from dsm_jax.rl.rewards import Rewards
 from dsm_jax.rl.rollout_metrics import rollout_metrics
 from dsm_jax.rl.speed import update_flops
 from dsm_jax.rl.update import Whole, make_gradients
@@ -107,8 +109,32 @@ def test_what_a_tool_inserts_is_not_trained_on():
     assert metrics["sampling/sampling_logp_difference/max"] < 1e-5 and metrics["kl"] == 0
 
 
+def test_a_column_that_a_row_lacks_is_none():
+    """In whichever row it is missing; of a list of rows also where a whole draw lacks it."""
+    seen = []
+
+    def sees(completions, level, source):
+        seen.append((level, source))
+        return [0.0] * len(completions)
+
+    rows = [{"prompt": str(i), ("source", "level")[i % 2]: i} for i in range(4)]
+    completions = [[Completion("x", np.zeros(1, int), *[np.zeros(1)] * 3, "stop")]] * 2
+    make(prompts=rows, reward=sees).actor._score(rows[:1] * 2, completions)
+    made = make(prompts=lambda draw: rows, reward=sees).actor
+    made._score(rows[:2], completions)
+    made.check_rewards()
+    assert seen == [([None, None], [0, 0]), ([None, 1], [0, None]), ([None, 1], [0, None])]
+    made.prompts = lambda draw: [*rows, {"prompt": "x", "completions": 1}]
+    with pytest.raises(UserError, match="a row has the field completions, which is a reward's own argument"):
+        made.check_rewards()
+
+
 def test_a_journal_gives_back_what_it_keeps(tmp_path):
-    grpo, journal = make(), Journal(tmp_path)
+    """But no scores that nobody could go on with: a reward that is mended is asked again."""
+    grpo, journal = make(reward=lambda completions: [None] * len(completions)), Journal(tmp_path)
+    with pytest.raises(UserError, match="rollout 0: no completion has a reward"):
+        grpo.actor.rollout(start(), 0, journal)
+    grpo.actor.rewards = Rewards(short)
     made = grpo.actor.rollout(start(), 0, journal)
     assert grpo.actor.usage().steps > 0
     again = grpo.actor.rollout(None, 0, journal)
@@ -217,7 +243,8 @@ def test_a_restart_on_another_mesh_between_the_updates_of_a_rollout(tmp_path):
 
 
 def test_sigterm_within_a_rollout_is_answered_at_once(tmp_path):
-    """Not after the update: a step of a large model takes minutes. This run has no reference to go on with."""
+    """Not after the update: a step of a large model takes minutes. Nor after a reward that hangs; what was sampled stays.
+    This run has no reference to go on with."""
 
     def prompts(draw):
         if draw == 2:
@@ -230,6 +257,16 @@ def test_sigterm_within_a_rollout_is_answered_at_once(tmp_path):
         run_grpo(make(config, prompts=prompts), start, tmp_path / "a")
     assert not (tmp_path / "a/rollouts/000002.completions.npz").exists()
     calm = lambda draw: [{"prompt": f"{draw} {i}"} for i in range(4)]
+
+    def hangs(completions):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+
+    hangs.__name__ = "short"
+    with pytest.raises(Preempted, match="saved at step 2"):
+        run_grpo(make(config, prompts=calm, reward=hangs), start, tmp_path / "a")
+    assert (tmp_path / "a/rollouts/000002.completions.npz").exists()
+    assert not (tmp_path / "a/rollouts/000002.scores.npz").exists()
     resumed = run_grpo(make(config, prompts=calm), start, tmp_path / "a")
     whole = run_grpo(make(config, prompts=calm), start, tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(whole), jax.device_get(resumed))
