@@ -36,7 +36,7 @@ test: $(VENV)/installed
 	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/installed
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile
 	@python=$(call find,3.12); \
 	if [ -z "$$python" ]; then echo "skipped: make test under Python 3.12, which is not here"; \
 	elif [ "$(call version,$(VENV)/bin/python)" = 3.12 ]; then echo "make test ran under Python 3.12 already"; \
