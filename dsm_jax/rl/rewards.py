@@ -123,12 +123,16 @@ class Rewards:
         while_waiting: Callable[[], object] = lambda: None,
     ) -> None:
         """Calls each function with empty completions of some prompts, before any is sampled: what it raises may be due to
-        them and is passed over, but an argument that is missing, a wrong number of values and no answer are UserErrors."""
+        them and is passed over, but an argument that is missing is a UserError, and unless failures are to count as 0 so are
+        a wrong number of values and no answer."""
         rows = range(len(prompts))
         given = {**columns, "completion_ids": [[] for _ in rows]}
         given |= {"prompts": prompts, "completions": [""] * len(prompts)}
         for name, reward in self.functions.items():
-            call = in_thread(partial(call_reward, reward, arguments(name, reward, given)))
+            asked = arguments(name, reward, given)
+            if self.options.on_error == "zero":
+                continue
+            call = in_thread(partial(call_reward, reward, asked))
             try:
                 count = len(_result(call, while_waiting, self.options.timeout_s))
             except TimeoutError:

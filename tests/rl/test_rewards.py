@@ -135,6 +135,7 @@ def test_rewards_are_tried_with_empty_completions():
     assert seen == [(["p0", "p1"], ["", ""], [[], []])]
     with pytest.raises(UserError, match="reward <lambda> returned 3 values for 2 completions"):
         Rewards(lambda p, c: [1.0] * 3).check(PROMPTS[:2], {})
+    Rewards(lambda p, c: [1.0] * 3, ZERO).check(PROMPTS[:2], {})
     with pytest.raises(
         UserError, match="reward <lambda> takes the column gold, which the prompts lack; there are: answer"
     ):
