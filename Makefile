@@ -55,7 +55,8 @@ drill: $(VENV)/installed
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/sft.json \
 	  --compare results.json model/model.safetensors answers/greedy.jsonl --writes orbax-checkpoint windows answers \
 	  -- python experiments/sft_7b.py --preset smoke --out {out}
-	$(VENV)/bin/python experiments/grpo_7b.py --preset tiny --grpo.loop.steps 1 --eval-count 8 --cache .cache/drill --out .cache/drill/tiny
+	$(VENV)/bin/python experiments/grpo_7b.py --preset tiny --grpo.loop.steps 1 \
+	  --grpo.optimizer.warmup-steps 0 --eval-count 8 --cache .cache/drill --out .cache/drill/tiny
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/grpo.json \
 	  --compare results.json best.json best/model.safetensors model/model.safetensors completions/000006.jsonl \
 	  --writes orbax-checkpoint completions.npz scores.npz old.npz answers best.new \
