@@ -60,7 +60,7 @@ from dsm_jax.processes import (
     on_first_process,
     wait_for_first_process,
 )
-from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.config import CHANGEABLE, GRPOTraining
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import require_memory
 from dsm_jax.rl.prompts import Prompts, problem_prompts, prompt_rows, read_all_questions, told
@@ -82,11 +82,7 @@ from dsm_jax.train.start import Start, compute_dtype, find_start, keep_shape
 INSTRUCT_7B = "deepseek-ai/deepseek-math-7b-instruct"
 SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL}  # what these presets start from without --init
 SMALL_SEED = 0  # of that model, whatever --rng-seed: runs of several seeds start from the same one
-FREE = (  # options that a run may be given anew when it goes on
-    *("--out", "--cache", "--mesh", "--export"),
-    *(f"--grpo.loop.{name}" for name in ("keep", "keep-every", "profile-at", "wandb")),
-    *(f"--grpo.rewards.{name}" for name in ("timeout-s", "processes")),
-)
+FREE = (*CHANGEABLE, "--out", "--cache", "--mesh", "--export")
 QUESTIONS, RESULTS, EXPORT = "questions.json", "results.json", "model"  # in the run's folder
 ASKED = tuple(field.name for field in fields(Question))
 OVERLONG = (
@@ -102,12 +98,11 @@ REMEDY = (
 class GRPORun:
     """Options of a GRPO run."""
 
-    preset: str = "paper"
+    preset: str = "paper"  # paper, tiny or smoke
     # a Hugging Face folder, a hub id, or a run of ours; None: the preset's own small model
     init: str | None = INSTRUCT_7B
-    prompts: tuple[
-        str, ...
-    ] = ()  # gsm8k:DIR, math:DIR, hub:OWNER/NAME, files, folders; none: the problem generator
+    # gsm8k:DIR, math:DIR, hub:OWNER/NAME, files, folders; none: the problem generator
+    prompts: tuple[str, ...] = ()
     # of files and the hub, only rows whose field `source` holds one of these
     source_filter: tuple[str, ...] = ()
     instruction: str = COT_INSTRUCTION["en"]  # appended to every question

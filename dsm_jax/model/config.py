@@ -59,7 +59,7 @@ class LoRA:
     """Low-rank updates of a layer's matrices (arXiv 2106.09685): W + alpha / rank * A B, where only A and B train."""
 
     rank: int = 0  # 0: none, every parameter trains
-    alpha: float = 32.0
+    alpha: float = 32.0  # the updates are multiplied by alpha / rank
     targets: tuple[str, ...] = tuple(PROJECTIONS)  # the matrices that get one
 
     def __post_init__(self) -> None:

@@ -1,22 +1,22 @@
 """Reinforcement learning: GRPO in one call, its loss, rewards and advantages."""
 
 from dsm_jax.rl.advantages import outcome_advantages, process_advantages
-from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.config import GRPOLoop, GRPOOptimizer, GRPOTraining
 from dsm_jax.rl.objectives import GRPOConfig, LossOutput, grpo_loss
 from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, length_penalty, overlong_penalty
 from dsm_jax.rl.rewards import RewardOptions, Rewards
 from dsm_jax.rl.train import train_grpo
-from dsm_jax.train.loop import LoopConfig
-from dsm_jax.train.optimizer import OptimizerConfig
+from dsm_jax.sample.request import Tool
 
 __all__ = [
     "GRPOConfig",
+    "GRPOLoop",
+    "GRPOOptimizer",
     "GRPOTraining",
-    "LoopConfig",
     "LossOutput",
-    "OptimizerConfig",
     "RewardOptions",
     "Rewards",
+    "Tool",
     "accuracy_reward",
     "format_reward",
     "grpo_loss",

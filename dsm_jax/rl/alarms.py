@@ -23,9 +23,8 @@ class AlarmOptions:
     kl: float = 1.0  # nats a token from the reference policy
     entropy: float = 0.1  # entropy a token, as a share of the run's first
     truncated: float = 0.5  # share of the completions that were cut at the limit
-    ratio: float = (
-        0.05  # mean |log ratio| of the policy before its first update and the sampler, nats a token
-    )
+    # mean |log ratio| of the policy before its first update and the sampler, nats a token
+    ratio: float = 0.05
 
 
 class Alarm(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from dsm_jax.errors import UserError
 from dsm_jax.model.config import LoRA
@@ -11,14 +11,40 @@ from dsm_jax.rl.alarms import AlarmOptions
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.rewards import RewardOptions
 from dsm_jax.train.loop import LoopConfig
-from dsm_jax.train.optimizer import OptimizerConfig
+from dsm_jax.train.optimizer import OptimizerConfig, Schedule
+
+# Options that a run may be given anew when it goes on: what is kept, shown and waited for, and what becomes of a reward that
+# fails.
+CHANGEABLE = (
+    *(f"--grpo.loop.{name}" for name in ("keep", "keep-every", "profile-at", "wandb")),
+    *(f"--grpo.rewards.{name}" for name in ("timeout-s", "processes", "on-error")),
+    *(f"--grpo.alarms.{field.name}" for field in fields(AlarmOptions)),
+)
+
+
+@dataclass(frozen=True)
+class GRPOLoop(LoopConfig):
+    """The loop of a GRPO run: 144K questions / 16 of a rollout are 9,000 updates."""
+
+    steps: int = 9_000  # updates
+    log_every: int = 1  # updates between two rows of metrics.jsonl
+    checkpoint_every: int = 100  # updates between two checkpoints; the last update is always saved
+
+
+@dataclass(frozen=True)
+class GRPOOptimizer(OptimizerConfig):
+    """GRPO's AdamW; only the learning rate is stated in the paper."""
+
+    peak_lr: float = 1e-6  # highest learning rate
+    schedule: Schedule = "constant"
+    weight_decay: float = 0.0
 
 
 @dataclass(frozen=True)
 class GRPOTraining:
     """A GRPO run of loop.steps updates. The defaults are the paper's (section 4.2); names as TRL's where it has them."""
 
-    loop: LoopConfig = LoopConfig(steps=9_000, log_every=1, checkpoint_every=100)  # 144K questions / 16
+    loop: LoopConfig = GRPOLoop()
     batch_size: int = 1024  # completions of a rollout: 16 questions x 64
     num_generations: int = 64  # G, completions of a question
     num_iterations: int = 1  # mu, updates from one rollout
@@ -38,11 +64,10 @@ class GRPOTraining:
     # corrects
     overlap: bool = False
     sync_ref_model: bool = False  # move the reference towards the policy, every ref_model_sync_steps updates
-    ref_model_sync_steps: int = 512
+    ref_model_sync_steps: int = 512  # updates
     ref_model_mixup_alpha: float = 0.6  # share of the policy in the new reference
     lora: LoRA = LoRA()  # train low-rank updates only; the reference is then the base, without a copy
-    # Only the learning rate is stated in the paper.
-    optimizer: OptimizerConfig = OptimizerConfig(peak_lr=1e-6, schedule="constant", weight_decay=0.0)
+    optimizer: OptimizerConfig = GRPOOptimizer()
     micro_batch_tokens: int = 32_768  # rows x width, padding included, whose activations exist at once
     share_prompts: bool = False  # run the update over a prompt once for several of its completions
     slots: int = 256  # rows decoded at once

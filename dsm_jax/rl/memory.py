@@ -97,7 +97,9 @@ def require_memory(
     if here is not None and needed.peak > here:
         raise UserError(f"{needs}, but there are {here / GB:.3g} GB; {remedy}")
     if is_first_process():
-        there = f"how much there is, the {platform} does not say" if here is None else f"of {here / GB:.3g}"
+        there = (
+            f"how much there is, the {platform} does not say" if here is None else f"of {here / GB:.3g} GB"
+        )
         print(f"{needs}, {there}", file=sys.stderr)
     return needed
 

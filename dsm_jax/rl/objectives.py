@@ -32,28 +32,26 @@ class GRPOConfig:
     The defaults are the paper's eq. 3; what it does not state is marked.
     """
 
-    loss_type: Literal["grpo", "dapo", "dr_grpo", "cispo"] = (
-        "grpo"  # what is averaged over what, and how it is clipped
-    )
-    beta: float = 0.04  # weight of the KL to the reference policy (paper, section 4.2)
+    # what is averaged over what, and how it is clipped: means of rows (grpo), of all tokens (dapo, cispo), or a sum over a
+    # fixed length (dr_grpo)
+    loss_type: Literal["grpo", "dapo", "dr_grpo", "cispo"] = "grpo"
+    beta: float = 0.04  # weight of the KL to the reference policy (paper, section 4.2); 0: no reference
     epsilon: float = 0.2  # the ratio is clipped to [1 - epsilon, 1 + epsilon_high]; not stated in the paper
-    epsilon_high: float | None = None  # None: epsilon; with cispo the largest weight itself, above 1
+    # None: epsilon; with cispo the largest weight itself, above 1 (usual: 5)
+    epsilon_high: float | None = None
     delta: float | None = None  # largest ratio also where the advantage is negative; None: no limit
-    importance_sampling_level: Literal["token", "sequence"] = (
-        "token"  # sequence: the ratio of GSPO, one for a row
-    )
+    # whose ratio: each token's, or one for a row (sequence: GSPO)
+    importance_sampling_level: Literal["token", "sequence"] = "token"
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"  # eq. 4 is k3
     use_bias_correction_kl: bool = False  # the KL times the ratio: its gradient is then that of the KL
-    top_entropy_quantile: float = (
-        1.0  # only this share of the tokens, those of the highest entropy, is pushed
-    )
+    # only this share of the tokens, those of the highest entropy, is pushed; 1: all
+    top_entropy_quantile: float = 1.0
     max_completion_length: int | None = None  # tokens, of dr_grpo's denominator; None: T of the arrays
-    scale_rewards: Literal["group", "batch", "none"] = (
-        "group"  # what an advantage is divided by: whose deviation
-    )
+    # what an advantage is divided by: the deviation of its group, of the batch, or nothing
+    scale_rewards: Literal["group", "batch", "none"] = "group"
     importance_sampling_correction: bool = False  # times old / sampler probability, clipped (truncated: TIS)
-    importance_sampling_clip_min: float | None = None
-    importance_sampling_clip_max: float | None = 3.0
+    importance_sampling_clip_min: float | None = None  # of that factor; None: 0
+    importance_sampling_clip_max: float | None = 3.0  # of that factor; None: no limit
 
     def __post_init__(self) -> None:
         cispo = self.loss_type == "cispo"

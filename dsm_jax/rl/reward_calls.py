@@ -15,7 +15,7 @@ import multiprocessing
 import pickle
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -66,14 +66,14 @@ def arguments(name: str, reward: Reward, given: Mapping[str, Sequence[Any]]) -> 
         by_position = [given[text] for text in TEXTS]
         given = {column: values for column, values in given.items() if column not in TEXTS}
         named = [one for one in named if one not in places[:2]]
-    if takes_all:
-        return Arguments(by_position, given)
     for one in named:
         if one.name not in given and one.default is one.empty:
             there = ", ".join(column for column in given if column not in TEXTS) or "none"
             raise UserError(
                 f"reward {name} takes the column {one.name}, which the prompts lack; there are: {there}"
             )
+    if takes_all:
+        return Arguments(by_position, given)
     return Arguments(by_position, {one.name: given[one.name] for one in named if one.name in given})
 
 
@@ -84,6 +84,8 @@ def call_reward(reward: Reward, asked: Arguments) -> Numbers:
         values = reward(*map(list, asked.by_position), **by_name)
         if inspect.isawaitable(values):
             values = asyncio.run(_finished(values))
+        if not isinstance(values, Iterable):
+            raise Failed(f"it returned {_shown(values)}; return a list with a number for each completion")
         return [_number(value) for value in values]
     except (Exception, SystemExit) as error:
         raise Failed(said(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh
 from dsm_jax.model.hf import Model, save_hf
 from dsm_jax.processes import on_first_process
-from dsm_jax.rl.config import GRPOTraining
+from dsm_jax.rl.config import CHANGEABLE, GRPOTraining
 from dsm_jax.rl.grpo import GRPO, OnUpdate, run_grpo
 from dsm_jax.rl.memory import require_memory
 from dsm_jax.rl.prompts import Prompts
 from dsm_jax.rl.reward_functions import accuracy_reward
 from dsm_jax.rl.rewards import Reward
-from dsm_jax.run import open_run
+from dsm_jax.run import is_done, open_run
 from dsm_jax.sample.request import Tool
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer
 from dsm_jax.train.start import find_start, keep_shape
@@ -44,8 +45,9 @@ def train_grpo(
 
     init: a Hugging Face folder, a hub id, or a run of ours. prompts: rows with a "question", which is put into DeepSeekMath's
     template, or a "prompt", which is taken as it is (a text alone too); their other fields are columns that rewards take.
-    config: None is the paper's. out: the run's folder; the same call goes on where it was killed, one with other prompts or options is refused. mesh: None takes every device. on_update(step, metrics)
-    is called after each update. Raises UserError for what cannot work, before any work.
+    config: None is the paper's. out: the run's folder; the same call goes on where it was killed, one with other prompts or
+    options (but CHANGEABLE) is refused. mesh: None takes every device. on_update(step, metrics) is called after each update.
+    Raises UserError for what cannot work, before any work.
     """
     mesh, out, config = mesh or parse_mesh(), Path(out), config or GRPOTraining()
     rows = [_row(number, row) for number, row in enumerate(prompts)]
@@ -66,7 +68,9 @@ def train_grpo(
     run = {"init": str(init), "grpo": config, "rng_seed": rng_seed, "prompts": asked.fingerprint()}
 
     def begin() -> None:
-        open_run(out, run | {"rewards": list(grpo.rewards.functions)})
+        open_run(out, run | {"rewards": list(grpo.rewards.functions)}, CHANGEABLE)
+        if is_done(out):
+            print(f"{out}: this run has ended; its policy is loaded, nothing is trained", file=sys.stderr)
         keep_shape(start.config, folder, out)
 
     on_first_process(begin)

@@ -12,6 +12,7 @@ import optax
 
 from dsm_jax.errors import UserError
 
+Schedule = Literal["multi_step", "cosine", "constant"]
 SLOWEST_IN_BF16 = 0.99  # decay of a moment; bf16 numbers lie 0.4 to 0.8% apart
 
 
@@ -21,7 +22,7 @@ class OptimizerConfig:
 
     peak_lr: float  # learning rate after the warm-up
     warmup_steps: int = 0  # updates of linear warm-up; 0 starts at the peak
-    schedule: Literal["multi_step", "cosine", "constant"] = "multi_step"  # what follows the warm-up
+    schedule: Schedule = "multi_step"  # what follows the warm-up
     b1: float = 0.9  # decay of the first moment
     b2: float = 0.95  # decay of the second moment
     eps: float = 1e-8  # added to the root of the second moment
