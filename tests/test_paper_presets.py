@@ -7,6 +7,7 @@ DeepSeekMath (arXiv 2402.03300), DeepSeek LLM (arXiv 2401.02954), deepseek-math-
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.mine import decontaminate
 from dsm_jax.mine.config import PRESETS as MINE_PRESETS
 from dsm_jax.model.config import PRESETS, ModelConfig, param_count
+from dsm_jax.rl.config import GRPOLoop, GRPOOptimizer, GRPOTraining
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.train import pretrain, sft
 from dsm_jax.train.optimizer import make_schedule
@@ -142,6 +144,13 @@ def test_grpo_holds_the_papers_numbers(monkeypatch):
     assert grpo.optimizer.peak_lr == GRPO_7B_LEARNING_RATE
     assert grpo.batch_size == GRPO_7B_OUTPUTS
     assert grpo.loop.steps * grpo.prompts_per_rollout == 144_000
+
+
+def test_one_number_of_grpo_s_loop_or_optimiser_changes_no_other():
+    run = GRPOTraining(loop=GRPOLoop(steps=20), optimizer=GRPOOptimizer(peak_lr=1e-4))
+    assert replace(run.loop, steps=9_000) == GRPOTraining().loop
+    assert replace(run.optimizer, peak_lr=1e-6) == GRPOTraining().optimizer
+    assert (run.optimizer.weight_decay, run.optimizer.schedule, run.loop.log_every) == (0.0, "constant", 1)
 
 
 def test_mining_holds_the_papers_numbers():

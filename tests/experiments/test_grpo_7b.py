@@ -25,7 +25,7 @@ from dsm_jax.model.hf import save_shape
 from dsm_jax.model.params import init_params
 from dsm_jax.rl import GRPOTraining, train_grpo
 from dsm_jax.rl.rollout import Actor
-from dsm_jax.run import read_json, read_metrics
+from dsm_jax.run import _plain, options, read_json, read_metrics
 from dsm_jax.sample.request import Completion
 from dsm_jax.sample.sampler import Sampler
 from dsm_jax.tokenizer import load_tokenizer
@@ -126,6 +126,11 @@ def test_memory_comes_before_the_weights(script, capsys, monkeypatch):
 def test_bad_input_is_one_line(script, capsys, tmp_path, argv, part):
     assert part in error_line(script, capsys, *argv, "--out", str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_what_may_change_is_an_option(script):
+    known = options(json.loads(json.dumps(script.PAPER, default=_plain)))
+    assert [name for name in script.FREE if name not in known] == []
 
 
 def test_out_cannot_be_a_file(script, capsys, tmp_path, folder):

@@ -127,6 +127,9 @@ def test_rewards_are_tried_with_empty_completions():
     """What does not depend on the completions is found: too few values, a column that is missing, no answer."""
     seen = []
 
+    def needs(completions, gold, **columns):
+        return gold
+
     def tried(prompts, completions, completion_ids, answer=None):
         seen.append((prompts, completions, completion_ids))
         return completions[0][0]  # of an empty one there is none: no mistake
@@ -140,8 +143,18 @@ def test_rewards_are_tried_with_empty_completions():
         UserError, match="reward <lambda> takes the column gold, which the prompts lack; there are: answer"
     ):
         Rewards(lambda p, c, gold: gold).check(PROMPTS[:2], {"answer": ["1", "2"]})
+    with pytest.raises(UserError, match="reward needs takes the column gold, which the prompts lack"):
+        Rewards(needs).check(PROMPTS[:2], {"answer": ["1", "2"]})
     with pytest.raises(UserError, match="reward <lambda> gave nothing within 0.1 s for rows 0 to 1"):
         Rewards(lambda p, c: time.sleep(5), RewardOptions(timeout_s=0.1)).check(PROMPTS[:2], {})
+
+
+@pytest.mark.parametrize("value", [None, 1.0])
+def test_what_is_no_list_is_told(value):
+    with pytest.raises(
+        UserError, match=f"it returned {value}; return a list with a number for each completion"
+    ):
+        score(lambda p, c: value)
 
 
 def test_true_and_numpy_values_are_numbers():
