@@ -95,7 +95,8 @@ def is_first_process() -> bool:
 
 
 def on_first_process(work: Callable[[], object]) -> None:
-    """work() in the first process; the others wait for it, however long it takes; its error is theirs, in one line (a UserError a SharedError).
+    """work() in the first process; the others wait for it, however long it takes; its error is theirs, in one line, and a
+    UserError is a SharedError in all.
 
     Every process calls this, in the same order. Not a collective operation of the devices: those give up after minutes.
     """

@@ -1,8 +1,9 @@
 """A split of a data set on the Hugging Face hub, as files that our readers take.
 
-A name is owner/name or owner/name/CONFIGURATION. Which files are which split the data set's card says (README.md, `configs`);
-by globs as datasets reads them; without one the names do: a file or folder called after a split ("train-00000-of-00002.parquet", "data/test.jsonl"), in the
-folder of the configuration where there is one; files of no split are "train".
+A name is owner/name or owner/name/CONFIGURATION. Which files are which split the data set's card says (README.md, `configs`,
+by globs as datasets reads them). Without one the names do: a file or folder called after a split
+("train-00000-of-00002.parquet", "data/test.jsonl"), in the folder of the configuration where there is one; files of no split
+are "train".
 Left out on purpose: data sets made by a script (it would be run), and audio, image and CSV files.
 """
 
@@ -25,9 +26,8 @@ CARD = "README.md"
 PATTERNS = [CARD, *(f"*{ending}" for ending in ROWS + PARQUET)]
 SPLITS = ("train", "test", "validation")
 WORDS = {"train": "train(ing)?", "test": "test(ing)?|eval(uation)?", "validation": "valid(ation)?|val|dev"}
-Files = dict[
-    str, list[str]
-]  # of a configuration: split -> files, by their names in the repository, or their patterns
+# Of a configuration: split -> files, by their names in the repository, or their patterns.
+Files = dict[str, list[str]]
 
 
 def find_hub_split(name: str, split: str) -> list[Part]:

@@ -1,8 +1,9 @@
 """Group Relative Policy Optimization (DeepSeekMath, section 4.1): rollout, rewards, advantages, update.
 
-One process, one mesh: the sampler decodes from the parameters that the learner has just written. A step is one update of the
-policy, mu of which follow a rollout. The reference policy is the one training started from, or follows the policy
-(sync_ref_model); with beta 0 there is none. Of several processes all sample and train; the first one calls the rewards and writes the files.
+One process, one mesh: the sampler decodes from the parameters that the learner has just written. A step is one update of
+the policy, mu of which follow a rollout. The reference policy is the one training started from, or follows the policy
+(sync_ref_model); with beta 0 there is none. Of several processes all sample and train; the first one calls the rewards and
+writes the files.
 Left out on purpose: process rewards.
 """
 

@@ -1,8 +1,9 @@
 """Rollouts on disk: what was sampled and scored since the last checkpoint is read again after a restart, not made again.
 
-Sampling is a function of parameters, seed and question, so that completions which are missing or damaged are made again, while their policy is there, with the
-same content; but minutes of decoding, answers of tools and calls of rewards are not lost. A draw is one call of the
-sampler and has two files: its completions, and their scores. Of several processes the first one writes and reads.
+Sampling is a function of parameters, seed and question, so that completions which are missing or damaged are made again,
+while their policy is there, with the same content; but minutes of decoding, answers of tools and calls of rewards are not
+lost. A draw is one call of the sampler and has two files: its completions, and their scores. Of several processes the first
+one writes and reads.
 Left out on purpose: a call of the sampler that was cut short. Going on in a batch of another shape could turn a near-tie.
 """
 

@@ -87,9 +87,9 @@ def run_loop(
     done.json in `folder` says at which step the loop ended and whether the stop rule ended it: started again, it only
     restores. Raises Preempted after SIGTERM and KeyboardInterrupt after Ctrl-C (the state is saved), UserError when an update
     raises it (saved too; of several processes only with a SharedError) or its loss is not finite (the last checkpoint stays);
-    keep_evidence(update) may save what it was made from, and says so. amounts: of each update, by the name of the metric that they are divided by its seconds
-    ("tokens_per_second": tokens). at_row(seconds): more numbers of a row, whose updates took so long. checkpoints_in: None is
-    checkpoints/ in `folder`.
+    keep_evidence(update) may save what it was made from, and says so. amounts: of each update, by the name of the metric that
+    they are divided by its seconds ("tokens_per_second": tokens). at_row(seconds): more numbers of a row, whose updates took
+    so long. checkpoints_in: None is checkpoints/ in `folder`.
     """
     with ExitStack() as stack:
         checkpoints = stack.enter_context(
