@@ -1,7 +1,7 @@
 """Alarms: what a careful eye would see in the curves of a GRPO run while it is still cheap to stop it.
 
-Each is a condition on an update's metrics. One that holds is a number, 1, in the update's row ("alarm/all_zero"), and a line on
-stderr when it begins, of the first process. Nothing is stopped.
+Each is a condition on an update's metrics. One that holds is a number, 1, in the update's row ("alarm/all_zero"), and a line
+on stderr, of the first process, when it has not held for the last SILENT updates. Nothing is stopped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from dsm_jax.processes import is_first_process
 
 Metrics = Mapping[str, float]
+SILENT = 10  # updates: what comes and goes is said once
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,16 @@ class Alarms:
 
     def __init__(self, options: AlarmOptions, first: Metrics | None = None):
         self.options, self.first = options, first
-        self._ringing: set[str] = set()
+        self._rang: dict[str, int] = {}  # the last update at which each held
 
     def __call__(self, step: int, metrics: Metrics) -> dict[str, float]:
-        """The alarms that hold, as numbers of the update's row; the new ones are said."""
+        """The alarms that hold, as numbers of the update's row; those that have been silent are said."""
         self.first = metrics if self.first is None else self.first
         share = metrics["entropy"] / self.first["entropy"] if self.first["entropy"] else 1.0
         found = {name for name, alarm in ALARMS.items() if alarm.holds(metrics, self.first, self.options)}
-        for name in sorted(found - self._ringing) if is_first_process() else ():
-            text = ALARMS[name].line.format_map({**metrics, "entropy_share": share})
-            print(f"alarm at update {step}: {text}", file=sys.stderr, flush=True)
-        self._ringing = found
+        for name in sorted(found):
+            if is_first_process() and step - self._rang.get(name, -SILENT) > SILENT:
+                text = ALARMS[name].line.format_map({**metrics, "entropy_share": share})
+                print(f"alarm at update {step}: {text}", file=sys.stderr, flush=True)
+            self._rang[name] = step
         return {f"alarm/{name}": 1.0 for name in sorted(found)}

@@ -15,10 +15,12 @@ import multiprocessing
 import pickle
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dsm_jax.errors import UserError
@@ -88,7 +90,7 @@ def call_reward(reward: Reward, asked: Arguments) -> Numbers:
             raise Failed(f"it returned {_shown(values)}; return a list with a number for each completion")
         return [_number(value) for value in values]
     except (Exception, SystemExit) as error:
-        raise Failed(said(error)) from error
+        raise Failed(said(error) + _where(error)) from error
 
 
 async def _finished(values: Awaitable[Values]) -> Values:
@@ -115,6 +117,12 @@ def _shown(value: Any) -> str:
 def said(error: BaseException) -> str:
     """An exception in one line."""
     return str(error) if isinstance(error, Failed) else " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _where(error: BaseException) -> str:
+    """The line that raised it, behind ours."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
 
 
 def in_thread(work: Callable[[], Any]) -> Future:

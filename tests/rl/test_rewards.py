@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -271,11 +272,18 @@ def test_an_exception_names_reward_and_row(capsys):
             raise ValueError("no bb\nhere")
         return [1.0] * len(completions)
 
-    with pytest.raises(UserError, match="reward picky, row 1: ValueError: no bb here"):
+    line = picky.__code__.co_firstlineno + 2
+    with pytest.raises(
+        UserError, match=rf"reward picky, row 1: ValueError: no bb here \(test_rewards.py:{line}\)"
+    ):
         score(picky)
     np.testing.assert_array_equal(score(picky, ZERO).total, [1.0, 0.0, 1.0])
-    said = capsys.readouterr().err
-    assert said == "warning: reward picky, row 1: ValueError: no bb here: counted as 0\n"
+    assert said(capsys) == "warning: reward picky, row 1: ValueError: no bb here: counted as 0\n"
+
+
+def said(capsys) -> str:
+    """On stderr, without the lines that raised."""
+    return re.sub(r" \(\w+\.py:\d+\)", "", capsys.readouterr().err)
 
 
 def test_an_exception_of_no_single_row_says_so():
@@ -299,11 +307,8 @@ def test_calling_rows_one_by_one_has_an_end(processes, capsys):
     assert 1 <= reached < 16 and time.monotonic() - began < 20
     assert found.total.tolist() == [1.0] * reached + [0.0] * (40 - reached)
     assert found.failures == 40 - reached
-    said = capsys.readouterr().err
-    assert (
-        "to 39: called one by one after RuntimeError: many, and not reached within 0.6 s: counted as 0"
-        in said
-    )
+    late = "to 39: called one by one after RuntimeError: many, and not reached within 0.6 s: counted as 0"
+    assert late in said(capsys)
     with (
         Rewards(slow_and_alone, replace(options, on_error="stop")) as rewards,
         pytest.raises(UserError, match="not reached|gave nothing within"),
@@ -423,7 +428,7 @@ def test_processes_share_the_rows(capsys, monkeypatch):
     assert found.failures == 3 and os.getpid() not in found.by_name["where"]
     unknown = "reward stranger, row 0: ModuleNotFoundError: No module named 'only_here'"
     lines = [f"warning: {line}: counted as 0 (and 2 more)" for line in (*OWN.values(), unknown)]
-    assert capsys.readouterr().err.splitlines() == lines
+    assert said(capsys).splitlines() == lines
 
 
 @pytest.fixture
