@@ -1,36 +1,18 @@
-"""Rewards: the checked call, several at once, what fails, processes, the ready-made ones and the controls."""
+"""Rewards: the checked call, several at once, what fails."""
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
-import re
-import signal
-import subprocess
-import sys
 import time
-import types
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from pebble import ProcessPool
 
 from dsm_jax.errors import UserError
-from dsm_jax.rl import reward_calls
-from dsm_jax.rl.controls import random_rewards, shuffled_rewards
-from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, length_penalty, overlong_penalty
 from dsm_jax.rl.rewards import RewardOptions, Rewards
 from dsm_jax.run import Stopping
-
-PROMPTS = ["p0", "p1", "p2"]
-COMPLETIONS = ["a", "bb", "ccc"]
-ZERO = RewardOptions(on_error="zero")
-
-
-def score(reward, options=RewardOptions(), completions=COMPLETIONS, **columns):  # noqa: B008
-    return Rewards(reward, options)(PROMPTS, completions, columns)
+from tests.rl.reward_cases import COMPLETIONS, OWN, PROMPTS, ZERO, said, score
 
 
 def test_a_reward_is_a_plain_function_of_the_columns_it_names():
@@ -281,11 +263,6 @@ def test_an_exception_names_reward_and_row(capsys):
     assert said(capsys) == "warning: reward picky, row 1: ValueError: no bb here: counted as 0\n"
 
 
-def said(capsys) -> str:
-    """On stderr, without the lines that raised."""
-    return re.sub(r" \(\w+\.py:\d+\)", "", capsys.readouterr().err)
-
-
 def test_an_exception_of_no_single_row_says_so():
     def crowded(prompts, completions):
         if len(completions) > 1:
@@ -321,32 +298,6 @@ def slow_and_alone(prompts, completions):
         raise RuntimeError("many")
     time.sleep(0.1)
     return [1.0]
-
-
-def impatient(prompts, completions):
-    raise TimeoutError("the server")
-
-
-class Particular(Exception):
-    """One that cannot be read from what is sent between processes."""
-
-    def __init__(self, what, where):
-        super().__init__(f"{what} {where}")
-
-
-def particular(prompts, completions):
-    raise Particular("not", "here")
-
-
-def leaves(prompts, completions):
-    raise SystemExit(3)
-
-
-OWN = {  # errors of the reward's own: no hang of the call, no end of the program, no broken pool
-    impatient: "reward impatient, row 0: TimeoutError: the server",
-    particular: "reward particular, row 0: Particular: not here",
-    leaves: "reward leaves, row 0: SystemExit: 3",
-}
 
 
 @pytest.mark.parametrize("reward", OWN)
@@ -391,156 +342,3 @@ def test_a_reward_that_hangs_is_given_up():
         score(hangs, RewardOptions(timeout_s=0.2))
     np.testing.assert_array_equal(score(hangs, RewardOptions((), "zero", 0.2)).total, [0.0] * 3)
     assert time.monotonic() - began < 4
-
-
-def where(prompts, completions):
-    return [float(os.getpid())] * len(completions)
-
-
-def lengths(prompts, completions, *, answer):
-    return [len(one) + float(gold) for one, gold in zip(completions, answer, strict=True)]
-
-
-def hangs_or_dies(prompts, completions):
-    if "bb" in completions:
-        time.sleep(60)
-    if "dd" in completions:
-        os._exit(3)
-    return [1.0] * len(completions)
-
-
-def test_processes_share_the_rows(capsys, monkeypatch):
-    """Ready-made rewards too; errors are those that threads have, or that a module cannot be imported there."""
-
-    def stranger(completions):
-        return completions
-
-    module = types.ModuleType("only_here")
-    stranger.__module__, stranger.__qualname__, module.stranger = "only_here", "stranger", stranger
-    monkeypatch.setitem(sys.modules, "only_here", module)
-    columns = {"answer": ["10", "20", "30"], "completion_ids": [[0], [0] * 9, [0] * 10]}
-    functions = [lengths, where, *OWN, stranger, length_penalty(0.5), overlong_penalty(10, 2)]
-    with Rewards(functions, RewardOptions(on_error="zero", processes=2)) as rewards:
-        found = rewards(PROMPTS, COMPLETIONS, columns)
-    np.testing.assert_array_equal(found.by_name["lengths"], [11.0, 22.0, 33.0])
-    np.testing.assert_array_equal(found.by_name["length_penalty"], [-0.5, -4.5, -5.0])
-    np.testing.assert_array_equal(found.by_name["overlong_penalty"], [0.0, -0.5, -1.0])
-    assert found.failures == 3 and os.getpid() not in found.by_name["where"]
-    unknown = "reward stranger, row 0: ModuleNotFoundError: No module named 'only_here'"
-    lines = [f"warning: {line}: counted as 0 (and 2 more)" for line in (*OWN.values(), unknown)]
-    assert said(capsys).splitlines() == lines
-
-
-@pytest.fixture
-def begins(monkeypatch):
-    """What the processes of each further pool call when they begin."""
-    calls = []
-
-    def pool(count):
-        initializer, args = calls.pop(0)
-        context = multiprocessing.get_context("spawn")
-        return ProcessPool(count, initializer=initializer, initargs=args, context=context)
-
-    monkeypatch.setattr(reward_calls, "_pool", pool)
-    return calls
-
-
-WELL, DIES, HANGS = (int, ()), (os._exit, (1,)), (time.sleep, (60,))
-CANNOT_BEGIN = r'hang before they call a reward; .* `if __name__ == "__main__":`'
-
-
-def test_a_pool_that_breaks_is_made_anew_once(begins):
-    """While rewards are called, where its processes die at their start, or between two calls."""
-    begins += [DIES, WELL, WELL, DIES, DIES]
-    with Rewards(where, RewardOptions(processes=1, on_error="zero")) as rewards:
-        for _ in range(2):
-            process = int(rewards(PROMPTS, COMPLETIONS, {}).total[0])
-            os.kill(process, signal.SIGKILL)
-            until = time.monotonic() + 10
-            while rewards._caller._pool.active and time.monotonic() < until:
-                time.sleep(0.02)
-        with pytest.raises(UserError, match=CANNOT_BEGIN):
-            rewards(PROMPTS, COMPLETIONS, {})
-    assert not begins
-
-
-@pytest.mark.slow
-def test_processes_that_never_begin_are_given_up(begins, monkeypatch):
-    monkeypatch.setattr(reward_calls, "START_S", 2.0)
-    begins += [HANGS, HANGS]
-    with (
-        Rewards(where, RewardOptions(timeout_s=1.0, processes=1)) as rewards,
-        pytest.raises(UserError, match=CANNOT_BEGIN),
-    ):
-        rewards(PROMPTS, COMPLETIONS, {})
-
-
-@pytest.mark.slow
-def test_a_script_without_a_main_guard_is_told_so(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from dsm_jax.rl import RewardOptions, Rewards\n"
-        "from dsm_jax.rl.reward_functions import format_reward\n"
-        "print(Rewards(format_reward, RewardOptions(processes=2))(['p'], ['c'], {}))\n"
-    )
-    run = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 1 and not run.stdout
-    assert 'put what the script runs under `if __name__ == "__main__":`' in run.stderr.splitlines()[-1]
-
-
-def test_a_process_that_hangs_or_dies_is_replaced(capsys):
-    """It is its row's failure."""
-    with Rewards(hangs_or_dies, RewardOptions(on_error="zero", timeout_s=3, processes=2)) as rewards:
-        for completions, wanted in ((["bb", "a"], [0, 1]), (["a", "dd"], [1, 0]), (["a", "b"], [1, 1])):
-            assert rewards(PROMPTS[:2], completions, {}).total.tolist() == wanted
-    assert capsys.readouterr().err.splitlines() == [
-        "warning: reward hangs_or_dies gave nothing within 3 s for row 0: counted as 0",
-        "warning: reward hangs_or_dies, row 1: ProcessExpired: Abnormal termination: counted as 0",
-    ]
-
-
-def test_a_function_that_cannot_be_sent_is_refused_at_once():
-    with pytest.raises(UserError, match="reward <lambda> cannot be sent to other processes"):
-        Rewards(lambda p, c: [0.0], RewardOptions(processes=1))
-
-
-def test_accuracy_reward_is_the_grader():
-    completions = [r"2 + 2 = 4. \boxed{4}", r"\boxed{5}", "4"]
-    assert accuracy_reward(PROMPTS, completions, answer=["4", "4", "4"]) == [1.0, 0.0, 0.0]
-
-
-def test_an_answer_that_cannot_be_graded_names_the_row():
-    with pytest.raises(UserError, match="reward accuracy_reward, row 1: .*cannot be graded"):
-        score(accuracy_reward, completions=[r"\boxed{1}"] * 3, answer=["1", "", "1"])
-
-
-def test_format_reward_wants_one_box_that_closes():
-    completions = [r"\boxed{4}", r"\boxed{4} or \boxed{5}", "4", r"\boxed{4", r"\boxed{}"]
-    assert format_reward(PROMPTS, completions) == [1.0, 0.0, 0.0, 0.0, 0.0]
-
-
-def test_penalties_of_length():
-    ids = [[0] * count for count in (80, 90, 100)]
-    np.testing.assert_allclose(score(length_penalty(0.01), completion_ids=ids).total, [-0.8, -0.9, -1.0])
-    np.testing.assert_allclose(score(overlong_penalty(100, 20), completion_ids=ids).total, [0.0, -0.5, -1.0])
-    with pytest.raises(UserError, match="margin is 0; it must be above 0 and at most 100"):
-        overlong_penalty(100, 0)
-
-
-def test_random_rewards_are_fair_coins_of_seed_and_step():
-    rewards = np.zeros((500, 8))
-    coins = random_rewards(rewards, rng_seed=0, step=3)
-    assert set(np.unique(coins)) == {0.0, 1.0}
-    assert abs(coins.mean() - 0.5) < 0.05  # 6 standard deviations of 4,000 coins
-    np.testing.assert_array_equal(coins, random_rewards(rewards + 1, rng_seed=0, step=3))
-    assert (coins != random_rewards(rewards, rng_seed=0, step=4)).any()
-    assert (coins != random_rewards(rewards, rng_seed=1, step=3)).any()
-
-
-def test_shuffled_rewards_stay_in_their_group():
-    rewards = np.random.default_rng(0).random((50, 8))
-    shuffled = shuffled_rewards(rewards, rng_seed=0, step=3)
-    np.testing.assert_array_equal(np.sort(shuffled, axis=1), np.sort(rewards, axis=1))
-    assert (shuffled != rewards).mean() > 0.5
-    np.testing.assert_array_equal(shuffled, shuffled_rewards(rewards, rng_seed=0, step=3))
-    assert (shuffled != shuffled_rewards(rewards, rng_seed=0, step=4)).any()
