@@ -242,7 +242,9 @@ def _call_packed(packed: bytes) -> Numbers:
     try:
         reward, asked = pickle.loads(packed)
     except Exception as error:
-        raise Failed(said(error)) from error
+        raise Failed(
+            f"{said(error)}; define it at the top of a module, where other processes find it"
+        ) from error
     return call_reward(reward, asked)
 
 

@@ -55,6 +55,7 @@ def test_processes_share_the_rows(capsys, monkeypatch):
     np.testing.assert_array_equal(found.by_name["overlong_penalty"], [0.0, -0.5, -1.0])
     assert found.failures == 3 and os.getpid() not in found.by_name["where"]
     unknown = "reward stranger, row 0: ModuleNotFoundError: No module named 'only_here'"
+    unknown += "; define it at the top of a module, where other processes find it"
     lines = [f"warning: {line}: counted as 0 (and 2 more)" for line in (*OWN.values(), unknown)]
     assert said(capsys).splitlines() == lines
 
