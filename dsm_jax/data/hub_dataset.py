@@ -1,7 +1,7 @@
 """A split of a data set on the Hugging Face hub, as files that our readers take.
 
 A name is owner/name or owner/name/CONFIGURATION. Which files are which split the data set's card says (README.md, `configs`,
-by globs as datasets reads them). Without one the names do: a file or folder called after a split
+by globs as datasets reads them). Without one that can be read the names do: a file or folder called after a split
 ("train-00000-of-00002.parquet", "data/test.jsonl"), in the folder of the configuration where there is one; files of no split
 are "train".
 Left out on purpose: data sets made by a script (it would be run), and audio, image and CSV files.
