@@ -36,8 +36,8 @@ class GRPOOptimizer(OptimizerConfig):
     """GRPO's AdamW; only the learning rate is stated in the paper."""
 
     peak_lr: float = 1e-6  # highest learning rate
-    schedule: Schedule = "constant"
-    weight_decay: float = 0.0
+    schedule: Schedule = "constant"  # what follows the warm-up
+    weight_decay: float = 0.0  # decoupled, of matrices only
 
 
 @dataclass(frozen=True)

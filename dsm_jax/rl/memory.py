@@ -4,8 +4,8 @@ Held all the time: the fp32 master, its two AdamW moments, and with a KL the ref
 over fsdp x tensor). On top of that, by phase,
 - the rollout: the decode copy in the compute dtype (split over tensor only), and what sample/memory.py says of the sampler's
   caches and steps;
-- the update, before which those are freed (but with `overlap`): two fp32 gradients (the sum so far and a micro-batch's own) and the activations
-  of a micro-batch.
+- the update, before which those are freed (but with `overlap`): two fp32 gradients (the sum so far and a micro-batch's own)
+  and the activations of a micro-batch.
 
 The state is counted exactly. The rest is an estimate: prompts are taken to have PROMPT_TOKENS tokens, and
 activations are counted as XLA was seen to keep them. Left out on purpose: the host's memory on GPU and TPU, and

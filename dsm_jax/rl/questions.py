@@ -34,7 +34,8 @@ def read_questions(
     """Rows {question, answer, the row's other fields}, in the order of the files.
 
     only: parts of the field `source`, one of which a row has to hold ("CoT/gsm8k"); not of GSM8K and MATH, which are what
-    they are called. skipped: counts what is left out, by reason. Raises UserError naming file and line for a row that has no question or answer, and where nothing is left.
+    they are called. skipped: counts what is left out, by reason. Raises UserError naming file and line for a row that has no
+    question or answer, and where nothing is left.
     """
     skipped = Counter() if skipped is None else skipped
     only = () if source.partition(":")[0] in LOCAL else only
