@@ -21,14 +21,15 @@ ALLOWED = {
     "mesh": {"errors", "processes"},
     "memory": {"errors", "run"},
     "records": {"errors"},
+    "rows": {"errors"},
     "hub": {"errors"},
     "tfds_folder": {"errors", "records"},
     "tokenizer": {"errors", "run"},
     "tokenizer_json": {"errors", "run", "tokenizer"},
     "chat": {"errors", "run", "tokenizer"},
-    "mine": {"errors", "run", "tfds_folder"},
+    "mine": {"errors", "run", "rows", "tfds_folder"},
     # Training text may come in a crawl's files, which mining reads.
-    "data": {"errors", "run", "hub", "records", "tfds_folder", "tokenizer", "chat", "mine"},
+    "data": {"errors", "run", "hub", "records", "rows", "tfds_folder", "tokenizer", "chat", "mine"},
     "model": {"errors", "run", "hub", "processes", "mesh", "memory", "tokenizer", "tokenizer_json"},
     "train": {
         "errors",
@@ -117,7 +118,7 @@ def test_imports_point_one_way(path):
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in FILES if room(p) in ("mine", "data", "cli", "run", "records", "tfds_folder")],
+    [p for p in FILES if room(p) in ("mine", "data", "cli", "run", "records", "rows", "tfds_folder")],
     ids=module,
 )
 def test_mining_and_data_import_no_device_library_of_their_own(path):

@@ -17,10 +17,10 @@ from typing import Any
 from fsspec.utils import glob_translate  # type: ignore[import-untyped]
 
 from dsm_jax.data.instructions import file_kind, find_sft_parts
-from dsm_jax.data.rows import PARQUET, ROWS
 from dsm_jax.data.texts import Part
 from dsm_jax.errors import UserError
 from dsm_jax.hub import hub_folder
+from dsm_jax.rows import PARQUET, ROWS
 
 CARD = "README.md"
 PATTERNS = [CARD, *(f"*{ending}" for ending in ROWS + PARQUET)]

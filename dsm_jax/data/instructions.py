@@ -26,10 +26,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dsm_jax.data.rows import PARQUET, ROWS, read_parquet, read_rows
 from dsm_jax.data.sft import Record, Turn, is_open, is_unclear, make_record, qa_record
 from dsm_jax.data.texts import Part, grouped
 from dsm_jax.errors import UserError
+from dsm_jax.rows import PARQUET, ROWS, read_parquet, read_rows
 from dsm_jax.tfds_folder import INFO, Dataset
 
 QUESTIONS = ("question", "problem", "prompt", "instruction", "query", "input")  # the first that is there

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from dsm_jax.data.latex import latex_text
-from dsm_jax.data.rows import PARQUET, ROWS, parquet_columns, read_parquet, read_rows
 from dsm_jax.errors import UserError
+from dsm_jax.rows import PARQUET, ROWS, parquet_columns, read_parquet, read_rows
 from dsm_jax.tfds_folder import INFO
 
 TEXT_NAMES = ("text", "content", "contents", "raw_content")  # of a row's text, the first that is there
