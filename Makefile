@@ -1,5 +1,6 @@
 # make demo      the whole pipeline on this machine (runs/quickstart)
-# make test      the tests;  make test-all: the slow ones too, and `make test` under Python 3.12 when it is there
+# make test      the tests;  make test-all: the slow ones too (which install Apache Beam and playwright), and `make test` under Python 3.12 when it
+#                is there
 # make install   only makes .venv
 # make lint      ruff and mypy;  make drill: kills of every stage;  make check-extras: setup.py's extras resolve
 # make clean     removes what the others made, except runs/
@@ -35,7 +36,7 @@ install: $(VENV)/installed
 test: $(VENV)/installed
 	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-test-all: $(VENV)/installed
+test-all: $(VENV)/installed-slow
 	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile
 	@python=$(call find,3.12); \
 	if [ -z "$$python" ]; then echo "skipped: make test under Python 3.12, which is not here"; \
@@ -63,9 +64,15 @@ drill: $(VENV)/installed
 	  -- python experiments/grpo_7b.py --preset smoke --init .cache/drill/tiny/model --reward accuracy overlong \
 	  --grpo.max-completion-length 72 --grpo.num-iterations 2 --grpo.loop.steps 8 --grpo.loop.checkpoint-every 3 \
 	  --grpo.optimizer.peak-lr 3e-4 --eval-count 64 --out {out}
+	$(VENV)/bin/python experiments/quickstart.py --preset smoke --stage mine --out .cache/drill/docs
+	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/mine.json \
+	  --compare corpus/math_corpus-train.array_record-00000-of-00001 scores.jsonl.gz contamination.jsonl.gz funnel.json \
+	  iteration-01/samples.jsonl.gz --writes parquet duplicates.npy classifier.bin scores.npy kept.npy clean- corpus.tmp \
+	  -- python experiments/mine_corpus.py --preset smoke --warc .cache/drill/docs/mine/crawl/*.warc.gz \
+	  --seed .cache/drill/docs/mine/crawl/seed.jsonl --out {out}
 
 check-extras: $(VENV)/installed
-	@for extra in gpu tpu beam torch dev; do \
+	@for extra in gpu tpu beam browser torch dev; do \
 	  said=$$($(VENV)/bin/pip install --quiet --dry-run ".[$$extra]" 2>&1) || { echo "$$said"; exit 1; }; \
 	  case "$$said" in *"does not provide the extra"*) echo "$$said"; exit 1;; esac; \
 	  echo "[$$extra] resolves"; done
@@ -76,6 +83,10 @@ $(VENV)/installed: requirements.txt constraints.txt setup.py
 	@[ "$(call version,$(VENV)/bin/python)" = "$(call version,$(PYTHON))" ] && \
 	$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -r requirements.txt -e .
+	@touch $@
+
+$(VENV)/installed-slow: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[beam,browser]"
 	@touch $@
 
 clean:

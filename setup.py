@@ -1,4 +1,4 @@
-"""`pip install -e .`, with extras [gpu], [tpu], [beam], [torch] and [dev]. Requirements stand in requirements.txt only."""
+"""`pip install -e .`, with extras [gpu], [tpu], [beam], [browser], [torch] and [dev]. Requirements stand in requirements.txt only."""
 
 from pathlib import Path
 
@@ -23,12 +23,16 @@ setup(
     description="DeepSeekMath in JAX: mine web pages, pretrain, finetune, GRPO, evaluate",
     license="Apache-2.0",
     packages=find_packages(include=["dsm_jax", "dsm_jax.*"]),
+    package_data={"dsm_jax.mine": ["annotation_*.html", "annotation_*.css", "annotation_*.js"]},
     python_requires=">=3.11,<3.13",
     install_requires=RUNTIME,
     extras_require={
         "gpu": jax_with("cuda12"),
         "tpu": jax_with("tpu"),
         "beam": ["apache-beam==2.77.0"],
+        "browser": [
+            "playwright==1.65.2"
+        ],  # tests of the annotation page; drives the chromium that is installed
         "torch": [
             "torch==2.13.0",
             "transformers==5.23.0",

@@ -27,6 +27,7 @@ from dsm_jax.run import ENDING, handling_sigterm
 Config = TypeVar("Config")
 
 PYTHONS = ((3, 11), (3, 12))
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, ulimit -f
 
 
 def run_script(
@@ -60,7 +61,7 @@ def _ending(error: BaseException) -> tuple[int, str]:
     """Exit code and last words of a run that this has ended; 1: a mistake of ours, and its traceback."""
     if isinstance(error, UserError):
         return error.exit_code, "error: " + " ".join(str(error).split())
-    if isinstance(error, OSError) and (error.filename is not None or error.errno == errno.ENOSPC):
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in FULL):
         return UserError.exit_code, f"error: {error.filename or 'disk'}: {error.strerror}"
     if isinstance(error, Preempted):
         return error.exit_code, "stopped by SIGTERM; the same command goes on from here"

@@ -5,19 +5,9 @@ Left out on purpose: the host's memory on GPU and TPU, and other processes' devi
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
-import psutil  # type: ignore[import-untyped]
 from jax.sharding import Mesh
 
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUPS = Path("/proc/self/cgroup")
-# controllers in OWN_CGROUPS -> folder in CGROUPS; files of the limit and of the usage; reclaimable cache in memory.stat
-CGROUP_FILES = {
-    "": (".", "memory.max", "memory.current", "inactive_file"),  # v2
-    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),  # v1
-}
+from dsm_jax.host_limits import free_host_memory
 
 
 def available_memory(mesh: Mesh) -> int | None:
@@ -27,7 +17,7 @@ def available_memory(mesh: Mesh) -> int | None:
     """
     devices = mesh.local_devices
     if devices[0].platform == "cpu":
-        return int(min(psutil.virtual_memory().available, cgroup_memory()) // len(devices))
+        return int(free_host_memory() // len(devices))
     return min((device.memory_stats() or {}).get("bytes_limit", 0) for device in devices) or None
 
 
@@ -40,25 +30,3 @@ def free_memory(mesh: Mesh) -> int | None:
     if not all("bytes_limit" in one for one in stats):
         return None
     return min(one["bytes_limit"] - one.get("bytes_in_use", 0) for one in stats)
-
-
-def cgroup_memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUPS) -> float:
-    """Bytes that the process's cgroups and those above them leave it; infinite where none sets a limit.
-
-    File cache that the kernel takes back under pressure does not count as used.
-    """
-    free = math.inf
-    for line in own.read_text().splitlines() if own.is_file() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers not in CGROUP_FILES:
-            continue
-        place, limit, usage, cache = CGROUP_FILES[controllers]
-        inner = Path(path.lstrip("/"))
-        for folder in (cgroups / place / part for part in (inner, *inner.parents)):
-            if (folder / limit).is_file() and (folder / usage).is_file():
-                most = (folder / limit).read_text().strip()
-                stat = folder / "memory.stat"
-                counts = dict(map(str.split, stat.read_text().splitlines())) if stat.is_file() else {}
-                used = int((folder / usage).read_text()) - int(counts.get(cache, 0))
-                free = min(free, math.inf if most == "max" else max(0, int(most) - used))
-    return free

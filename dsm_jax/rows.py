@@ -41,7 +41,7 @@ def read_rows(file: Path) -> Iterator[tuple[str, Any]]:
 
 def read_parquet(file: Path, columns: list[str] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) of a parquet file; only `columns` of it where they are given. Raises UserError where it is damaged."""
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
 
     row = 0
     try:
@@ -60,7 +60,7 @@ def parquet_columns(file: Path) -> list[str]:
 
 def _parquet(file: Path) -> Any:
     import pyarrow
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet
 
     try:
         return pyarrow.parquet.ParquetFile(file)

@@ -29,6 +29,7 @@ CONFIG = "config.json"
 DONE = "done.json"
 EXPORTS = "exports.json"  # folders that --export has named, once something was written there
 METRICS = "metrics.jsonl"
+LONGEST_VALUE = 200  # characters of an option's value in a message
 PLAIN_INTERVAL_S = 10.0  # between progress lines where stderr is not a terminal
 
 
@@ -169,7 +170,16 @@ def _differences(old: Any, new: Any, free: Collection[str]) -> list[str]:
     olds, news = options(old), options(new)
     names = sorted(name for name in olds | news if name not in free)
     pairs = {name: (olds.get(name, "absent"), news.get(name, "absent")) for name in names}
-    return [f"{name} (there {there}, now {now})" for name, (there, now) in pairs.items() if there != now]
+    return [
+        f"{name} (there {_cut(there)}, now {_cut(now)})"
+        for name, (there, now) in pairs.items()
+        if there != now
+    ]
+
+
+def _cut(text: str) -> str:
+    """A list of thousands of files is no line."""
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + ".."
 
 
 def options(tree: Any, prefix: str = "") -> dict[str, str]:

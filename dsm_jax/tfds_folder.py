@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +139,10 @@ def _write_parts(
             total_bytes += len(data)
             yield data
 
-    while shard := list(islice(records, SHARD_RECORDS)):
+    while (first := next(records, None)) is not None:
+        shard = chain(
+            [first], islice(records, SHARD_RECORDS - 1)
+        )  # as they come: a shard may not fit in memory
         lengths.append(write_records(_part(folder, split, len(lengths)), serialized(shard)))
     return lengths, total_bytes
 

@@ -40,10 +40,14 @@ from dsm_jax.evaluate.harness import Answers, answer_problems
 from dsm_jax.mesh import batch_shards, parse_mesh, single_device_mesh
 from dsm_jax.mine.config import PRESETS as MINE
 from dsm_jax.mine.config import MineConfig
+from dsm_jax.mine.decontaminate import BenchmarkText
 from dsm_jax.mine.export import read_corpus
-from dsm_jax.mine.pipeline import mine
+from dsm_jax.mine.package_corpus import mine_package_docs
+from dsm_jax.mine.package_docs import DocsConfig
+from dsm_jax.mine.pipeline import Examples, Sources, mine
 from dsm_jax.mine.read import check_warcs
-from dsm_jax.mine.seed import read_seed
+from dsm_jax.mine.seed import read_examples
+from dsm_jax.mine.tasks import Spread
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import check_mesh
@@ -83,6 +87,7 @@ class Quickstart:
 
     preset: str
     mine: MineConfig
+    docs: DocsConfig
     small: SmallModel
     evaluation: Evaluation = Evaluation()
     out: Path = Path("runs/quickstart")  # the run's folder
@@ -98,12 +103,14 @@ class Quickstart:
 DEMO = Quickstart(
     preset="demo",
     mine=MINE["quickstart"],
+    docs=DocsConfig(pages_per_package=250),
     small=TINY_MODEL,
 )
 SMOKE = replace(
     DEMO,
     preset="smoke",
     mine=MINE["smoke"],
+    docs=DocsConfig(40, ("absl", "etils", "mpmath", "packaging", "rich", "sympy", "tyro")),
     small=SMOKE_MODEL,
     evaluation=Evaluation(problems=32, sampled_problems=8, samples=4),
     out=Path("runs/smoke"),
@@ -152,7 +159,7 @@ def check(config: Quickstart) -> Mesh:
         raise UserError(f"--rng-seed {config.rng_seed}: must be from 0 to 2147483647")
     if config.seed:
         check_warcs(config.warc)
-        read_seed(config.seed)
+        read_examples("--seed", [config.seed], config.mine.max_seed_pages)
     held_out(config.small, config.evaluation.problems)
     mesh = parse_mesh(config.mesh) if config.mesh else single_device_mesh()
     require_one_process("quickstart.py")
@@ -205,16 +212,15 @@ def timed(path: Path, phase: str) -> Iterator[None]:
 
 def run_mining(config: Quickstart) -> tuple[dict[str, Any], Sequence[str]]:
     """The funnel's numbers and the mined texts."""
-    benchmark = [problem.question for problem in held_out(config.small, config.evaluation.problems)]
-    mined = mine(
-        replace(config.mine, rng_seed=config.rng_seed),
-        config.out / "mine",
-        benchmark_texts=benchmark,
-        planted_texts=benchmark[:PLANTED],
-        warcs=config.warc,
-        seed_file=config.seed,
-        workers=config.workers,
-    )
+    questions = [problem.question for problem in held_out(config.small, config.evaluation.problems)]
+    benchmarks = [BenchmarkText("generated", question) for question in questions]
+    options, out = replace(config.mine, rng_seed=config.rng_seed), config.out / "mine"
+    spread = Spread(config.workers)
+    if config.warc:
+        sources, examples = Sources(tuple(map(str, config.warc))), Examples((Path(config.seed),))
+        mined = mine(options, out, sources, examples, benchmarks=benchmarks, spread=spread)
+    else:
+        mined = mine_package_docs(options, config.docs, out, benchmarks, questions[:PLANTED], spread)
     return dict(mined.funnel), [record["text"] for record in read_corpus(mined.corpus)]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quickstart_report_mining import mining_parts
+from mining_report import mining_parts
 from quickstart_results import percent, points
 
 from dsm_jax.evaluate.figures import Picture, curves, horizontal_bars, interval_bars, metric_points

@@ -38,7 +38,7 @@ def collect(
         },
         "gain": _gain(answers["sft"], answers["grpo"]),
         "seconds": seconds,
-        "corpus": funnel | {"precision": funnel["precision_outside_seed"]},
+        "corpus": funnel,
     }
 
 

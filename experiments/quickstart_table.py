@@ -95,7 +95,8 @@ def _scores(result: Mapping[str, Any]) -> str:
 
 def _notes(result: Mapping[str, Any]) -> str:
     gain, corpus, seconds = result["gain"], result["corpus"], result["seconds"]
-    precision = "unknown" if corpus["precision"] is None else f"{corpus['precision']:.2f}"
+    found = corpus.get("precision_outside_seed")
+    precision = "unknown" if found is None else f"{found:.2f}"
     return (
         f"Of {gain['problems']} problems GRPO answers {gain['elicited']} that SFT answered only in some of its samples "
         f"and {gain['new']} that SFT never did; it lost {gain['lost']}. Corpus: {corpus['pages_kept']} of "

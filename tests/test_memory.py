@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from dsm_jax import memory
+from dsm_jax import host_limits
 from dsm_jax.memory import available_memory
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 
@@ -20,18 +20,22 @@ def write_cgroup(folder, **files):
 def test_the_tightest_cgroup_counts(tmp_path, monkeypatch):
     own = tmp_path / "own"
     own.write_text("4:memory:/job/inner\n1:cpu,cpuacct:/job\n0::/job/inner\n")
-    assert memory.cgroup_memory(tmp_path, own) == memory.cgroup_memory(tmp_path, tmp_path / "none") == np.inf
+    assert (
+        host_limits.cgroup_memory(tmp_path, own)
+        == host_limits.cgroup_memory(tmp_path, tmp_path / "none")
+        == np.inf
+    )
 
     write_cgroup(tmp_path / "job/inner", memory__max="max", memory__current=700)
-    assert memory.cgroup_memory(tmp_path, own) == np.inf
+    assert host_limits.cgroup_memory(tmp_path, own) == np.inf
     stat = "anon 600\ninactive_file 100"
     write_cgroup(tmp_path / "job", memory__max=1000, memory__current=700, memory__stat=stat)
-    assert memory.cgroup_memory(tmp_path, own) == 400  # 100 of the 700 are file cache
+    assert host_limits.cgroup_memory(tmp_path, own) == 400  # 100 of the 700 are file cache
     v1 = tmp_path / "memory"
     write_cgroup(v1, memory__limit_in_bytes=500, memory__usage_in_bytes=300)
-    assert memory.cgroup_memory(tmp_path, own) == 200
+    assert host_limits.cgroup_memory(tmp_path, own) == 200
 
-    monkeypatch.setattr(memory, "cgroup_memory", lambda: 200)
+    monkeypatch.setattr(host_limits, "cgroup_memory", lambda: 200)
     assert available_memory(single_device_mesh()) == 200 and available_memory(parse_mesh()) == 25
 
 

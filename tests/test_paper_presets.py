@@ -77,6 +77,8 @@ GRPO_7B_OUTPUTS = 1024
 # section 2.1
 FASTTEXT = {"dim": 256, "lr": 0.1, "word_ngrams": 3, "min_count": 3, "epoch": 3}
 MINING = {"max_seed_pages": 500_000, "iterations": 4, "stop_share": 0.98, "domain_share": 0.10}
+# The negatives are random pages; no share of the crawl, no minimum of pages and no rule on words is named.
+MINING |= {"negatives_by": "page", "keep_share": 1.0, "domain_min_pages": 1, "grams_need_words": False}
 KEPT_TOKENS = (40e9, 89e9, 120.2e9)  # iteration 1 (section 2.1), 2 (section 5.1), the final corpus (table 1)
 DECONTAMINATION = (10, 3)  # grams: of the sliding window, of the shortest text that is matched whole
 
@@ -158,6 +160,7 @@ def test_mining_holds_the_papers_numbers():
     assert_facts(config, MINING)
     assert_facts(config.classifier, FASTTEXT)
     assert config.keep_tokens == KEPT_TOKENS
+    assert tuple(config.budget(iteration, 10**13) for iteration in (1, 2, 3, 4)) == (*KEPT_TOKENS, 120.2e9)
     assert (decontaminate.LONG, decontaminate.SHORT) == DECONTAMINATION
 
 

@@ -157,15 +157,8 @@ def _read_warc(file: Path) -> Iterator[str]:
     check_warcs([file])
     for block in index_warc(file)[0]:
         for page in read_block(block).pages:
-            yield page_text(decode(page.body, page.charset))
-
-
-def _read_wet(file: Path) -> Iterator[str]:
-    from fastwarc import ArchiveIterator, WarcRecordType
-
-    with file.open("rb") as stream:
-        for record in ArchiveIterator(stream, record_types=WarcRecordType.conversion, parse_http=False):
-            yield record.reader.read().decode("utf-8", "replace")
+            text = decode(page.body, page.charset)
+            yield page_text(text) if page.is_html else text
 
 
 def _read_latex(file: Path) -> Iterator[str]:
@@ -194,7 +187,7 @@ READERS: dict[str, Callable[[Path], Iterator[str]]] = {
     "rows": _read_rows,
     "parquet": _read_parquet,
     "warc": _read_warc,
-    "wet": _read_wet,
+    "wet": _read_warc,
     "latex": _read_latex,
     "file": _read_file,
 }

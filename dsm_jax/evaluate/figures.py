@@ -93,6 +93,25 @@ def interval_bars(
         return _picture(figure, caption)
 
 
+def histogram(
+    caption: str, counts: Mapping[str, Sequence[int]], *, xlabel: str = "", ylabel: str = ""
+) -> Picture:
+    """Counts in bins of equal width from 0 to 1, a step curve for each series, on a logarithmic axis."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 2.6))
+        axes = figure.subplots()
+        for color, (name, values) in zip(_colors(counts), counts.items(), strict=True):
+            edges = np.linspace(0, 1, len(values) + 1)
+            axes.stairs(values, edges, color=color, fill=True, alpha=0.35, linewidth=1.5, label=_label(name))
+        axes.set_yscale("symlog")
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y")
+        axes.set_xlabel(_label(xlabel))
+        axes.set_ylabel(_label(ylabel))
+        axes.legend(frameon=False)
+        return _picture(figure, caption)
+
+
 def horizontal_bars(
     caption: str, values: Mapping[str, float], *, unit: str = "", of_first: bool = False
 ) -> Picture:

@@ -4,7 +4,7 @@ Left out on purpose: paths, and the number of worker processes, which changes no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -29,6 +29,12 @@ class MineConfig:
     """Budget of each iteration in tokens, counted as words (a CJK character is one); the last one repeats."""
     keep_share: float = 1.0
     """And never more than this share of the crawl's tokens."""
+    min_score: float = 0.5
+    """Without keep_tokens and keep_share (none, and 1): collect the pages of at least this score (ours)."""
+    most_rejected: float = 0.05
+    """Of the negatives at most this share is pages under rejected prefixes (ours)."""
+    collect_rejected: bool = True
+    """Pages under rejected prefixes may be collected where they score high; False: never (ours)."""
     domain_share: float = 0.10
     """A domain is mathematical when more than this share of its pages was collected."""
     domain_min_pages: int = 1
@@ -38,46 +44,61 @@ class MineConfig:
     collected (ours: in the paper people annotate URL paths)."""
     grams_need_words: bool = False
     """Decontaminate by 10-grams with two different words of three letters only: spares counting runs."""
-    docs_pages_per_package: int = 400
-    """Pages of one package in the offline crawl of package documentation (ours)."""
-    docs_packages: tuple[str, ...] = ()
-    """Crawl these packages only; none named = every installed one (ours)."""
     rng_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("keep_share", "domain_share", "accept_share", "stop_share"):
+        for name in (
+            "keep_share",
+            "domain_share",
+            "accept_share",
+            "stop_share",
+            "min_score",
+            "most_rejected",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{_option(name)} {getattr(self, name)}: must be a share from 0 to 1")
-        for name in ("iterations", "max_seed_pages", "domain_min_pages", "docs_pages_per_package"):
+        for name in ("iterations", "max_seed_pages", "domain_min_pages"):
             if getattr(self, name) < 1:
                 raise UserError(f"{_option(name)} {getattr(self, name)}: must be at least 1")
-        if not self.keep_tokens or min(self.keep_tokens) < 1:
-            raise UserError(f"{_option('keep_tokens')} {self.keep_tokens}: give one positive number or more")
+        if self.keep_tokens and min(self.keep_tokens) < 1:
+            raise UserError(f"{_option('keep_tokens')} {self.keep_tokens}: must be positive numbers")
+
+    def budget(self, iteration: int, tokens: int) -> int | None:
+        """Tokens that an iteration may keep of a crawl's; None where there is no budget."""
+        if not self.keep_tokens and self.keep_share == 1:
+            return None
+        share = int(self.keep_share * tokens)
+        return (
+            min(share, self.keep_tokens[min(iteration, len(self.keep_tokens)) - 1])
+            if self.keep_tokens
+            else share
+        )
 
 
 def _option(name: str) -> str:
-    return "--mine." + name.replace("_", "-")
+    return "--" + name.replace("_", "-")
 
 
+# For seeds of some hundred pages, and crawls that hold fewer than the paper's 40B pages.
+_SMALL = MineConfig(
+    classifier=FastTextConfig(bucket=100_000, min_count=1),
+    negatives_by="domain",
+    keep_tokens=(),
+    domain_min_pages=10,
+    grams_need_words=True,
+)
 _QUICKSTART = MineConfig(
-    classifier=FastTextConfig(dim=32, lr=0.5, epoch=25, bucket=50_000),  # few texts: more and larger steps
+    classifier=FastTextConfig(dim=32, lr=0.5, epoch=25, bucket=50_000),
     iterations=2,
     negatives_by="domain",
+    keep_tokens=(),
     keep_share=0.15,
     domain_min_pages=10,
     grams_need_words=True,
-    docs_pages_per_package=250,
 )
-_SMOKE = MineConfig(
-    classifier=FastTextConfig(dim=16, lr=0.5, epoch=25, bucket=10_000),
-    iterations=2,
-    negatives_by="domain",
-    keep_share=0.3,
-    domain_min_pages=10,
-    grams_need_words=True,
-    docs_pages_per_package=40,
-    docs_packages=("absl", "etils", "mpmath", "packaging", "rich", "sympy", "tyro"),
+_SMOKE = replace(
+    _QUICKSTART, classifier=FastTextConfig(dim=16, lr=0.5, epoch=25, bucket=10_000), keep_share=0.3
 )
 PRESETS: Mapping[str, MineConfig] = MappingProxyType(
-    {"paper": MineConfig(), "quickstart": _QUICKSTART, "smoke": _SMOKE}
+    {"default": _SMALL, "paper": MineConfig(), "quickstart": _QUICKSTART, "smoke": _SMOKE}
 )

@@ -1,92 +1,86 @@
-"""Mathematical domains (DeepSeekMath section 2.1) and the URL prefixes inside them that join the seed.
+"""Mathematical domains (DeepSeekMath 2.1): more than a tenth of their pages was collected; and what of them joins the seed
+where nobody annotates.
 
-A domain is mathematical when more than a tenth of its pages was collected. In the paper people then annotate
-URL paths with mathematical content; here an annotations file {prefix, accept} stands for them. Without one a
-URL folder inside a discovered domain is accepted when most of its pages were collected: accepting domains
-whole would bring in everything else that a large mixed site has.
-
-Left out on purpose: the public suffix list (a domain is the host without www), the annotation page.
+Left out on purpose: subdomains (math.stackexchange.com is part of stackexchange.com; its paths are judged apart).
 """
 
-import json
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from __future__ import annotations
 
-from dsm_jax.errors import UserError
-from dsm_jax.mine.pages import canonical_url
-from dsm_jax.mine.seed import input_lines
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from dsm_jax.mine.crawl import Crawl, Shard
+from dsm_jax.mine.marks import Marks, Which
+from dsm_jax.mine.urls import url_folder
 
 
 @dataclass(frozen=True)
 class DomainCount:
-    """A domain with its pages in the crawl and those collected."""
+    """A domain with its pages in the crawl, those collected, and the words of them all; without duplicates and empty
+    pages."""
 
     domain: str
     pages: int
     collected: int
+    words: int
 
 
-@dataclass(frozen=True)
-class Annotations:
-    """URL prefixes ("mathoverflow.net/questions"), accepted or rejected; the longest wins.
+def discover(crawl: Crawl, pages: Which, collected: Which, share: float, min_pages: int) -> list[DomainCount]:
+    """Domains of which more than `share` of at least `min_pages` pages was collected; most left to gain first.
 
-    A host alone, or a prefix with a last slash, stands for that host or folder and what is in it.
+    Pages whose URL has no host are in no domain. Memory grows with the domains that have a collected page.
     """
-
-    prefixes: dict[str, bool]
-
-    def verdict(self, url: str) -> bool | None:
-        """True accepted, False rejected, None where no prefix says."""
-        url = canonical_url(url)
-        forms = (url, url + "/", url.replace("?", "/?", 1))  # canonical URLs have lost their last slash
-        matching = [prefix for prefix in self.prefixes if any(form.startswith(prefix) for form in forms)]
-        return self.prefixes[max(matching, key=len)] if matching else None
-
-
-def discover(
-    groups: Iterable[str], collected: Iterable[bool], share: float, min_pages: int
-) -> list[DomainCount]:
-    """Domains of which more than `share` of at least `min_pages` pages was collected, most collected first.
-
-    `groups` has each page's domain (or another group, as its URL folder); pages without one ("") are in none.
-    """
-    pages: Counter[str] = Counter()
     kept: Counter[str] = Counter()
-    for group, is_kept in zip(groups, collected, strict=True):
-        pages[group] += 1
-        kept[group] += is_kept
+    for shard in crawl.shards:
+        kept.update({name: n for name, (n, _) in _counts(shard, collected(shard)).items() if name})
+    total: Counter[str] = Counter()
+    words: Counter[str] = Counter()
+    for shard in crawl.shards:
+        for name, (n, n_words) in _counts(shard, pages(shard)).items():
+            if name in kept:
+                total[name] += n
+                words[name] += n_words
     found = [
-        DomainCount(group, n, kept[group])
-        for group, n in pages.items()
-        if group and n >= min_pages and kept[group] > share * n
+        DomainCount(name, total[name], n, words[name])
+        for name, n in kept.items()
+        if total[name] >= min_pages and n / total[name] > share
     ]
-    return sorted(found, key=lambda count: (-count.collected, count.domain))
+    return sorted(found, key=lambda count: (count.collected - count.pages, count.domain))
 
 
-def url_folder(url: str) -> str:
-    """The canonical URL up to its last slash: "a.org/b" of https://www.a.org/b/c?d=e."""
-    return canonical_url(url).partition("?")[0].rpartition("/")[0]
+def mostly_collected(crawl: Crawl, marks: Marks, domains: Collection[str], share: float) -> Which:
+    """Pages not collected in URL folders of these domains of which more than `share` was: ours, where the paper's people
+    annotate URL paths. Memory grows with the folders of these domains."""
+    pages: Counter[str] = Counter()
+    collected: Counter[str] = Counter()
+    for shard in crawl.shards:
+        folders = _folders(shard, domains, marks.has_own_text[shard.pages])
+        pages.update(folders)
+        collected.update(np.array(folders, object)[marks.collected[shard.pages]].tolist())
+    mostly = {folder for folder, n in pages.items() if folder and collected[folder] / n > share}
+
+    def joins(shard: Shard) -> np.ndarray:
+        folders = _folders(shard, domains, marks.uncollected(shard))
+        return np.array([folder in mostly for folder in folders], bool)
+
+    return joins
 
 
-def read_annotations(path: Path | None) -> Annotations | None:
-    """Reads JSONL rows {prefix, accept}. Raises UserError with file:line for a row that is none."""
-    if path is None:
-        return None
-    prefixes = {}
-    for number, line in input_lines("--annotations", path):
-        try:
-            row = json.loads(line)
-            prefix, accept = row["prefix"], row["accept"]
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f'{path}:{number}: not a row {{"prefix": "host/path", "accept": true}}') from None
-        if not isinstance(prefix, str) or not isinstance(accept, bool):
-            raise UserError(f"{path}:{number}: prefix must be a string and accept true or false")
-        prefixes[_canonical_prefix(prefix)] = accept
-    return Annotations(prefixes)
+def _folders(shard: Shard, domains: Collection[str], inside: np.ndarray) -> list[str]:
+    """Each page's URL folder; "" outside of `inside` and of these domains."""
+    columns = shard.columns("url", "domain").to_pydict()
+    return [
+        url_folder(url) if here and domain in domains else ""
+        for url, domain, here in zip(columns["url"], columns["domain"], inside, strict=True)
+    ]
 
 
-def _canonical_prefix(prefix: str) -> str:
-    canonical = canonical_url("https://" + prefix.split("://", 1)[-1])
-    return canonical + "/" if prefix.endswith("/") or "/" not in canonical else canonical
+def _counts(shard: Shard, inside: np.ndarray) -> dict[str, tuple[int, int]]:
+    """{domain: (pages, words)} of some of a shard's pages."""
+    table = shard.columns("domain", "words").filter(pa.array(inside))
+    sums = table.group_by("domain").aggregate([("words", "count"), ("words", "sum")]).to_pydict()
+    return dict(zip(sums["domain"], zip(sums["words_count"], sums["words_sum"], strict=True), strict=True))

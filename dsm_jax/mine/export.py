@@ -1,7 +1,7 @@
 """The corpus as a TFDS dataset in ArrayRecord shards, written and read back without TensorFlow.
 
 `tfds.builder_from_directory(folder).as_data_source("train")` reads it too. Every record carries its
-provenance: url, WARC file and offset, score, iteration.
+provenance: url, WARC file and offset, score, iteration, language.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,12 +24,13 @@ FEATURES = tfds.features.FeaturesDict(
         "offset": np.int64,
         "score": np.float32,
         "iteration": np.int32,
+        "language": tfds.features.Text(),
     }
 )
 
 
 def read_corpus(path: Path) -> Dataset:
-    """Random access to the records {text, url, warc, offset, score, iteration} that write_corpus wrote.
+    """Random access to the records {text, url, warc, offset, score, iteration, language} that write_corpus wrote.
 
     Raises UserError where there is none.
     """
@@ -39,12 +40,12 @@ def read_corpus(path: Path) -> Dataset:
 
 
 def write_corpus(records: Iterable[Mapping[str, Any]], folder: Path) -> int:
-    """Writes records of FEATURES to `folder`, which appears whole by rename; returns their number.
+    """Writes records with FEATURES to `folder`, which appears whole by rename; returns their number.
 
     Raises UserError when there is none.
     """
     counts = write_dataset(
-        {SPLIT: _not_empty(iter(records))},
+        {SPLIT: _not_empty({name: row[name] for name in FEATURES} for row in records)},
         folder,
         name=NAME,
         features=FEATURES,

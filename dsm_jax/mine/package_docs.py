@@ -9,25 +9,40 @@ Left out on purpose: the standard library, compiled modules, tests, examples in 
 import ast
 import gzip
 import html
+import json
 import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from dsm_jax.errors import UserError
-from dsm_jax.mine.config import MineConfig
-from dsm_jax.run import atomic, is_done, mark_done, progress
+from dsm_jax.run import DONE, atomic, is_done, mark_done, progress, read_json, write_text
 
 MATH_HOSTS = ("mpmath", "numpy", "opt_einsum", "scipy", "sympy")  # judged by reading their pages
 SEED_HOST = "sympy"
 SHARDS = 4
+SEED = "seed.jsonl"
 MIN_WORDS = 60  # of docstrings, for a module to be a page
 MAX_SOURCE_BYTES = 400_000
 _SKIPPED_FOLDERS = {"tests", "test", "testing", "_vendor", "vendored", "__pycache__"}
 _DATE = "2000-01-01T00:00:00Z"  # WARC wants one; a real one would change the bytes
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class DocsConfig:
+    """What is crawled."""
+
+    pages_per_package: int = 400
+    """Pages of one package."""
+    packages: tuple[str, ...] = ()
+    """Crawl these packages only; none named = every installed one."""
+
+    def __post_init__(self) -> None:
+        if self.pages_per_package < 1:
+            raise UserError(f"--docs.pages-per-package {self.pages_per_package}: must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -43,25 +58,31 @@ def is_seed(url: str) -> bool:
     return url.startswith(f"https://{SEED_HOST}/") and _hash(url) % 2 == 0
 
 
-def crawl(folder: Path, config: MineConfig, planted: Sequence[str] = ()) -> list[Path]:
-    """Writes the crawl as `folder`/docs-NNNNN-of-NNNNN.warc.gz, unless it is there, and returns the files.
+def crawl(folder: Path, config: DocsConfig, planted: Sequence[str] = ()) -> list[Path]:
+    """Writes the crawl as `folder`/docs-NNNNN-of-NNNNN.warc.gz and its seed as `folder`/seed.jsonl, unless they are there;
+    returns the WARC files.
 
     planted: benchmark texts put into as many pages of the seed, to show that decontamination finds them.
     Raises UserError when a named package has no documentation, or fewer seed pages than planted texts are
     found.
     """
     paths = [folder / f"docs-{i:05d}-of-{SHARDS:05d}.warc.gz" for i in range(SHARDS)]
+    asked = {"docs": asdict(config), "texts": list(planted)}
     if is_done(folder):
+        if read_json(folder / DONE)["asked"] != json.loads(json.dumps(asked)):
+            raise UserError(
+                f"{folder}: a crawl of other packages, or with other planted texts: give another --out"
+            )
         return paths
     folder.mkdir(parents=True, exist_ok=True)
-    pages = _plant(list(_pages(config.docs_pages_per_package, config.docs_packages)), planted)
+    pages = _plant(list(_pages(config.pages_per_package, config.packages)), planted)
     pages.sort(key=lambda page: _hash(page.url))  # as a crawl comes: packages mixed
     for i, path in enumerate(paths):
         with atomic(path) as tmp:
             tmp.write_bytes(b"".join(map(_record, pages[i::SHARDS])))
-    mark_done(
-        folder, {"pages": len(pages), "planted": planted_urls([page.url for page in pages], len(planted))}
-    )
+    urls = [page.url for page in pages]
+    write_text(folder / SEED, "".join(json.dumps({"url": url}) + "\n" for url in filter(is_seed, urls)))
+    mark_done(folder, {"asked": asked, "pages": len(pages), "planted": planted_urls(urls, len(planted))})
     return paths
 
 
@@ -106,7 +127,7 @@ def _pages(pages_per_package: int, packages: Sequence[str]) -> Iterator[DocPage]
 def _packages(root: Path, names: Sequence[str]) -> list[Path]:
     for name in names:
         if not (root / name).is_dir():
-            raise UserError(f"--mine.docs-packages {name}: not installed in {root}")
+            raise UserError(f"--docs.packages {name}: not installed in {root}")
     if names:
         return [root / name for name in sorted(names)]
     return sorted(path.parent for path in root.glob("*/__init__.py"))

@@ -1,218 +1,248 @@
-"""The stage between WARC files and the loop: read, extract and tokenise every page once, a shard a WARC file.
+"""The stage between WARC or WET files and the loop: every page read, extracted and described once, a shard a file.
 
-Grain feeds it: record blocks are a random-access source, reading and extraction its map transforms, run in
-this process or by Grain's worker processes; the shards hold the same bytes either way. A shard appears by
-rename and then its manifest; a shard with a manifest is not made again.
+Grain feeds it: record blocks are a random-access source, reading and extraction its map transforms, run in this process
+or by Grain's worker processes; the shards hold the same bytes either way. A shard is a parquet file, which appears by
+rename, and then its manifest, which says how far its file was read and what was skipped; a shard with a manifest is not
+made again. A file that no server gives is missing: said in its manifest, and asked for again at the next start.
 """
 
-import gzip
-import json
+from __future__ import annotations
+
+import shutil
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 import grain
-from absl import flags
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dsm_jax.errors import UserError
 from dsm_jax.mine.classify import count_words, fasttext_tokens
+from dsm_jax.mine.download import Missing
 from dsm_jax.mine.extract import decode, page_text
-from dsm_jax.mine.read import ReadBlock, RecordBlocks, read_block
+from dsm_jax.mine.fetch import fetch
+from dsm_jax.mine.language import LanguageModel, languages_of, load_language_model
+from dsm_jax.mine.near_duplicates import BANDS, band_keys
+from dsm_jax.mine.read import Page, ReadBlock, RecordBlocks, read_block
+from dsm_jax.mine.tasks import HERE, Spread, for_each, mapped
+from dsm_jax.mine.urls import canonical_url, domain_of, key_of
 from dsm_jax.run import atomic, progress, read_json, write_json
 
-
-@dataclass(frozen=True)
-class PageInfo:
-    """What is held of a page in memory; `duplicate_of` indexes the first page of the same URL or text."""
-
-    url: str
-    domain: str
-    words: int
-    tokens: bytes
-    """text_key of its tokens."""
-    duplicate_of: int | None
+KEYS = ("url_key", "text_key", *(f"band_{i:02d}" for i in range(BANDS)))
+"""Columns of keys: pages that share one are duplicates; 0 is no key."""
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("url", "domain", "language", "record_id", "text", "tokens")),
+        *((name, pa.int64()) for name in ("offset", "words")),
+        *((name, pa.uint64()) for name in (*KEYS, "tokens_key")),
+        ("source", pa.string()),
+    ]
+)
+ROWS = "rows.json"  # how many each shard has: opening every shard to see would take minutes of each task at 90,000
+GROUP_ROWS = 1024  # in a row group: what is read at once
+FILES_AT_ONCE = 16  # whose records are looked up, and which lie here when they come from a server
+DOWNLOADS = 4
+NO_RECORD = "empty, corrupt or not a WARC file: no record can be read"
+NOT_EXTRACTED = "extraction failed"
 
 
 @dataclass(frozen=True)
 class _Rows:
     """A block's rows, opaque to Grain."""
 
-    rows: list[dict[str, Any]]
+    columns: dict[str, list[Any]]
     skipped: dict[str, int]
 
 
-def make_shards(warcs: Sequence[Path], folder: Path, workers: int = 0) -> dict[str, Any]:
-    """Writes for each WARC file NNNNN.jsonl.gz {url, warc, offset, text, tokens, words} and NNNNN.json.
+def make_shards(
+    sources: Sequence[str], folder: Path, language_model: Path | None = None, spread: Spread = HERE
+) -> None:
+    """Writes for each source file NNNNN.parquet (SCHEMA) and NNNNN.json, its manifest; and ROWS.
 
-    Returns {"pages", "words", "skipped": {kind: records}}. Raises UserError when no page could be read.
+    language_model: a fastText model's file; none: the language by the script. Raises UserError when no page could be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pending = [i for i in range(len(warcs)) if not _manifest(folder, i).exists()]
+    pending = [i for i in range(len(sources)) if not _is_made(folder, i)]
     if pending:
-        blocks = RecordBlocks([warcs[i] for i in pending])
-        with progress(len(blocks), "read and extract (blocks of records)") as bar:
-            rows = iter(_extracted(blocks, workers))
-            for i in pending:
-                _write_shard(folder, i, warcs[i], blocks, rows, bar.advance)
-    total = _sum_manifests([read_json(_manifest(folder, i)) for i in range(len(warcs))])
+        (folder / ROWS).unlink(missing_ok=True)
+    make = partial(_make, list(sources), folder, language_model)
+    if spread.beam:
+        for_each(make, pending, "read and extract (files)", spread)
+    else:
+        with progress(len(pending), "read and extract (files)") as bar:
+            for start in range(0, len(pending), FILES_AT_ONCE):
+                make(*pending[start : start + FILES_AT_ONCE], workers=spread.workers, advance=bar.advance)
+    shutil.rmtree(folder / "downloads", ignore_errors=True)  # a kill may have left some
+    counts = [read_json(_manifest(folder, i)).get("pages", 0) for i in range(len(sources))]
+    write_json(folder / ROWS, counts)
+    read_totals(folder, len(sources))
+
+
+def read_totals(folder: Path, count: int) -> dict[str, Any]:
+    """The sums of `count` shards' manifests: {"pages", "words", "records", "skipped": {kind: records}, "missing": {source:
+    reason}}. Raises UserError where there is no page."""
+    manifests = [read_json(_manifest(folder, i)) for i in range(count)]
+    skipped: Counter[str] = Counter()
+    for manifest in manifests:
+        skipped.update(manifest.get("skipped", {}))
+    missing = {manifest["source"]: manifest["missing"] for manifest in manifests if "missing" in manifest}
+    total = {
+        name: sum(manifest.get(name, 0) for manifest in manifests) for name in ("pages", "words", "records")
+    }
     if not total["pages"]:
-        skipped = ", ".join(f"{n} {kind}" for kind, n in sorted(total["skipped"].items())) or "no record"
+        counts = ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items())) or "no record"
+        gone = f", {len(missing)} of them missing" if missing else ""
         raise UserError(
-            f"--warc: no readable HTML page in {len(warcs)} files ({skipped}): give WARC files of responses and "
+            f"--warc: no readable HTML page in {len(manifests)} files{gone} ({counts}): give WARC files of responses and "
             "another --out"
         )
-    return total
+    return {**total, "skipped": dict(sorted(skipped.items())), "missing": missing}
 
 
-def shard_files(folder: Path) -> list[Path]:
-    """The shards in the order of the WARC files: a random-access source for Grain."""
-    return sorted(folder.glob("[0-9]*.jsonl.gz"))
+def shard_file(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.parquet"
 
 
-def read_shard(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of one shard, in the order of their records."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        yield from map(json.loads, file)
+def _manifest(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.json"
 
 
-def read_shards(folder: Path) -> Iterator[dict[str, Any]]:
-    """The rows of every shard."""
-    for path in shard_files(folder):
-        yield from read_shard(path)
+def _is_made(folder: Path, number: int) -> bool:
+    manifest = _manifest(folder, number)
+    return manifest.exists() and "missing" not in read_json(manifest)
 
 
-def text_key(tokens: str) -> bytes:
-    """16 bytes that tell tokenised texts apart."""
-    return sha256(tokens.encode(errors="replace")).digest()[:16]
-
-
-def load_infos(folder: Path) -> list[PageInfo]:
-    """One PageInfo a row. A page whose canonical URL or exact text was seen before is a duplicate."""
-    total = sum(read_json(path)["pages"] for path in folder.glob("[0-9]*.json"))
-    first_url: dict[str, int] = {}
-    first_text: dict[bytes, int] = {}
-    infos: list[PageInfo] = []
-    for i, row in enumerate(with_progress(read_shards(folder), total, "look for duplicates (pages)")):
-        url = canonical_url(row["url"])
-        if row["text"]:  # an empty capture is nobody's first page
-            by_url = first_url.setdefault(url, i)
-            by_text = first_text.setdefault(sha256(row["text"].encode()).digest(), i)
+def _make(
+    sources: Sequence[str],
+    folder: Path,
+    language_model: Path | None,
+    *numbers: int,
+    workers: int = 0,
+    advance: Callable[..., None] = lambda **note: None,
+) -> None:
+    """Makes the shards of these source files, over one stream of their blocks."""
+    downloads = folder / "downloads"
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
+        fetched = list(pool.map(partial(_fetched, downloads), [sources[i] for i in numbers]))
+    blocks = RecordBlocks([file for file in fetched if isinstance(file, Path)])
+    dataset = grain.MapDataset.source(blocks).map(read_block).map(partial(_extract_block, language_model))
+    rows = iter(mapped(dataset, workers))
+    for i, file in zip(numbers, fetched, strict=True):
+        name = sources[i].rpartition("/")[2]
+        if isinstance(file, Path) and not blocks.count_of(file):
+            _write_missing(folder, i, sources[i], Missing(sources[i], NO_RECORD))
+        elif isinstance(file, Missing):
+            _write_missing(folder, i, sources[i], file)
         else:
-            by_url = by_text = first_url.get(url, i)
-        first = min(by_url, by_text)
-        if first < i and (origin := infos[first].duplicate_of) is not None:
-            first = origin
-        duplicate_of = None if first == i else first
-        infos.append(
-            PageInfo(row["url"], domain_of(row["url"]), row["words"], text_key(row["tokens"]), duplicate_of)
-        )
-    return infos
+            _write_shard(folder, i, name, file, blocks, rows)
+        if isinstance(file, Path) and file.parent == downloads:
+            file.unlink(missing_ok=True)
+        advance(note=name)
 
 
-def with_progress(rows: Iterator[dict[str, Any]], total: int, description: str) -> Iterator[dict[str, Any]]:
-    """The rows, each counted on stderr when it is done with."""
-    with progress(total, description) as bar:
-        for row in rows:
-            yield row
-            bar.advance()
-
-
-def canonical_url(url: str) -> str:
-    """Without scheme, www, fragment, the host's case and a last slash: what tells pages apart."""
-    if not domain_of(url):
-        return url
-    parts = urlsplit(url)
-    return (
-        parts.netloc.lower().removeprefix("www.")
-        + parts.path.rstrip("/")
-        + (f"?{parts.query}" if parts.query else "")
-    )
-
-
-def domain_of(url: str) -> str:
-    """The host in lower case, without www and port; "" where the URL has none."""
+def _fetched(downloads: Path, source: str) -> Path | Missing:
     try:
-        return (urlsplit(url).hostname or "").removeprefix("www.")
-    except ValueError:
-        return ""
+        return fetch(source, downloads)
+    except Missing as missing:
+        return missing
 
 
-@contextmanager
-def gzip_lines(path: Path) -> Iterator[gzip.GzipFile]:
-    """A gzip file to write, that appears whole and depends on its content only."""
-    with atomic(path) as tmp, open(tmp, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
-        yield file
+def _write_missing(folder: Path, number: int, source: str, reason: Missing) -> None:
+    print(f"warning: {source} is missing ({reason.reason}); going on without it", file=sys.stderr, flush=True)
+    with atomic(shard_file(folder, number)) as tmp:
+        pq.write_table(SCHEMA.empty_table(), tmp)
+    write_json(_manifest(folder, number), {"source": source, "missing": reason.reason})
 
 
-def json_line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
-
-
-def _manifest(folder: Path, index: int) -> Path:
-    return folder / f"{index:05d}.json"
-
-
-def _extracted(blocks: RecordBlocks, workers: int) -> Iterator[_Rows]:
-    dataset = grain.MapDataset.source(blocks).map(read_block).map(_extract_block)
-    if not workers:
-        return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
-    flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags, which only an absl app parses
-    stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    return iter(stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers)))
-
-
-def _extract_block(read: ReadBlock) -> _Rows:
+def _extract_block(language_model: Path | None, read: ReadBlock) -> _Rows:
+    skipped = Counter(read.skipped)
     rows = []
     for page in read.pages:
-        text = page_text(decode(page.body, page.charset))
-        rows.append(
-            {
-                "url": page.url,
-                "warc": page.warc,
-                "offset": page.offset,
-                "text": text,
-                "tokens": fasttext_tokens(text),
-                "words": count_words(text),
-            }
-        )
-    return _Rows(rows, read.skipped)
+        try:
+            rows.append(_row(page))
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+            skipped[NOT_EXTRACTED] += 1  # a mistake of ours or a library's: one page must not end a crawl
+    languages = languages_of([row["text"] for row in rows], _language_model(language_model))
+    columns = {
+        name: [row[name] for row in rows] for name in SCHEMA.names if name not in ("language", "source")
+    }
+    return _Rows(columns | {"language": languages}, dict(skipped))
+
+
+@lru_cache(maxsize=1)
+def _language_model(path: Path | None) -> LanguageModel | None:
+    return load_language_model(path) if path else None
+
+
+def _row(page: Page) -> dict[str, Any]:
+    text = decode(page.body, page.charset)
+    text = page_text(text) if page.is_html else text
+    tokens = fasttext_tokens(text)
+    keys = (0,) * len(KEYS)
+    if text:  # an empty capture is nobody's first page
+        keys = (key_of(canonical_url(page.url)), key_of(text), *map(int, band_keys(text)))
+    return {
+        "url": page.url,
+        "domain": domain_of(page.url),
+        "record_id": page.record_id,
+        "text": text,
+        "tokens": tokens,
+        "offset": page.offset,
+        "words": count_words(text),
+        "tokens_key": key_of(tokens) if tokens else 0,
+        **dict(zip(KEYS, keys, strict=True)),
+    }
 
 
 def _write_shard(
-    folder: Path,
-    index: int,
-    warc: Path,
-    blocks: RecordBlocks,
-    rows: Iterator[_Rows],
-    advance: Callable[[], None],
+    folder: Path, number: int, name: str, file: Path, blocks: RecordBlocks, rows: Iterator[_Rows]
 ) -> None:
-    skipped: Counter[str] = Counter({"broken stretch": blocks.broken[str(warc)]})
+    skipped: Counter[str] = Counter({"broken stretch": blocks.broken[str(file)]})
     pages = words = 0
-    with gzip_lines(folder / f"{index:05d}.jsonl.gz") as file:
-        for block_rows in islice(rows, blocks.count_of(warc)):
-            skipped.update(block_rows.skipped)
-            for row in block_rows.rows:
-                file.write(json_line(row))
-                pages, words = pages + 1, words + row["words"]
-            advance()
+    with atomic(shard_file(folder, number)) as tmp, RowGroups(tmp, SCHEMA) as groups:
+        for block in islice(rows, blocks.count_of(file)):
+            skipped.update(block.skipped)
+            count = len(block.columns["url"])
+            groups.add(pa.table({**block.columns, "source": [name] * count}, SCHEMA))
+            pages, words = pages + count, words + sum(block.columns["words"])
     counts = {kind: n for kind, n in sorted(skipped.items()) if n}
-    write_json(
-        _manifest(folder, index), {"warc": warc.name, "pages": pages, "words": words, "skipped": counts}
-    )
+    manifest = {"source": name, "records": pages + sum(counts.values()), "pages": pages, "words": words}
+    write_json(_manifest(folder, number), manifest | {"skipped": counts})
 
 
-def _sum_manifests(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    skipped: Counter[str] = Counter()
-    for manifest in manifests:
-        skipped.update(manifest["skipped"])
-    return {
-        "pages": sum(manifest["pages"] for manifest in manifests),
-        "words": sum(manifest["words"] for manifest in manifests),
-        "skipped": dict(sorted(skipped.items())),
-    }
+class RowGroups:
+    """A parquet file to write, in row groups of GROUP_ROWS however the rows come."""
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._waiting: list[pa.Table] = []
+        self._count = 0  # of the rows that wait
+
+    def add(self, rows: pa.Table) -> None:
+        self._waiting.append(rows)
+        self._count += len(rows)
+        if self._count >= GROUP_ROWS:
+            self._write(GROUP_ROWS)
+
+    def _write(self, least: int) -> None:
+        """Writes groups of what waits, as long as `least` rows do."""
+        table = pa.concat_tables(self._waiting)
+        while len(table) >= least:
+            self._writer.write_table(table.slice(0, GROUP_ROWS).combine_chunks())
+            table = table.slice(GROUP_ROWS)
+        self._waiting, self._count = [table.combine_chunks()], len(table)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._count and exc_info[0] is None:
+            self._write(1)
+        self._writer.close()

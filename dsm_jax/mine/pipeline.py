@@ -1,42 +1,66 @@
-"""Mining as one call: crawl or WARC files in, a corpus, scores and a funnel out. Every stage resumes.
+"""Mining as one call: WARC or WET files in, a corpus, scores and a funnel out. Every stage resumes.
 
-`out` holds config.json, crawl/ (package documentation, where no WARC was given), pages/, iteration-NN/,
-scores.jsonl.gz, contamination.jsonl.gz, corpus/ and funnel.json; killed anywhere and started again, the same
-bytes.
+`out` holds config.json, pages/, duplicates.npy, marks/, iteration-NN/, scores.jsonl.gz, contamination.jsonl.gz, corpus/
+and funnel.json; killed anywhere and started again, the same bytes. More iterations, and annotations made after some, go on
+from what is there.
 """
 
-import gzip
+from __future__ import annotations
+
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dsm_jax.errors import UserError
-from dsm_jax.mine import package_docs
-from dsm_jax.mine.classify import count_words
+from dsm_jax.host_limits import free_host_memory
+from dsm_jax.mine import annotations as annotation_files
+from dsm_jax.mine.annotations import Annotations, read_annotations
+from dsm_jax.mine.card import CorpusCounts, card
+from dsm_jax.mine.clean import Cleaner, clean_pages, clean_rows, hit_lines
 from dsm_jax.mine.config import MineConfig
-from dsm_jax.mine.decontaminate import Benchmarks, Cleaned
-from dsm_jax.mine.domains import read_annotations
+from dsm_jax.mine.crawl import mapped_array
+from dsm_jax.mine.decontaminate import Benchmarks, BenchmarkText
+from dsm_jax.mine.duplicates import find_duplicates
 from dsm_jax.mine.export import write_corpus
-from dsm_jax.mine.iterate import Collected, Crawl, find_seed_pages, run_loop, scores_file
-from dsm_jax.mine.pages import (
-    canonical_url,
-    gzip_lines,
-    json_line,
-    load_infos,
-    make_shards,
-    read_shards,
-    with_progress,
-)
-from dsm_jax.mine.read import check_warcs
-from dsm_jax.mine.seed import Seed, read_seed
-from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json
+from dsm_jax.mine.fetch import is_url
+from dsm_jax.mine.iterate import iteration_folder, run_loop
+from dsm_jax.mine.language import load_language_model
+from dsm_jax.mine.pages import make_shards, read_totals
+from dsm_jax.mine.read import require_a_warc
+from dsm_jax.mine.scores_file import NAME as SCORES
+from dsm_jax.mine.scores_file import gzip_lines, join_scores
+from dsm_jax.mine.seed import NONE_HELD_OUT, Inputs, read_examples, read_held_out
+from dsm_jax.mine.tasks import HERE, Spread
+from dsm_jax.mine.wet import pair
+from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json, write_text
 
 _END_BYTES = 64 << 10  # of a WARC file, to tell it from another one
+FREE = ("--iterations",)  # what a second start may change
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is mined: files, as fetch.expand_inputs gives them. wets: scored in the place of `warcs`, from which the
+    collected pages are taken then. language_model: a fastText model's file; none: languages by the script."""
+
+    warcs: tuple[str, ...] = ()
+    wets: tuple[str, ...] = ()
+    language_model: Path | None = None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Files of rows {text} or {url}. negatives: none = random pages. held_out: {url} or {url, label}."""
+
+    seed: tuple[Path, ...]
+    negatives: tuple[Path, ...] = ()
+    held_out: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -51,218 +75,195 @@ class MineResult:
 def mine(
     config: MineConfig,
     out: Path,
+    sources: Sources,
+    examples: Examples,
     *,
-    benchmark_texts: Sequence[str],
-    planted_texts: Sequence[str] = (),
-    warcs: Sequence[Path] = (),
-    seed_file: Path | None = None,
-    annotations_file: Path | None = None,
-    math_hosts: Sequence[str] = (),
-    workers: int = 0,
+    benchmarks: Sequence[BenchmarkText] = (),
+    annotations: Sequence[Path] = (),
+    spread: Spread = HERE,
 ) -> MineResult:
-    """Mines `warcs` (none: the documentation of the installed packages) into out/corpus.
+    """Mines the sources into out/corpus.
 
-    benchmark_texts: questions and answers that must not be in the corpus. planted_texts: some of them, put
-    into pages of the package documentation to show that they are caught; nothing is planted into `warcs`.
-    seed_file: JSONL rows {text} or {url}; the package documentation has its own, half of sympy's modules.
-    math_hosts: domains known to be mathematical, to count precision by (the package documentation has its own
-    list). workers: Grain worker processes, 0 = in this process; the bytes are the same. Raises UserError for
-    bad input, an empty corpus, a planted text that was not caught, or an `out` of another configuration.
+    benchmarks: texts that must not be in the corpus. annotations: files of decisions, beside out/annotations.jsonl.
+    spread changes no byte. Raises UserError for bad input, an empty corpus, or an `out` of another configuration.
     """
-    out, warcs = Path(out), list(dict.fromkeys(map(Path, warcs)))
-    if warcs:
-        check_warcs(warcs)
-        if seed_file is None:
-            raise UserError("--warc needs --seed FILE: JSONL rows {text} or {url} of mathematical pages")
-    seed = read_seed(Path(seed_file)) if seed_file else None
-    annotations = read_annotations(annotations_file)
-    hosts = tuple(math_hosts) or (() if warcs else package_docs.MATH_HOSTS)
-    inputs = (warcs, seed_file, annotations_file, benchmark_texts, () if warcs else planted_texts)
-    open_run(out, _describe(config, *inputs, hosts))
-    if not (out / "funnel.json").exists():
-        with _forgets_config_before_any_stage(out):
-            planted: dict[str, str] = {}
-            if not warcs:
-                warcs = package_docs.crawl(out / "crawl", config, planted_texts)
-                planted = dict(zip(read_json(out / "crawl" / DONE)["planted"], planted_texts, strict=True))
-            pages = make_shards(warcs, out / "pages", workers)
-        crawl = Crawl(out / "pages", load_infos(out / "pages"))
-        seed = seed or _default_seed(crawl)
-        rounds = run_loop(crawl, seed, annotations, config, out)
-        benchmarks = Benchmarks(benchmark_texts, config.grams_need_words)
-        exported = _export(crawl, rounds, benchmarks, planted, out)
-        _join_scores(out, len(rounds))
-        write_json(out / "funnel.json", _funnel(pages, crawl, seed, rounds, hosts) | exported)
-    return MineResult(out / "corpus", out / "scores.jsonl.gz", read_json(out / "funnel.json"))
+    _require_memory(config)
+    out = Path(out).absolute()  # other machines have another working folder
+    sources = replace(sources, warcs=_once(sources.warcs), wets=_once(sources.wets))
+    names = sources.wets or sources.warcs
+    if not names:
+        raise UserError(
+            "--warc names no file: give WARC files (.warc, .warc.gz), globs, URLs or a .paths list"
+        )
+    if local := [Path(name) for name in names if not is_url(name)]:
+        require_a_warc(local)
+    warcs = tuple(pair(sources.wets, sources.warcs)) if sources.wets and sources.warcs else ()
+    if sources.language_model:
+        load_language_model(sources.language_model)  # a mistake is said before anything is written
+    inputs = _read_inputs(examples, config)
+    decisions = _decisions(out, annotations)
+    open_run(out, _describe(config, sources, examples, benchmarks), free=FREE)
+    with _forgets_config_before_any_iteration(out):
+        open_run(out / "pages", _describe_sources(sources))
+        pages = _pages(out, names, sources.language_model, spread)
+        find_duplicates(out / "pages", out / "duplicates.npy", spread)
+        last = run_loop(out, inputs, decisions, config, spread.beam)
+    if not _is_exported(out, last):
+        index = Benchmarks(benchmarks, config.grams_need_words)
+        _export(Cleaner(out, last, index, warcs), pages, benchmarks, spread)
+    for folder in out.glob("clean-[0-9]*"):  # of this export, or of one that a kill or more iterations left
+        shutil.rmtree(folder)
+    return MineResult(out / "corpus", out / SCORES, read_json(out / "funnel.json"))
+
+
+def _require_memory(config: MineConfig) -> None:
+    """UserError where the classifier's buckets alone, fp32, would not fit."""
+    one, free = config.classifier, free_host_memory()
+    need = 4 * one.dim * one.bucket
+    if need > free:
+        raise UserError(
+            f"--classifier.bucket {one.bucket:,} x --classifier.dim {one.dim}: the classifier takes {need / 1e9:.1f} GB, "
+            f"and {free / 1e9:.1f} GB of memory are free: give fewer buckets, or another machine"
+        )
+
+
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Each file once, where globs overlap."""
+    return tuple(dict.fromkeys(names))
+
+
+def _read_inputs(examples: Examples, config: MineConfig) -> Inputs:
+    most = config.max_seed_pages
+    return Inputs(
+        read_examples("--seed", examples.seed, most),
+        read_examples("--negatives", examples.negatives, most) if examples.negatives else None,
+        read_held_out(examples.held_out) if examples.held_out else NONE_HELD_OUT,
+    )
+
+
+def _decisions(out: Path, files: Sequence[Path]) -> Annotations:
+    own = out / annotation_files.FILE
+    return read_annotations([*([own] if own.exists() else []), *files])
+
+
+def _pages(out: Path, names: Sequence[str], language_model: Path | None, spread: Spread) -> dict[str, Any]:
+    """The totals of pages/, which is made first where it is not. Later stages count on its pages: from then on a missing
+    file stays missing."""
+    if not any((out / name).exists() for name in ("duplicates.npy", "duplicates.parts")):
+        make_shards(names, out / "pages", language_model, spread)
+    return read_totals(out / "pages", len(names))
+
+
+def _is_exported(out: Path, last: int) -> bool:
+    file = out / "funnel.json"
+    return file.exists() and len(read_json(file)["iterations"]) == last
 
 
 @contextmanager
-def _forgets_config_before_any_stage(out: Path) -> Iterator[None]:
-    """After a user's mistake, where nothing is done yet, the corrected command may use the same folder."""
+def _forgets_config_before_any_iteration(out: Path) -> Iterator[None]:
+    """After a user's mistake, where no iteration is done yet, the corrected command may use the same folder; its pages,
+    which took longest, stay where the sources are the same."""
     try:
         yield
     except UserError:
-        if not is_done(out / "crawl") and not any((out / "pages").glob("*.json")):
+        if not is_done(iteration_folder(out, 1)):
+            for folder in (out / "marks", iteration_folder(out, 1)):
+                shutil.rmtree(folder, ignore_errors=True)
             (out / CONFIG).unlink()
+            if not any((out / "pages").glob("[0-9]*.json")):
+                (out / "pages" / CONFIG).unlink(missing_ok=True)
         raise
 
 
 def _describe(
-    config: MineConfig,
-    warcs: Sequence[Path],
-    seed_file: Path | None,
-    annotations_file: Path | None,
-    benchmark_texts: Sequence[str],
-    planted_texts: Sequence[str],
-    math_hosts: Sequence[str],
+    config: MineConfig, sources: Sources, examples: Examples, benchmarks: Sequence[BenchmarkText]
 ) -> dict[str, Any]:
     """All that decides a run's bytes, for its config.json: another one is refused."""
     return {
-        "mine": config,
-        "warc": list(map(_identify, warcs)),
-        "seed": _file_hash(seed_file),
-        "annotations": _file_hash(annotations_file),
-        "benchmark_texts": _hash("\n\n".join(benchmark_texts).encode()),
-        "planted_texts": _hash("\n\n".join(planted_texts).encode()),
-        "math_hosts": list(math_hosts),
+        **{field.name: getattr(config, field.name) for field in fields(config)},
+        **_describe_sources(sources),
+        "seed": _file_hashes(examples.seed),
+        "negatives": _file_hashes(examples.negatives),
+        "held_out": _file_hashes([examples.held_out] if examples.held_out else []),
+        "benchmarks": _hash(repr(list(benchmarks)).encode()),
     }
 
 
-def _identify(warc: Path) -> str:
-    """Name, size, and a hash of both ends: WARC files are too large to be read for this."""
-    size = warc.stat().st_size
-    with open(warc, "rb") as file:
+def _describe_sources(sources: Sources) -> dict[str, Any]:
+    return {
+        "warc": list(map(_identify, sources.warcs)),
+        "wet": list(map(_identify, sources.wets)),
+        "language_model": _file_hashes([sources.language_model] if sources.language_model else []),
+    }
+
+
+def _identify(name: str) -> str:
+    """Name, size, and a hash of both ends: WARC files are too large to be read for this. A URL stands for itself."""
+    if is_url(name):
+        return name
+    size = Path(name).stat().st_size
+    with open(name, "rb") as file:
         ends = file.read(_END_BYTES)
         file.seek(max(0, size - _END_BYTES))
         ends += file.read(_END_BYTES)
-    return f"{warc.name} of {size} bytes, {_hash(ends)}"
+    return f"{Path(name).name} of {size} bytes, {_hash(ends)}"
 
 
-def _file_hash(path: Path | None) -> str | None:
-    return _hash(Path(path).read_bytes()) if path else None
+def _file_hashes(files: Sequence[Path]) -> list[str]:
+    return [_hash_file(file) for file in files]
+
+
+def _hash_file(file: Path) -> str:
+    with open(file, "rb") as content:
+        digest = sha256()
+        while part := content.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 def _hash(content: bytes) -> str:
     return sha256(content).hexdigest()[:16]
 
 
-def _default_seed(crawl: Crawl) -> Seed:
-    return Seed(
-        (), frozenset(canonical_url(info.url) for info in crawl.infos if package_docs.is_seed(info.url))
-    )
-
-
 def _export(
-    crawl: Crawl, rounds: Sequence[Collected], benchmarks: Benchmarks, planted: Mapping[str, str], out: Path
-) -> dict[str, Any]:
-    """Writes the kept pages, decontaminated, to out/corpus and every hit to out/contamination.jsonl.gz."""
-    counts: Counter[str] = Counter()
-    hits: list[dict[str, Any]] = []
-    records = _records(crawl, rounds, benchmarks, planted, counts, hits)
-    exported = write_corpus(records, out / "corpus")
+    cleaner: Cleaner, pages: Mapping[str, Any], benchmarks: Sequence[BenchmarkText], spread: Spread
+) -> None:
+    """The files that users read: corpus, scores, contamination, and last the funnel."""
+    out, folders = cleaner.out, [iteration_folder(cleaner.out, one + 1) for one in range(cleaner.iterations)]
+    dirt = clean_pages(cleaner, spread)
+    counts = CorpusCounts()
+    write_corpus(counts.counted(clean_rows(cleaner.folder)), out / "corpus")
+    join_scores(folders, out / SCORES)
     with gzip_lines(out / "contamination.jsonl.gz") as file:
-        file.writelines(map(json_line, hits))
-    report: dict[str, Any] = {
-        "pages_kept": exported,
-        "tokens_kept": counts["words"],
-        "contamination": {
-            "hits": len(hits),
-            "pages_dropped": counts["dropped"],
-            "pages_touched": counts["touched"],
-            "lines_removed": counts["lines"],
-        },
-    }
-    if planted:
-        report["planted"] = {
-            "texts": len(planted),
-            "in_kept_pages": counts["planted_kept"],
-            "caught": counts["caught"],
-        }
-    return report
+        file.writelines(hit_lines(cleaner.folder))
+    done = [read_json(folder / DONE) for folder in folders]
+    named = sorted({text.benchmark for text in benchmarks})
+    funnel = _funnel(out, pages, done) | {"benchmarks": named, "contamination": dirt, **counts.summary()}
+    write_text(out / "corpus" / "README.md", card(funnel))
+    write_json(out / "funnel.json", funnel)
 
 
-def _records(
-    crawl: Crawl,
-    rounds: Sequence[Collected],
-    benchmarks: Benchmarks,
-    planted: Mapping[str, str],
-    counts: Counter[str],
-    hits: list[dict[str, Any]],
-) -> Iterator[dict[str, Any]]:
-    """The corpus's records in the crawl's order; adds to `counts` and `hits` as it goes."""
-    last = rounds[-1]
-    for i, row in enumerate(with_progress(read_shards(crawl.folder), len(last.kept), "export (pages)")):
-        if not last.kept[i] and row["url"] not in planted:
-            continue
-        cleaned = benchmarks.clean(row["text"])
-        hits += [{"url": row["url"], "kept": last.kept[i], **asdict(hit)} for hit in cleaned.hits]
-        if row["url"] in planted:  # checked wherever it was ranked
-            counts["planted_kept"] += last.kept[i]
-            if not _is_gone(planted[row["url"]], cleaned):
-                raise UserError(
-                    f"decontamination missed a planted text: {planted[row['url']]!r}; plant texts that are "
-                    "benchmark texts, of three words or numbers or more, and give another --out"
-                )
-            counts["caught"] += 1
-        if not last.kept[i]:
-            continue
-        counts["touched"] += bool(cleaned.hits)
-        counts["lines"] += cleaned.lines
-        counts["dropped"] += cleaned.text is None
-        if cleaned.text is not None:
-            counts["words"] += count_words(cleaned.text)
-            first = next(number for number, collected in enumerate(rounds, start=1) if collected.kept[i])
-            provenance = {name: row[name] for name in ("url", "warc", "offset")}
-            yield {"text": cleaned.text, **provenance, "score": last.scores[i], "iteration": first}
-
-
-def _is_gone(text: str, cleaned: Cleaned) -> bool:
-    return bool(cleaned.hits) and not Benchmarks([text], need_words=False).clean(cleaned.text or "").hits
-
-
-def _join_scores(out: Path, iterations: int) -> None:
-    """out/scores.jsonl.gz: the iterations' score files, one after the other."""
-    with gzip_lines(out / "scores.jsonl.gz") as file:
-        for number in range(1, iterations + 1):
-            with gzip.open(scores_file(out, number), "rb") as part:
-                shutil.copyfileobj(part, file)
-
-
-def _funnel(
-    pages: Mapping[str, Any], crawl: Crawl, seed: Seed, rounds: Sequence[Collected], math_hosts: Sequence[str]
-) -> dict[str, Any]:
-    seed_pages = find_seed_pages(crawl.infos, seed)
-    seed_hosts = {crawl.infos[i].domain for i in seed_pages}
-    table = []
-    for collected in rounds:
-        outside = [
-            info.domain for i, info in enumerate(crawl.infos) if collected.kept[i] and i not in seed_pages
-        ]
-        others = [host for host in outside if host not in seed_hosts]
-        table.append(
-            collected.stats
-            | {
-                "kept_outside_seed": len(outside),
-                "precision_outside_seed": _precision(outside, math_hosts),
-                "kept_outside_seed_hosts": len(others),
-                "precision_outside_seed_hosts": _precision(others, math_hosts),
-            }
-        )
+def _funnel(out: Path, pages: Mapping[str, Any], iterations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What went in, and what each iteration kept."""
+    first = mapped_array(out / "duplicates.npy")
+    own, seed = (mapped_array(out / "marks" / name) for name in ("own_text.npy", "seed.npy"))
     return {
+        "records": pages["records"],
+        "records_skipped": pages["skipped"],
+        "files_missing": pages["missing"],
         "pages_in": pages["pages"],
         "tokens_in": pages["words"],
-        "records_skipped": pages["skipped"],
-        "duplicates": sum(info.duplicate_of is not None for info in crawl.infos),
-        "seed_pages": len(seed_pages),
-        "seed_texts": len(seed.texts),
-        "math_hosts": list(math_hosts),
-        "iterations": table,
-        "domains": [row["domain"] for row in table[-1]["domains"]],
-        "precision_outside_seed": table[-1]["precision_outside_seed"],
-        "precision_outside_seed_hosts": table[-1]["precision_outside_seed_hosts"],
+        "duplicates": int(sum(np.count_nonzero(part) for part in _differences(first))),
+        "pages_unique": int(np.count_nonzero(own)),
+        "seed_pages": int(np.count_nonzero(seed)),
+        "iterations": list(iterations),
+        "domains": [row["domain"] for row in iterations[-1]["domains"]],
     }
 
 
-def _precision(hosts: Sequence[str], math_hosts: Sequence[str]) -> float | None:
-    """The share of pages, named by their hosts, on mathematical hosts; None where it cannot be told."""
-    return round(sum(host in math_hosts for host in hosts) / len(hosts), 6) if math_hosts and hosts else None
+def _differences(first: np.ndarray) -> Iterator[np.ndarray]:
+    """Which pages are duplicates, a part at a time."""
+    part = 1 << 20
+    for start in range(0, len(first), part):
+        stop = min(start + part, len(first))
+        yield first[start:stop] != np.arange(start, stop)

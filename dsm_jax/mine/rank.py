@@ -1,21 +1,68 @@
-"""Rank pages by score and keep the top N tokens.
+"""Keep the top N tokens: where to cut the ranking, from two passes over the scores, in memory that no crawl changes.
 
-Left out on purpose: the streaming score histogram that a crawl larger than memory needs.
+The first pass sums words by score, of which there are ten million: scores have seven digits. The second one sums those of
+the pages with the last score by ranges of their keys: a sure classifier gives much of a crawl the score 1. Pages of one score
+and one of the million ranges are kept or left together.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+UNITS = 10_000_000  # of a score; classify.predict rounds to one
+RANGE_BITS = 20
+
+Ranked = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(scores, words, keys) of some pages; equal scores are ranked by key, a stable and random one for each page, never 0."""
 
 
-def keep_top(scores: Sequence[float], words: Sequence[int], keys: Sequence[str], budget: int) -> list[bool]:
-    """True for the best pages whose words fit into `budget`; the ranking stops at the first that does not.
+@dataclass(frozen=True)
+class Cut:
+    """The last page that is kept; `key` 0: none of that score."""
 
-    Equal scores are ranked by key. Pages without words are never kept.
+    score: float
+    key: int
+
+    def keeps(self, scores: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """bool, one for each page."""
+        tied = (scores == self.score) & (keys <= np.uint64(self.key))
+        return (scores > self.score) | tied
+
+
+LAST_KEY = 2**64 - 1
+EVERYTHING = Cut(0.0, LAST_KEY)
+
+
+def find_cut(shards: Callable[[], Iterable[Ranked]], budget: int) -> Cut:
+    """The cut that keeps the best pages whose words fit into `budget`; it stands before the first ones that do not fit.
+
+    shards: goes over all pages anew at each call, a part at a time.
     """
-    kept = [False] * len(scores)
-    used = 0
-    for i in sorted((i for i, n in enumerate(words) if n), key=lambda i: (-scores[i], keys[i])):
-        if used + words[i] > budget:
-            break
-        kept[i] = True
-        used += words[i]
-    return kept
+    words_of = np.zeros(UNITS + 1, np.int64)
+    for scores, words, _ in shards():
+        np.add.at(words_of, _places(scores), words)
+    np.cumsum(words_of, out=words_of)
+    place = int(np.searchsorted(words_of, budget, side="right"))  # scores that fit whole
+    if place > UNITS:
+        return EVERYTHING
+    left = budget - (int(words_of[place - 1]) if place else 0)
+    return Cut((UNITS - place) / UNITS, _last_key(shards(), place, left))
+
+
+def _places(scores: np.ndarray) -> np.ndarray:
+    """int64: the place of each score among all, from the best, 0."""
+    return UNITS - np.rint(scores * UNITS).astype(np.int64)
+
+
+def _last_key(shards: Iterable[Ranked], place: int, budget: int) -> int:
+    """The end of the last range of keys that fits, of the pages with one score; 0 where none does."""
+    words_of = np.zeros(1 << RANGE_BITS, np.int64)
+    shift = np.uint64(64 - RANGE_BITS)
+    for scores, words, keys in shards:
+        tied = _places(scores) == place
+        np.add.at(words_of, (keys[tied] >> shift).astype(np.int64), words[tied])
+    fitting = int(np.searchsorted(np.cumsum(words_of), budget, side="right"))
+    return max(0, (fitting << int(shift)) - 1)

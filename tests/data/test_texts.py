@@ -68,7 +68,7 @@ def test_parquet(tmp_path):
 
 
 def test_a_mined_corpus(tmp_path):
-    provenance = {"url": "u", "warc": "w", "offset": 0, "score": 1.0, "iteration": 1}
+    provenance = {"url": "u", "warc": "w", "offset": 0, "score": 1.0, "iteration": 1, "language": "en"}
     write_corpus([{"text": text} | provenance for text in TEXTS], tmp_path / "corpus")
     assert texts_of(tmp_path / "corpus") == TEXTS
     assert find_parts([tmp_path / "corpus"]) == [Part((tmp_path / "corpus",), "mined")]
@@ -110,7 +110,7 @@ def test_small_files_of_a_kind_are_a_part_together(tmp_path, monkeypatch):
     parts = find_parts([tmp_path])
     names = ["".join(path.stem for path in part.paths) for part in parts]
     assert names == ["abd", "ch", "e", "f", "g", "i"] and parts[1].kind == "latex"
-    provenance = {"url": "u", "warc": "w", "offset": 0, "score": 1.0, "iteration": 1}
+    provenance = {"url": "u", "warc": "w", "offset": 0, "score": 1.0, "iteration": 1, "language": "en"}
     write_corpus([{"text": "a"} | provenance], tmp_path / "corpus")
     assert len(find_parts([tmp_path / "corpus", tmp_path / "corpus"])) == 2
 

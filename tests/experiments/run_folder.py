@@ -39,7 +39,7 @@ def draw(share: float, count: int, rng: np.random.Generator) -> list[bool]:
 
 
 def funnel() -> dict:
-    """funnel.json of two iterations."""
+    """funnel.json of two iterations, and what judged.json adds."""
     hosts = [("sympy", 310, 290), ("mpmath", 40, 33), ("scipy", 420, 101), ("a" * 60 + HOSTILE, 300, 40)]
     rounds = [
         {
@@ -47,29 +47,53 @@ def funnel() -> dict:
             "positives": 150 * number,
             "negatives": 150 * number,
             "training_accuracy": 0.94,
+            "rejected_negatives": 0,
+            "cut": {"score": 0.6, "key": 1},
             "pages_kept": 400 + 60 * number,
             "tokens_kept": 400_000,
             "share_already_there": 0.7 * (number - 1),
+            "score_histogram": {"all": [90] * 40, "kept": [0] * 30 + [46] * 10},
             "kept_outside_seed": 300,
             "precision_outside_seed": 0.81 + 0.05 * number,
-            "domains": [dict(zip(("domain", "pages", "collected"), host, strict=True)) for host in hosts],
+            "kept_outside_seed_hosts": 100,
+            "precision_outside_seed_hosts": 0.71 + 0.05 * number,
+            "domains": [
+                dict(zip(("domain", "pages", "collected", "words"), (*host, 9_000), strict=True))
+                for host in hosts
+            ],
         }
         for number in (1, 2)
     ]
     return {
+        "records": 4024,
+        "records_skipped": {"not html": 12},
+        "files_missing": {},
         "pages_in": 4012,
         "tokens_in": 2_345_678,
-        "records_skipped": {"no text": 12},
         "duplicates": 31,
+        "pages_unique": 3975,
         "seed_pages": 160,
-        "seed_texts": 0,
         "math_hosts": ["mpmath", "scipy", "sympy"],
         "iterations": rounds,
         "domains": [host[0] for host in hosts],
         "precision_outside_seed": 0.91,
+        "precision_outside_seed_hosts": 0.81,
         "pages_kept": 498,
         "tokens_kept": 380_000,
-        "contamination": {"hits": 21, "pages_dropped": 3, "pages_touched": 14, "lines_removed": 30},
+        "corpus_domains": 4,
+        "corpus_by": {
+            "domain": [[host, kept] for host, _, kept in hosts],
+            "language": [["", 498]],
+            "iteration": [["1", 460], ["2", 38]],
+        },
+        "benchmarks": ["generated"],
+        "contamination": {
+            "hits": 21,
+            "pages_dropped": 3,
+            "pages_touched": 14,
+            "lines_removed": 30,
+            "wet_text_kept": 0,
+        },
         "planted": {"texts": 20, "in_kept_pages": 14, "caught": 20},
     }
 

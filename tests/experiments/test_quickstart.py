@@ -110,7 +110,7 @@ def test_a_wrong_warc_file_is_one_line(capsys, tmp_path, name, content, said):
         ("", "no usable"),
         ('{"text": "  "}\n', "no usable"),
         ('{"url": "https://elsewhere.org/x"}\n', "none of"),
-        ('{"text": "fine fine"}\n{"text": \n', "rows.jsonl:2: not JSON"),
+        ('{"text": "fine fine"}\n{"text": \n', "rows.jsonl:2: not a row of JSON"),
     ],
 )
 def test_a_wrong_seed_file_is_one_line(capsys, tmp_path, text, said):
@@ -123,16 +123,32 @@ def test_a_wrong_seed_file_is_one_line(capsys, tmp_path, text, said):
 
 def test_a_mistake_found_before_any_work_leaves_the_folder_free(capsys, tmp_path):
     out = ("--stage", "mine", "--out", str(tmp_path))
-    assert "not installed" in complaint(capsys, *out, "--mine.docs-packages", "no_such_package")
+    assert "not installed" in complaint(capsys, *out, "--docs.packages", "no_such_package")
     run(*out)
 
 
-def test_another_configuration_in_the_folder_is_refused_and_nothing_is_lost(capsys, tmp_path):
+def test_another_configuration_in_the_folder_is_refused_and_nothing_is_lost(capsys, tmp_path, monkeypatch):
     from dsm_jax.run import read_json
 
     run("--out", str(tmp_path), "--stage", "mine")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    check_the_invented_funnel(tmp_path / "mine")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     said = complaint(capsys, "--out", str(tmp_path), "--rng-seed", "7")
     assert "--rng-seed (there 0, now 7)" in said and str(tmp_path) in said
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert read_json(tmp_path / "config.json")["rng_seed"] == 0
+
+
+def check_the_invented_funnel(mined):
+    """The one of the report's tests has what a real one has."""
+    from run_folder import funnel
+
+    from dsm_jax.run import read_json
+
+    real, judged, invented = read_json(mined / "funnel.json"), read_json(mined / "judged.json"), funnel()
+    assert set(invented) == set(real | judged)
+    assert set(invented["iterations"][0]) == set(real["iterations"][0] | judged["iterations"][0])
+    assert set(invented["iterations"][0]["domains"][0]) == set(real["iterations"][0]["domains"][0])
+    for name in ("contamination", "corpus_by", "planted"):
+        assert set(invented[name]) == set((real | judged)[name])

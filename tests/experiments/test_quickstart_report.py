@@ -222,7 +222,7 @@ def test_collect():
     assert set(results["paired"]) == {"grpo-sft", "grpo-sft_longer"}
     assert results["paired"]["grpo-sft"]["value"] == pytest.approx(2 / 6)
     assert results["paired"]["grpo-sft_longer"]["value"] == pytest.approx(-2 / 6)
-    assert results["corpus"]["precision"] == 0.9 and results["seconds"]["total"] == 1.5
+    assert results["corpus"]["precision_outside_seed"] == 0.9 and results["seconds"]["total"] == 1.5
 
 
 @pytest.mark.parametrize("columns", ["60", "80", "200"])

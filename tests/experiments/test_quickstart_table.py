@@ -28,7 +28,7 @@ def write_run(folder: Path, *controls: str, precision: float | None = 0.91) -> P
         "models": {name: {"greedy": SHARE} for name in ("grpo", *others)},
         "paired": {f"grpo-{name}": SHARE for name in others},
         "gain": {"problems": 250, "elicited": 30, "new": 4, "lost": 5},
-        "corpus": {"pages_kept": 498, "pages_in": 4012, "precision": precision},
+        "corpus": {"pages_kept": 498, "pages_in": 4012, "precision_outside_seed": precision},
         "seconds": {"total": 1000.4},
     }
     folder.mkdir(parents=True)

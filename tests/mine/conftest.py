@@ -1,12 +1,21 @@
-"""Small WARC files made by the tests themselves."""
+"""Small WARC files made by the tests themselves, and crawls as they lie on disk after reading."""
 
 import gzip
 import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from dsm_jax.mine.classify import count_words, fasttext_tokens
+from dsm_jax.mine.crawl import Crawl
+from dsm_jax.mine.near_duplicates import band_keys
+from dsm_jax.mine.pages import KEYS, SCHEMA, shard_file
+from dsm_jax.mine.urls import canonical_url, domain_of, key_of
 
 MATH_WORDS = [
     "theorem",
@@ -95,3 +104,44 @@ def crawl(
     seed = folder / "seed.jsonl"
     seed.write_text("".join(json.dumps({"url": url}) + "\n" for url, _ in maths[:15]))
     return warcs, seed
+
+
+@pytest.fixture(scope="session")
+def make_page() -> Callable[..., dict[str, Any]]:
+    """make_page(url, text, **columns): a row of a shard, with the keys that reading gives it."""
+
+    def make(url: str, text: str = "", **columns: Any) -> dict[str, Any]:
+        keys = [0] * len(KEYS)
+        if text:
+            keys = [key_of(canonical_url(url)), key_of(text), *map(int, band_keys(text))]
+        tokens = fasttext_tokens(text)
+        row = {
+            "url": url,
+            "domain": domain_of(url),
+            "text": text,
+            "tokens": tokens,
+            "words": count_words(text),
+        }
+        row |= {"language": "", "record_id": "", "offset": 0, "source": "test"}
+        return (
+            row
+            | {"tokens_key": key_of(tokens) if tokens else 0, **dict(zip(KEYS, keys, strict=True))}
+            | columns
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_crawl() -> Callable[..., Crawl]:
+    """write_crawl(folder, shards): shards of rows, as make_page gives them or columns of them, as files."""
+
+    def write(folder: Path, shards: Sequence[Sequence[dict[str, Any]]], group_rows: int = 3) -> Crawl:
+        folder.mkdir(parents=True, exist_ok=True)
+        empty = {field.name: "" if field.type == pa.string() else 0 for field in SCHEMA}
+        for number, rows in enumerate(shards):
+            table = pa.Table.from_pylist([empty | row for row in rows], SCHEMA)
+            pq.write_table(table, shard_file(folder, number), row_group_size=group_rows)
+        return Crawl(folder)
+
+    return write

@@ -1,39 +1,50 @@
 import gzip
 import json
-import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import tensorflow_datasets as tfds
 
 from dsm_jax.errors import UserError
-from dsm_jax.mine import iterate, pages, pipeline
-from dsm_jax.mine.classify import FastTextConfig
-from dsm_jax.mine.config import PRESETS, MineConfig
+from dsm_jax.mine import clean, duplicates, iterate, marks, pages, pipeline, score
+from dsm_jax.mine.classify import FastTextConfig, fasttext_tokens
+from dsm_jax.mine.config import MineConfig
+from dsm_jax.mine.crawl import Crawl, mapped_array
+from dsm_jax.mine.decontaminate import Benchmarks, BenchmarkText
 from dsm_jax.mine.export import read_corpus, write_corpus
-from dsm_jax.mine.pipeline import mine
+from dsm_jax.mine.iterate import iteration_folder
+from dsm_jax.mine.pipeline import Examples, Sources, mine
+from dsm_jax.mine.tasks import HERE, Spread
 
 CONFIG = MineConfig(
     classifier=FastTextConfig(dim=8, lr=0.5, epoch=10, bucket=2000),
     iterations=3,
     negatives_by="domain",
+    keep_tokens=(),
     keep_share=0.35,
     domain_min_pages=10,
     grams_need_words=True,
 )
 
 
-def run(out, crawl, config=CONFIG, **options):
-    warcs, seed = crawl
-    return mine(config, out, **{"benchmark_texts": [], "warcs": warcs, "seed_file": seed, **options})
+def run(out, crawl, config=CONFIG, *, warcs=None, seed=None, negatives=(), held_out=None, **options):
+    sources = Sources(tuple(map(str, warcs or crawl[0])))
+    return mine(config, out, sources, Examples((seed or crawl[1],), negatives, held_out), **options)
 
 
 def read_rows(path):
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def page_rows(out, *names):
+    crawl = Crawl(out / "pages")
+    return [row for _, row in crawl.rows(range(crawl.count), *names)]
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -88,14 +99,16 @@ def test_corpus_reads_back_with_provenance_and_through_tfds(mined):
     assert {record["url"] for record in records} == kept and corpus[-1] == records[-1]
     source = tfds.builder_from_directory(str(result.corpus)).as_data_source("train")
     assert [example["text"].decode() for example in source] == [record["text"] for record in records]
-    texts = {(row["warc"], row["offset"]): row["text"] for row in pages.read_shards(out / "pages")}
+    texts = {
+        (row["source"], row["offset"]): row["text"] for row in page_rows(out, "source", "offset", "text")
+    }
     assert all(texts[record["warc"], record["offset"]] == record["text"] for record in records)
 
 
 def test_every_process_writes_the_same_corpus_bytes(tmp_path):
     code = (
         "import sys; from pathlib import Path; from dsm_jax.mine.export import write_corpus\n"
-        "row = {'text': 't', 'url': 'u', 'warc': 'w', 'offset': 1, 'score': 0.5, 'iteration': 1}\n"
+        "row = dict(text='t', url='u', warc='w', offset=1, score=0.5, iteration=1, language='l')\n"
         "write_corpus([row] * 3, Path(sys.argv[1]))"
     )
     for name in ("a", "b"):
@@ -105,26 +118,36 @@ def test_every_process_writes_the_same_corpus_bytes(tmp_path):
 
 def test_negatives_leave_out_what_was_collected(mined):
     out, _ = mined
-    collected = {row["url"] for row in read_rows(iterate.scores_file(out, 1)) if row["kept"]}
-    tokens = {row["url"]: row["tokens"] for row in pages.read_shards(out / "pages")}
-    negatives = [
-        line.removeprefix("__label__other ")
-        for line in (out / "iteration-02" / "train.txt").read_text().splitlines()
-        if line.startswith("__label__other ")
-    ]
-    assert negatives and not set(negatives) & {tokens[url] for url in collected}
+    collected = {row["url"] for row in read_rows(iteration_folder(out, 1) / "scores.jsonl.gz") if row["kept"]}
+    tokens = {row["url"]: row["tokens"] for row in page_rows(out, "url", "tokens")}
+    negatives = training_lines(out, 2, "other")
+    assert negatives and not negatives & {tokens[url] for url in collected}
+
+
+def training_lines(out, number, label):
+    lines = (iteration_folder(out, number) / "train.txt").read_text().splitlines()
+    start = f"__label__{label} "
+    return {line.removeprefix(start) for line in lines if line.startswith(start)}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.slow
 def test_worker_processes_change_no_byte(mined, crawl, tmp_path, workers):
-    run(tmp_path / "out", crawl, workers=workers)
+    run(tmp_path / "out", crawl, spread=Spread(workers))
+    assert contents(tmp_path / "out") == contents(mined[0])
+
+
+@pytest.mark.slow
+def test_beam_changes_no_byte(mined, crawl, tmp_path):
+    pytest.importorskip("apache_beam")
+    run(tmp_path / "out", crawl, spread=Spread(beam=("--runner=DirectRunner",)))
     assert contents(tmp_path / "out") == contents(mined[0])
 
 
 def test_worker_processes_make_the_same_shards(mined, crawl, tmp_path):
-    pages.make_shards(crawl[0], tmp_path / "pages", workers=2)
-    assert contents(tmp_path / "pages") == contents(mined[0] / "pages")
+    pages.make_shards(list(map(str, crawl[0])), tmp_path / "pages", spread=Spread(2))
+    made = contents(mined[0] / "pages")
+    assert contents(tmp_path / "pages") == {name: made[name] for name in made if name != "config.json"}
 
 
 class Killed(BaseException):
@@ -133,12 +156,20 @@ class Killed(BaseException):
 
 STAGES = [
     (pages, "write_json", 1),
-    (pages, "gzip_lines", 2),
-    (iterate, "_score", 0),
+    (pages, "RowGroups", 2),
+    (duplicates, "page_array", 0),
+    (duplicates, "later_and_first", 3),
+    (marks, "mark_done", 0),
+    (iterate, "mark_verdicts", 1),
+    (iterate, "write_training_file", 1),
+    (score.classify, "predict", 2),
+    (iterate, "find_cut", 1),
+    (iterate, "write_scores", 1),
     (iterate, "mark_done", 0),
-    (iterate, "_write_scores", 1),
+    (clean, "write_json", 1),
     (pipeline, "write_corpus", 0),
     (pipeline, "gzip_lines", 0),
+    (pipeline, "card", 0),
     (pipeline, "write_json", 0),
 ]
 
@@ -164,16 +195,82 @@ def test_killed_at_any_stage_the_restart_ends_in_the_same_bytes(
     assert contents(out) == contents(mined[0])
 
 
+def test_a_file_that_comes_back_after_duplicates_were_looked_for_stays_out(crawl, tmp_path, monkeypatch):
+    """Keys looked at before the kill name pages by numbers that one more file would shift."""
+    out, real, away = tmp_path / "out", pages.fetch, str(crawl[0][0])
+
+    def down(source, folder):
+        if source == away:
+            raise pages.Missing(source, "503")
+        return real(source, folder)
+
+    def dies(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pages, "fetch", down)
+        patch.setattr(duplicates, "_resolve", dies)
+        with pytest.raises(Killed):
+            run(out, crawl)
+    funnel = run(out, crawl).funnel
+    assert list(funnel["files_missing"]) == [away] and funnel["duplicates"] <= 1
+    others = run(tmp_path / "others", crawl, warcs=crawl[0][1:]).funnel
+    assert funnel["duplicates"] == others["duplicates"] and funnel["pages_in"] == others["pages_in"]
+
+
+def test_killed_once_the_funnel_is_there_no_cleaned_shard_stays(mined, crawl, tmp_path, monkeypatch):
+    out, real = tmp_path / "out", pipeline.write_json
+
+    def dies(path, value):
+        real(path, value)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_json", dies)
+        with pytest.raises(Killed):
+            run(out, crawl)
+    assert (out / "funnel.json").exists()
+    run(out, crawl)
+    assert contents(out) == contents(mined[0])
+
+
+def test_the_tasks_of_a_stage_open_no_shard_but_their_own(mined, crawl, tmp_path, monkeypatch):
+    """A hundred thousand tasks that each looked at all shards would never end."""
+    opened, real = [], pq.read_metadata
+    monkeypatch.setattr(pq, "read_metadata", lambda file: (opened.append(file), real(file))[1])
+    first = mapped_array(mined[0] / "duplicates.npy")
+    score.score_pages(
+        mined[0] / "pages", first, mined[0] / "iteration-01" / "classifier.bin", tmp_path / "s.npy"
+    )
+    assert len(opened) <= 3
+    copied = tmp_path / "out"
+    shutil.copytree(mined[0], copied)
+    opened.clear()
+    cleaner = clean.Cleaner(copied, len(mined[1].funnel["iterations"]), Benchmarks([]), ())
+    clean.clean_pages(cleaner, HERE)
+    assert len(opened) <= 3
+
+
+def test_cleaned_shards_are_read_in_the_order_of_their_numbers(tmp_path):
+    for number in (100_000, 99_999):
+        (tmp_path / f"{number}.hits.jsonl").write_bytes(b"%d\n" % number)
+    assert list(clean.hit_lines(tmp_path)) == [b"99999\n", b"100000\n"]
+
+
 def test_a_finished_run_does_nothing_again(mined, crawl, monkeypatch):
     monkeypatch.setattr(pipeline, "make_shards", None)
     assert run(mined[0], crawl).funnel == mined[1].funnel
 
 
-def test_another_configuration_or_input_is_refused(mined, crawl):
-    with pytest.raises(UserError, match="iterations"):
-        run(mined[0], crawl, replace(CONFIG, iterations=2))
+def test_another_configuration_or_input_is_refused(mined, crawl, tmp_path):
+    with pytest.raises(UserError, match=": --keep-share"):
+        run(mined[0], crawl, replace(CONFIG, keep_share=0.3))
     with pytest.raises(UserError, match="benchmark"):
-        run(mined[0], crawl, benchmark_texts=["another text"])
+        run(mined[0], crawl, benchmarks=[BenchmarkText("other", "another text")])
+    held_out = tmp_path / "held.jsonl"
+    held_out.write_text('{"url": "https://a.org/"}\n')
+    with pytest.raises(UserError, match="held-out"):
+        run(mined[0], crawl, held_out=held_out)
 
 
 def test_another_warc_of_the_same_name_and_size_is_refused(mined, crawl, tmp_path):
@@ -185,35 +282,86 @@ def test_another_warc_of_the_same_name_and_size_is_refused(mined, crawl, tmp_pat
         run(mined[0], crawl, warcs=[other, *crawl[0][1:]])
 
 
+def test_more_iterations_go_on_from_those_that_are_done(mined, crawl, tmp_path):
+    one = run(tmp_path / "out", crawl, replace(CONFIG, iterations=1))
+    assert len(one.funnel["iterations"]) == 1
+    run(tmp_path / "out", crawl)
+    after = contents(tmp_path / "out")
+    assert {name for name, content in contents(mined[0]).items() if after[name] != content} == {"config.json"}
+
+
+def test_annotations_made_after_an_iteration_count_in_the_next_one(mined, crawl, tmp_path):
+    out, config = tmp_path / "out", replace(CONFIG, collect_rejected=False)
+    run(out, crawl, replace(config, iterations=1))
+    decisions = [("maths.org/", True), ("proofs.net/", False)]
+    rows = [{"prefix": prefix, "accept": accept, "by": "ann"} for prefix, accept in decisions]
+    (out / "annotations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run(out, crawl, replace(config, iterations=2))
+    tokens = {row["url"]: row["tokens"] for row in page_rows(out, "url", "tokens")}
+    rejected = {text for url, text in tokens.items() if "proofs.net" in url}
+    assert not training_lines(out, 1, "other") >= rejected
+    assert training_lines(out, 2, "other") & rejected
+    assert not any("proofs.net" in record["url"] for record in read_corpus(result.corpus))
+    positives = {url for url, text in tokens.items() if text in training_lines(out, 2, "math")}
+    first = {row["url"]: row["kept"] for row in read_rows(iteration_folder(out, 1) / "scores.jsonl.gz")}
+    seed = {json.loads(line)["url"] for line in crawl[1].read_text().splitlines()}
+    joined = {url for url, kept in first.items() if "maths.org" in url and not kept}
+    assert positives == joined | seed
+
+
+def test_held_out_pages_are_scored_and_in_no_training_set(crawl, tmp_path):
+    seed = [json.loads(line)["url"] for line in crawl[1].read_text().splitlines()]
+    urls = [*seed[:5], *(f"https://site{i % 50}.com/{i}" for i in range(40))]
+    held_out = tmp_path / "held.jsonl"
+    labels = ["math"] * 5 + ["other"] * 40
+    rows = zip(urls, labels, strict=True)
+    held_out.write_text("".join(json.dumps({"url": url, "label": label}) + "\n" for url, label in rows))
+    result = run(tmp_path / "out", crawl, held_out=held_out)
+    tokens = {row["url"]: row["tokens"] for row in page_rows(tmp_path / "out", "url", "tokens")}
+    for number, row in enumerate(result.funnel["iterations"], start=1):
+        lines = training_lines(tmp_path / "out", number, "math") | training_lines(
+            tmp_path / "out", number, "other"
+        )
+        assert len(lines) >= 20 and not lines & {tokens[url] for url in urls}
+        assert row["average_precision"] > 0.9
+    assert set(urls) <= {row["url"] for row in read_rows(result.scores)}
+
+
+def test_negatives_of_the_user_take_the_place_of_random_pages(crawl, tmp_path):
+    texts = [
+        f"coach season ticket number {word}" for word in ("one", "two", "three", "four", "five", "six")
+    ] * 3
+    negatives = tmp_path / "negatives.jsonl"
+    urls = ["https://site3.com/3", "https://site4.com/4"]
+    rows = [*({"text": text} for text in texts), *({"url": url} for url in urls)]
+    negatives.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(tmp_path / "out", crawl, replace(CONFIG, iterations=1), negatives=(negatives,))
+    tokens = {row["url"]: row["tokens"] for row in page_rows(tmp_path / "out", "url", "tokens")}
+    given = {fasttext_tokens(text) for text in texts} | {tokens[url] for url in urls}
+    assert training_lines(tmp_path / "out", 1, "other") == given
+
+
 def test_benchmark_text_in_kept_pages_is_cut_and_reported(mined, crawl, tmp_path):
     victim = read_corpus(mined[1].corpus)[0]
     problem = " ".join(victim["text"].split()[5:25])
-    result = run(tmp_path / "out", crawl, benchmark_texts=[problem, "no such words anywhere at all"])
+    benchmarks = [BenchmarkText("ours", problem), BenchmarkText("ours", "no such words anywhere at all")]
+    result = run(tmp_path / "out", crawl, benchmarks=benchmarks)
     assert victim["url"] not in {record["url"] for record in read_corpus(result.corpus)}
     hits = read_rows(tmp_path / "out" / "contamination.jsonl.gz")
     assert [(hit["url"], hit["rule"], hit["benchmark"]) for hit in hits] == [(victim["url"], "A", problem)]
     assert problem in hits[0]["page"]
-
-
-def test_annotations_decide_what_joins_the_seed_and_the_negatives(crawl, tmp_path):
-    path = tmp_path / "annotations.jsonl"
-    path.write_text('{"prefix": "maths.org/", "accept": true}\n{"prefix": "proofs.net/", "accept": false}\n')
-    run(tmp_path / "out", crawl, annotations_file=path)
-    tokens = {row["url"]: row["tokens"] for row in pages.read_shards(tmp_path / "out" / "pages")}
-    lines = set((tmp_path / "out" / "iteration-01" / "train.txt").read_text().splitlines())
-    rejected = [text for url, text in tokens.items() if "proofs.net" in url]
-    assert sum(f"__label__other {text}" in lines for text in rejected) == 15  # as many negatives as seeds
+    assert result.funnel["contamination"]["hits"] == 1
 
 
 def test_a_seed_of_the_pages_texts_does_what_their_urls_do(mined, crawl, tmp_path):
     out, result = mined
     wanted = {json.loads(line)["url"] for line in crawl[1].read_text().splitlines()}
-    texts = [row["text"] for row in pages.read_shards(out / "pages") if row["url"] in wanted]
+    texts = [row["text"] for row in page_rows(out, "url", "text") if row["url"] in wanted]
     seed = tmp_path / "seed.jsonl"
     seed.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    by_text = run(tmp_path / "out", crawl, seed_file=seed)
+    by_text = run(tmp_path / "out", crawl, seed=seed)
     assert by_text.scores.read_bytes() == result.scores.read_bytes()
-    assert by_text.funnel == result.funnel | {"seed_texts": 15}
+    assert by_text.funnel == result.funnel
 
 
 @pytest.mark.parametrize(
@@ -230,13 +378,26 @@ def test_a_bad_seed_is_one_line(crawl, tmp_path, content, message):
     seed = tmp_path / "seed.jsonl"
     seed.write_text(content)
     with pytest.raises(UserError, match=message) as caught:
-        run(tmp_path / "out", crawl, seed_file=seed)
+        run(tmp_path / "out", crawl, seed=seed)
     assert "\n" not in str(caught.value)
 
 
+def test_after_a_mistake_in_the_seed_the_same_folder_goes_on_with_its_pages(
+    mined, crawl, tmp_path, monkeypatch
+):
+    seed = tmp_path / "seed.jsonl"
+    seed.write_text('{"url": "https://not.in/crawl"}\n')
+    with pytest.raises(UserError, match="none of its 1 urls"):
+        run(tmp_path / "out", crawl, seed=seed)
+    with pytest.raises(UserError, match="pages holds .* another configuration: --warc"):
+        run(tmp_path / "out", crawl, warcs=crawl[0][:2])
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "make_shards", None)  # reading is what took hours
+        run(tmp_path / "out", crawl)
+    assert contents(tmp_path / "out") == contents(mined[0])
+
+
 def test_other_bad_input_is_one_line(crawl, tmp_path, make_warc):
-    with pytest.raises(UserError, match="--seed FILE"):
-        run(tmp_path / "a", crawl, seed_file=None)
     with pytest.raises(UserError, match="no such file"):
         run(tmp_path / "b", crawl, warcs=[tmp_path / "none.warc.gz"])
     picture = make_warc(tmp_path / "p.warc", [("https://a.org/", b"\x89PNG")])
@@ -251,10 +412,12 @@ def test_other_bad_input_is_one_line(crawl, tmp_path, make_warc):
         write_corpus([], tmp_path / "corpus")
     with pytest.raises(UserError, match="keep-share"):
         replace(CONFIG, keep_share=1.5)
+    with pytest.raises(UserError, match="no negative page"):
+        run(tmp_path / "e", crawl, replace(CONFIG, keep_share=1.0, keep_tokens=(10**9,)))
 
 
 def test_paper_preset():
-    paper = PRESETS["paper"]
+    paper = MineConfig()
     assert (paper.iterations, paper.stop_share, paper.domain_share, paper.max_seed_pages) == (
         4,
         0.98,
@@ -266,79 +429,17 @@ def test_paper_preset():
 
 
 def test_an_empty_first_capture_does_not_hide_the_page(tmp_path, make_warc):
-    warc = make_warc(
-        tmp_path / "a.warc.gz",
-        [
-            ("https://a.org/x", body)
-            for body in (b"<html></html>", b"<html><body>The page</body></html>", b"")
-        ],
-    )
-    pages.make_shards([warc], tmp_path / "pages")
-    infos = pages.load_infos(tmp_path / "pages")
-    assert [(info.words, info.duplicate_of) for info in infos] == [(0, None), (2, None), (0, 1)]
+    bodies = (b"<html></html>", b"<html><body>The page</body></html>", b"")
+    warc = make_warc(tmp_path / "a.warc.gz", [("https://a.org/x", body) for body in bodies])
+    pages.make_shards([str(warc)], tmp_path / "pages")
+    duplicates.find_duplicates(tmp_path / "pages", tmp_path / "duplicates.npy")
+    crawl = Crawl(tmp_path / "pages")
+    assert [row["words"] for _, row in crawl.rows(range(3), "words")] == [0, 2, 0]
+    assert mapped_array(tmp_path / "duplicates.npy").tolist() == [0, 1, 2]
 
 
-def average_precision(pairs):
-    hits, total = 0, 0.0
-    for rank, (_, is_math) in enumerate(sorted(pairs, key=lambda pair: -pair[0]), start=1):
-        hits += is_math
-        total += is_math * hits / rank
-    return total / hits
-
-
-def read_labels(dsm_data):
-    rows = map(json.loads, (dsm_data / "web" / "labels.jsonl").read_text().splitlines())
-    return {row["url"]: row for row in rows}
-
-
-def draw_seed(labels, choice):
-    numbers = sorted(url for url, row in labels.items() if row["source"] == "html_math_planetmath_number")
-    return set(random.Random(choice).sample(numbers, 150))
-
-
-def check_ranking(scores, labels, chosen):
-    rows = [row for row in read_rows(scores) if row["url"] not in chosen]
-    assert {row["url"] for row in rows} == labels.keys() - chosen
-    for iteration in range(1, max(row["iteration"] for row in rows) + 1):
-        pairs = [
-            (row["score"], labels[row["url"]]["label"] == "math")
-            for row in rows
-            if row["iteration"] == iteration and labels[row["url"]]["label"] != "borderline"
-        ]
-        assert average_precision(pairs) >= 0.95
-
-
-@pytest.fixture(scope="module")
-def web_texts(dsm_data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("web") / "pages"
-    pages.make_shards(sorted((dsm_data / "web").glob("*.warc.gz")), folder)
-    return {row["url"]: row["text"] for row in pages.read_shards(folder)}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["url", "text"])
-@pytest.mark.parametrize("choice", [0, 1, 2])
-def test_real_pages_are_ranked_with_average_precision_over_095(dsm_data, web_texts, tmp_path, choice, kind):
-    labels = read_labels(dsm_data)
-    chosen = draw_seed(labels, choice)
-    seed = tmp_path / "seed.jsonl"
-    rows = [{kind: url if kind == "url" else web_texts[url]} for url in sorted(chosen)]
-    seed.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    warcs = sorted((dsm_data / "web").glob("*.warc.gz"))
-    result = mine(PRESETS["quickstart"], tmp_path / "out", benchmark_texts=[], warcs=warcs, seed_file=seed)
-    check_ranking(result.scores, labels, chosen)
-
-
-@pytest.mark.slow
-def test_the_command_ranks_real_pages_as_well(dsm_data, tmp_path):
-    labels = read_labels(dsm_data)
-    chosen = draw_seed(labels, 0)
-    seed = tmp_path / "seed.jsonl"
-    seed.write_text("".join(json.dumps({"url": url}) + "\n" for url in sorted(chosen)))
-    warcs = map(str, sorted((dsm_data / "web").glob("*.warc.gz")))
-    options = ["--stage", "mine", "--warc", *warcs, "--seed", str(seed), "--out", str(tmp_path / "out")]
-    script = Path(__file__).parents[2] / "experiments" / "quickstart.py"
-    subprocess.run([sys.executable, str(script), *options], check=True, timeout=600)
-    check_ranking(tmp_path / "out" / "mine" / "scores.jsonl.gz", labels, chosen)
-    # No real page is taken for one of the generator's problems.
-    assert read_rows(tmp_path / "out" / "mine" / "contamination.jsonl.gz") == []
+def test_a_classifier_over_the_free_memory_is_refused_before_any_work(crawl, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "free_host_memory", lambda: 2e9)
+    with pytest.raises(UserError, match=r"classifier.bucket 2,000,000 .* takes 2\.0 GB, and 2\.0 GB"):
+        run(tmp_path / "out", crawl, MineConfig())
+    assert not (tmp_path / "out").exists()
