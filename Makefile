@@ -1,6 +1,6 @@
 # make demo      the whole pipeline on this machine (runs/quickstart)
-# make test      the tests;  make test-all: the slow ones too (which install Apache Beam and playwright), and `make test` under Python 3.12 when it
-#                is there
+# make test      the tests;  make test-all: the slow ones too (they install Apache Beam and playwright), and `make test` under
+#                Python 3.12 when it is there
 # make install   only makes .venv
 # make lint      ruff and mypy;  make drill: kills of every stage;  make check-extras: setup.py's extras resolve
 # make clean     removes what the others made, except runs/

@@ -16,35 +16,8 @@ from dsm_jax.mine.iterate import finished_iterations, iteration_folder, run_loop
 from dsm_jax.mine.seed import Examples, Inputs
 from dsm_jax.mine.urls import key_of
 from dsm_jax.run import read_json
+from tests.mine.conftest import MATH_WORDS, OTHER_WORDS
 
-MATH = [
-    "theorem",
-    "proof",
-    "lemma",
-    "group",
-    "ring",
-    "integer",
-    "prime",
-    "matrix",
-    "vector",
-    "field",
-    "modulo",
-    "ideal",
-]
-OTHER = [
-    "coach",
-    "season",
-    "ticket",
-    "recipe",
-    "garlic",
-    "hotel",
-    "flight",
-    "minister",
-    "election",
-    "guitar",
-    "album",
-    "phone",
-]
 CONFIG = MineConfig(
     classifier=FastTextConfig(dim=8, lr=0.5, epoch=10, bucket=2000, min_count=1),
     iterations=2,
@@ -65,10 +38,10 @@ def run(write_crawl, make_page, tmp_path):
     def text(words):
         return " ".join(rng.choices([*words, "the", "of", "is"], k=60))
 
-    rows = [make_page(f"https://a.org/algebra/{i}", text(MATH)) for i in range(20)]
-    rows += [make_page(f"https://b.org/notes/{i}", text(MATH)) for i in range(20)]
-    rows += [make_page(f"https://b.org/notes/old/{i}", text(OTHER)) for i in range(5)]
-    rows += [make_page(f"https://site{i % 25}.com/{i}", text(OTHER)) for i in range(75)]
+    rows = [make_page(f"https://a.org/algebra/{i}", text(MATH_WORDS)) for i in range(20)]
+    rows += [make_page(f"https://b.org/notes/{i}", text(MATH_WORDS)) for i in range(20)]
+    rows += [make_page(f"https://b.org/notes/old/{i}", text(OTHER_WORDS)) for i in range(5)]
+    rows += [make_page(f"https://site{i % 25}.com/{i}", text(OTHER_WORDS)) for i in range(75)]
     rng.shuffle(rows)
     write_crawl(tmp_path / "pages", [rows[:50], rows[50:]])
     find_duplicates(tmp_path / "pages", tmp_path / "duplicates.npy")
