@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from dsm_jax.mine.annotations import Decision, append_decision, read_annotations
 from tests.mine.candidate_files import invented_pages, page, write_iteration
+
+pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install -e .[browser]")
+from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
