@@ -23,7 +23,7 @@ setup(
     description="DeepSeekMath in JAX: mine web pages, pretrain, finetune, GRPO, evaluate",
     license="Apache-2.0",
     packages=find_packages(include=["dsm_jax", "dsm_jax.*"]),
-    package_data={"dsm_jax.mine": ["annotation_*.html", "annotation_*.css", "annotation_*.js"]},
+    package_data={"dsm_jax.mine.annotate": ["*.html", "*.css", "*.js"]},
     python_requires=">=3.11,<3.13",
     install_requires=RUNTIME,
     extras_require={

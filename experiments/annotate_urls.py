@@ -18,10 +18,10 @@ import tyro
 
 from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
-from dsm_jax.mine.annotation_llm import Endpoint, annotate
-from dsm_jax.mine.annotation_server import AnnotationServer
-from dsm_jax.mine.annotation_state import AnnotationState
-from dsm_jax.mine.annotations import FILE
+from dsm_jax.mine.annotate.annotations import FILE
+from dsm_jax.mine.annotate.llm import Endpoint, annotate
+from dsm_jax.mine.annotate.server import AnnotationServer
+from dsm_jax.mine.annotate.state import AnnotationState
 
 
 @dataclass(frozen=True)

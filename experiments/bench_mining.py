@@ -33,12 +33,13 @@ from rich.table import Table
 from dsm_jax.cli import run_script
 from dsm_jax.data.problems import ProblemSet
 from dsm_jax.errors import UserError
-from dsm_jax.mine import classify
-from dsm_jax.mine.classify import FastTextConfig
-from dsm_jax.mine.extract import decode, page_text
-from dsm_jax.mine.fetch import expand_inputs
+from dsm_jax.mine.extract.page_text import decode, page_text
+from dsm_jax.mine.loop import classify
+from dsm_jax.mine.loop.classify import FastTextConfig
 from dsm_jax.mine.package_docs import DocsConfig, crawl
-from dsm_jax.mine.read import index_warc, read_block
+from dsm_jax.mine.tokens import fasttext_tokens
+from dsm_jax.mine.web.fetch import expand_inputs
+from dsm_jax.mine.web.read import index_warc, read_block
 from dsm_jax.run import require_writable, write_json, write_text
 
 OURS = "dsm_jax"
@@ -145,7 +146,7 @@ def train_model(config: FastTextConfig, html: Mapping[str, str], folder: Path) -
     """A classifier of the size that is asked for, trained to tell the half of the pages with most TeX from the others."""
     texts = sorted(map(page_text, html.values()), key=lambda text: text.count("$") / (len(text) + 1))
     halves = {classify.OTHER: texts[: len(texts) // 2], classify.MATH: texts[len(texts) // 2 :]}
-    lines = [f"{label} {classify.fasttext_tokens(text)}\n" for label, half in halves.items() for text in half]
+    lines = [f"{label} {fasttext_tokens(text)}\n" for label, half in halves.items() for text in half]
     write_text(folder / "train.txt", "".join(lines))
     classify.train(folder / "train.txt", folder / "model.bin", config)
     return folder / "model.bin"

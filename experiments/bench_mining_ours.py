@@ -9,15 +9,16 @@ from typing import Any
 
 from bench_worker import serve
 
-from dsm_jax.mine import classify
+from dsm_jax.mine.corpus.decontaminate import Benchmarks, BenchmarkText
 from dsm_jax.mine.crawl import Crawl, mapped_array
-from dsm_jax.mine.decontaminate import Benchmarks, BenchmarkText
 from dsm_jax.mine.duplicates import find_duplicates
-from dsm_jax.mine.extract import decode, page_text
+from dsm_jax.mine.extract.page_text import decode, page_text
+from dsm_jax.mine.loop import classify
+from dsm_jax.mine.loop.score import score_pages
 from dsm_jax.mine.near_duplicates import band_keys
 from dsm_jax.mine.pages import make_shards
-from dsm_jax.mine.read import Page, index_warc, read_block
-from dsm_jax.mine.score import score_pages
+from dsm_jax.mine.tokens import fasttext_tokens
+from dsm_jax.mine.web.read import Page, index_warc, read_block
 
 
 def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
@@ -28,7 +29,7 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     html = [decode(page.body, page.charset) for page in pages]
     rows = {page.url: page_text(text) for page, text in zip(pages, html, strict=True)}
     texts = list(rows.values())
-    tokens = [one for one in map(classify.fasttext_tokens, texts) if one]
+    tokens = [one for one in map(fasttext_tokens, texts) if one]
     model = classify.load(model_file)
     benchmarks = Benchmarks([BenchmarkText("problems", question) for question in request["questions"]])
 
@@ -45,7 +46,7 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
 
     def score() -> None:
         found = (page_text(decode(page.body, page.charset)) for page in _pages(warcs))
-        classify.predict(model, list(map(classify.fasttext_tokens, found)))
+        classify.predict(model, list(map(fasttext_tokens, found)))
 
     return {
         "whole": whole,
@@ -53,7 +54,7 @@ def build(request: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         "text": lambda: [page_text(decode(page.body, page.charset)) for page in _pages(warcs)],
         "read": lambda: list(_pages(warcs)),
         "extract": lambda: list(map(page_text, html)),
-        "tokens": lambda: list(map(classify.fasttext_tokens, texts)),
+        "tokens": lambda: list(map(fasttext_tokens, texts)),
         "near_duplicates": lambda: list(map(band_keys, texts)),
         "predict": lambda: classify.predict(model, tokens),
         "fasttext": lambda: model.predict(tokens, k=2),

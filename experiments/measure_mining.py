@@ -29,17 +29,17 @@ import numpy as np
 
 from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
-from dsm_jax.mine.annotations import FILE, Decision, append_decision, read_annotations
-from dsm_jax.mine.candidates import SAMPLES
+from dsm_jax.mine.annotate.annotations import FILE, Decision, append_decision, read_annotations
+from dsm_jax.mine.annotate.candidates import SAMPLES
+from dsm_jax.mine.annotate.prefixes import folders
 from dsm_jax.mine.config import PRESETS as MINE
 from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.crawl import Crawl
 from dsm_jax.mine.duplicates import find_duplicates
-from dsm_jax.mine.held_out import MATH_WORD, average_precision, math_marks
-from dsm_jax.mine.iterate import iteration_folder
+from dsm_jax.mine.loop.held_out import MATH_WORD, average_precision, math_marks
+from dsm_jax.mine.loop.iterate import iteration_folder
 from dsm_jax.mine.pages import make_shards
 from dsm_jax.mine.pipeline import Examples, Sources, mine
-from dsm_jax.mine.prefixes import folders
 from dsm_jax.run import require_writable, write_json
 
 SEED_SOURCE, SEED_PAGES = "html_math_planetmath_number", 150

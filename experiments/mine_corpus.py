@@ -25,10 +25,10 @@ from dsm_jax.data.benchmarks import benchmark_texts, read_benchmarks, unused_fil
 from dsm_jax.errors import UserError
 from dsm_jax.mine.config import PRESETS as MINE
 from dsm_jax.mine.config import MineConfig
-from dsm_jax.mine.decontaminate import BenchmarkText
-from dsm_jax.mine.fetch import expand_inputs
+from dsm_jax.mine.corpus.decontaminate import BenchmarkText
 from dsm_jax.mine.pipeline import Examples, Sources, mine
 from dsm_jax.mine.tasks import Spread, check_beam
+from dsm_jax.mine.web.fetch import expand_inputs
 
 
 @dataclass(frozen=True)

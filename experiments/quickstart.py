@@ -40,14 +40,14 @@ from dsm_jax.evaluate.harness import Answers, answer_problems
 from dsm_jax.mesh import batch_shards, parse_mesh, single_device_mesh
 from dsm_jax.mine.config import PRESETS as MINE
 from dsm_jax.mine.config import MineConfig
-from dsm_jax.mine.decontaminate import BenchmarkText
-from dsm_jax.mine.export import read_corpus
+from dsm_jax.mine.corpus.decontaminate import BenchmarkText
+from dsm_jax.mine.corpus.export import read_corpus
+from dsm_jax.mine.loop.seed import read_examples
 from dsm_jax.mine.package_corpus import mine_package_docs
 from dsm_jax.mine.package_docs import DocsConfig
 from dsm_jax.mine.pipeline import Examples, Sources, mine
-from dsm_jax.mine.read import check_warcs
-from dsm_jax.mine.seed import read_examples
 from dsm_jax.mine.tasks import Spread
+from dsm_jax.mine.web.read import check_warcs
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import check_mesh

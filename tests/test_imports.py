@@ -150,5 +150,7 @@ def test_mining_and_data_start_no_device():
 
 
 def test_the_checker_sees_imports_inside_functions(tmp_path):
-    (tmp_path / "x.py").write_text("def f():\n    import dsm_jax.rl\n    from dsm_jax.mine import rank\n")
-    assert imported(tmp_path / "x.py") == {"dsm_jax.rl", "dsm_jax.mine.rank"}
+    (tmp_path / "x.py").write_text(
+        "def f():\n    import dsm_jax.rl\n    from dsm_jax.mine.loop import rank\n"
+    )
+    assert imported(tmp_path / "x.py") == {"dsm_jax.rl", "dsm_jax.mine.loop.rank"}

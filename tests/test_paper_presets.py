@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from dsm_jax.errors import UserError
-from dsm_jax.mine import decontaminate
 from dsm_jax.mine.config import PRESETS as MINE_PRESETS
+from dsm_jax.mine.corpus import decontaminate
 from dsm_jax.model.config import PRESETS, ModelConfig, param_count
 from dsm_jax.rl.config import GRPOLoop, GRPOOptimizer, GRPOTraining
 from dsm_jax.rl.objectives import GRPOConfig

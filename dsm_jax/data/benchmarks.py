@@ -21,7 +21,7 @@ from typing import Any
 from dsm_jax.data import benchmark_rows as rows
 from dsm_jax.data.benchmark_rows import Row, RowError
 from dsm_jax.errors import UserError
-from dsm_jax.mine.decontaminate import BenchmarkText
+from dsm_jax.mine.corpus.decontaminate import BenchmarkText
 from dsm_jax.rows import PARQUET, ROWS, read_parquet, read_rows
 
 TABLES = {".csv": ("question", "A", "B", "C", "D", "answer"), ".tsv": ("question", "answer")}

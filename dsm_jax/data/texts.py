@@ -118,7 +118,7 @@ def _kind(file: Path) -> str | None:
 
 
 def _read_mined(folder: Path) -> Iterator[str]:
-    from dsm_jax.mine.export import read_corpus  # tfds takes seconds to import
+    from dsm_jax.mine.corpus.export import read_corpus  # tfds takes seconds to import
 
     corpus = read_corpus(folder)
     for index in range(len(corpus)):
@@ -151,8 +151,8 @@ def _read_parquet(file: Path) -> Iterator[str]:
 
 
 def _read_warc(file: Path) -> Iterator[str]:
-    from dsm_jax.mine.extract import decode, page_text
-    from dsm_jax.mine.read import check_warcs, index_warc, read_block
+    from dsm_jax.mine.extract.page_text import decode, page_text
+    from dsm_jax.mine.web.read import check_warcs, index_warc, read_block
 
     check_warcs([file])
     for block in index_warc(file)[0]:

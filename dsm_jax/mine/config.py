@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from dsm_jax.errors import UserError
-from dsm_jax.mine.classify import FastTextConfig
+from dsm_jax.mine.loop.classify import FastTextConfig
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 from rensa import RMinHash
 
-from dsm_jax.mine.classify import CJK
+from dsm_jax.mine.tokens import CJK
 
 BANDS, ROWS = 9, 13
 SHINGLE = 5

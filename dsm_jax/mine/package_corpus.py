@@ -18,12 +18,12 @@ import numpy as np
 from dsm_jax.errors import UserError
 from dsm_jax.mine import package_docs
 from dsm_jax.mine.config import MineConfig
+from dsm_jax.mine.corpus.decontaminate import Benchmarks, BenchmarkText
 from dsm_jax.mine.crawl import Crawl
-from dsm_jax.mine.decontaminate import Benchmarks, BenchmarkText
-from dsm_jax.mine.iterate import iteration_folder
+from dsm_jax.mine.loop.iterate import iteration_folder
+from dsm_jax.mine.loop.scores_file import NAME as SCORES
 from dsm_jax.mine.package_docs import MATH_HOSTS, DocsConfig
 from dsm_jax.mine.pipeline import Examples, MineResult, Sources, mine
-from dsm_jax.mine.scores_file import NAME as SCORES
 from dsm_jax.mine.tasks import HERE, Spread
 from dsm_jax.run import DONE, read_json, write_json
 

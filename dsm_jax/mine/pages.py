@@ -24,15 +24,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dsm_jax.errors import UserError
-from dsm_jax.mine.classify import count_words, fasttext_tokens
-from dsm_jax.mine.download import Missing
-from dsm_jax.mine.extract import decode, page_text
-from dsm_jax.mine.fetch import fetch
-from dsm_jax.mine.language import LanguageModel, languages_of, load_language_model
+from dsm_jax.mine.extract.language import LanguageModel, languages_of, load_language_model
+from dsm_jax.mine.extract.page_text import decode, page_text
 from dsm_jax.mine.near_duplicates import BANDS, band_keys
-from dsm_jax.mine.read import Page, ReadBlock, RecordBlocks, read_block
 from dsm_jax.mine.tasks import HERE, Spread, for_each, mapped
-from dsm_jax.mine.urls import canonical_url, domain_of, key_of
+from dsm_jax.mine.tokens import count_words, fasttext_tokens
+from dsm_jax.mine.web.download import Missing
+from dsm_jax.mine.web.fetch import fetch
+from dsm_jax.mine.web.read import Page, ReadBlock, RecordBlocks, read_block
+from dsm_jax.mine.web.urls import canonical_url, domain_of, key_of
 from dsm_jax.run import atomic, progress, read_json, write_json
 
 KEYS = ("url_key", "text_key", *(f"band_{i:02d}" for i in range(BANDS)))

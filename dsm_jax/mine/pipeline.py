@@ -19,25 +19,25 @@ import numpy as np
 
 from dsm_jax.errors import UserError
 from dsm_jax.host_limits import free_host_memory
-from dsm_jax.mine import annotations as annotation_files
-from dsm_jax.mine.annotations import Annotations, read_annotations
-from dsm_jax.mine.card import CorpusCounts, card
-from dsm_jax.mine.clean import Cleaner, clean_pages, clean_rows, hit_lines
+from dsm_jax.mine.annotate import annotations as annotation_files
+from dsm_jax.mine.annotate.annotations import Annotations, read_annotations
 from dsm_jax.mine.config import MineConfig
+from dsm_jax.mine.corpus.card import CorpusCounts, card
+from dsm_jax.mine.corpus.clean import Cleaner, clean_pages, clean_rows, hit_lines
+from dsm_jax.mine.corpus.decontaminate import Benchmarks, BenchmarkText
+from dsm_jax.mine.corpus.export import write_corpus
 from dsm_jax.mine.crawl import mapped_array
-from dsm_jax.mine.decontaminate import Benchmarks, BenchmarkText
 from dsm_jax.mine.duplicates import find_duplicates
-from dsm_jax.mine.export import write_corpus
-from dsm_jax.mine.fetch import is_url
-from dsm_jax.mine.iterate import iteration_folder, run_loop
-from dsm_jax.mine.language import load_language_model
+from dsm_jax.mine.extract.language import load_language_model
+from dsm_jax.mine.loop.iterate import iteration_folder, run_loop
+from dsm_jax.mine.loop.scores_file import NAME as SCORES
+from dsm_jax.mine.loop.scores_file import gzip_lines, join_scores
+from dsm_jax.mine.loop.seed import NONE_HELD_OUT, Inputs, read_examples, read_held_out
 from dsm_jax.mine.pages import make_shards, read_totals
-from dsm_jax.mine.read import require_a_warc
-from dsm_jax.mine.scores_file import NAME as SCORES
-from dsm_jax.mine.scores_file import gzip_lines, join_scores
-from dsm_jax.mine.seed import NONE_HELD_OUT, Inputs, read_examples, read_held_out
 from dsm_jax.mine.tasks import HERE, Spread
-from dsm_jax.mine.wet import pair
+from dsm_jax.mine.web.fetch import is_url
+from dsm_jax.mine.web.read import require_a_warc
+from dsm_jax.mine.web.wet import pair
 from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json, write_text
 
 _END_BYTES = 64 << 10  # of a WARC file, to tell it from another one

@@ -18,7 +18,7 @@ from dsm_jax.data.instructions import read_sft
 from dsm_jax.data.latex import latex_text
 from dsm_jax.data.texts import Part, find_parts, read_part
 from dsm_jax.errors import UserError
-from dsm_jax.mine.export import write_corpus
+from dsm_jax.mine.corpus.export import write_corpus
 
 TEXTS = ["Let $x = 3$.\n\nThen $x^2 = 9$.", "第二篇", "a < b"]
 ROWS = "".join(json.dumps({"text": text, "meta": {"n": 1}}) + "\n" for text in TEXTS).encode()

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dsm_jax.mine.classify import count_words, fasttext_tokens
 from dsm_jax.mine.crawl import Crawl
 from dsm_jax.mine.near_duplicates import band_keys
 from dsm_jax.mine.pages import KEYS, SCHEMA, shard_file
-from dsm_jax.mine.urls import canonical_url, domain_of, key_of
+from dsm_jax.mine.tokens import count_words, fasttext_tokens
+from dsm_jax.mine.web.urls import canonical_url, domain_of, key_of
 
 MATH_WORDS = [
     "theorem",

@@ -18,12 +18,12 @@ SHARDS = (10, 100)
 RUN = """
 import resource, sys
 from pathlib import Path
-from dsm_jax.mine.annotations import Annotations
-from dsm_jax.mine.classify import FastTextConfig
+from dsm_jax.mine.annotate.annotations import Annotations
+from dsm_jax.mine.loop.classify import FastTextConfig
 from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.duplicates import find_duplicates
-from dsm_jax.mine.iterate import run_loop
-from dsm_jax.mine.seed import read_examples, Inputs
+from dsm_jax.mine.loop.iterate import run_loop
+from dsm_jax.mine.loop.seed import read_examples, Inputs
 
 out = Path(sys.argv[1])
 config = MineConfig(

@@ -11,11 +11,11 @@ import pytest
 from dsm_jax.errors import UserError
 from dsm_jax.mine import package_docs
 from dsm_jax.mine.config import PRESETS
-from dsm_jax.mine.decontaminate import BenchmarkText
-from dsm_jax.mine.export import read_corpus
+from dsm_jax.mine.corpus.decontaminate import BenchmarkText
+from dsm_jax.mine.corpus.export import read_corpus
 from dsm_jax.mine.package_corpus import mine_package_docs
 from dsm_jax.mine.package_docs import MATH_HOSTS, SEED, DocsConfig, is_seed
-from dsm_jax.mine.read import index_warc, read_block
+from dsm_jax.mine.web.read import index_warc, read_block
 from dsm_jax.run import DONE, read_json
 
 # Some that are mathematics, some that are not.

@@ -12,12 +12,12 @@ from dsm_jax.errors import UserError
 from dsm_jax.mine import pages
 from dsm_jax.mine.config import PRESETS
 from dsm_jax.mine.crawl import Crawl
-from dsm_jax.mine.fetch import Missing
 from dsm_jax.mine.near_duplicates import band_keys
 from dsm_jax.mine.pages import KEYS, SCHEMA, RowGroups, make_shards, read_totals, shard_file
 from dsm_jax.mine.pipeline import Examples, Sources, mine
 from dsm_jax.mine.tasks import Spread
-from dsm_jax.mine.urls import canonical_url, domain_of, key_of
+from dsm_jax.mine.web.fetch import Missing
+from dsm_jax.mine.web.urls import canonical_url, domain_of, key_of
 
 
 def body(text):

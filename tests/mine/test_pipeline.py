@@ -11,15 +11,18 @@ import pytest
 import tensorflow_datasets as tfds
 
 from dsm_jax.errors import UserError
-from dsm_jax.mine import clean, duplicates, iterate, marks, pages, pipeline, score
-from dsm_jax.mine.classify import FastTextConfig, fasttext_tokens
+from dsm_jax.mine import duplicates, pages, pipeline
 from dsm_jax.mine.config import MineConfig
+from dsm_jax.mine.corpus import clean
+from dsm_jax.mine.corpus.decontaminate import Benchmarks, BenchmarkText
+from dsm_jax.mine.corpus.export import read_corpus, write_corpus
 from dsm_jax.mine.crawl import Crawl, mapped_array
-from dsm_jax.mine.decontaminate import Benchmarks, BenchmarkText
-from dsm_jax.mine.export import read_corpus, write_corpus
-from dsm_jax.mine.iterate import iteration_folder
+from dsm_jax.mine.loop import iterate, marks, score
+from dsm_jax.mine.loop.classify import FastTextConfig
+from dsm_jax.mine.loop.iterate import iteration_folder
 from dsm_jax.mine.pipeline import Examples, Sources, mine
 from dsm_jax.mine.tasks import HERE, Spread
+from dsm_jax.mine.tokens import fasttext_tokens
 
 CONFIG = MineConfig(
     classifier=FastTextConfig(dim=8, lr=0.5, epoch=10, bucket=2000),
@@ -107,7 +110,7 @@ def test_corpus_reads_back_with_provenance_and_through_tfds(mined):
 
 def test_every_process_writes_the_same_corpus_bytes(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from dsm_jax.mine.export import write_corpus\n"
+        "import sys; from pathlib import Path; from dsm_jax.mine.corpus.export import write_corpus\n"
         "row = dict(text='t', url='u', warc='w', offset=1, score=0.5, iteration=1, language='l')\n"
         "write_corpus([row] * 3, Path(sys.argv[1]))"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import zstandard
 from fastwarc import Lz4Writer
 
-from dsm_jax.mine.read import Block, Page, index_warc, read_block
+from dsm_jax.mine.web.read import Block, Page, index_warc, read_block
 
 HTML = b"<html><body>x</body></html>"
 

@@ -1,0 +1,1 @@
+"""Judging URL paths: what an iteration shows, decisions of people and models, and the page in the browser."""

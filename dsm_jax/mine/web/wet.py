@@ -1,0 +1,76 @@
+"""WET files and the WARC files that they were made from: the hits' pages from their own records.
+
+A WET file holds text whose mathematics is lost. Scoring it costs a quarter of reading HTML; so at scale the WET files are
+scored and only the collected pages extracted from their WARC records. Left out on purpose: an index (CDX) of offsets: a
+WARC file is read through, without HTML work on what is not wanted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsm_jax.errors import UserError
+from dsm_jax.mine.extract.page_text import decode, page_text
+from dsm_jax.mine.web.download import Missing
+from dsm_jax.mine.web.fetch import fetch
+from dsm_jax.mine.web.read import find_records
+
+
+@dataclass(frozen=True)
+class WarcText:
+    """A page as its WARC record has it."""
+
+    text: str
+    offset: int
+
+
+def pair(wets: Sequence[str], warcs: Sequence[str]) -> list[str | None]:
+    """The WARC file of each WET file, by their names: X.warc.wet.gz and X.warc.gz. Raises UserError for a WARC file that
+    belongs to none."""
+    warc_of = {_stem(name): name for name in warcs}
+    paired = [warc_of.pop(_stem(name), None) for name in wets]
+    if warc_of:
+        other = next(iter(warc_of.values()))
+        raise UserError(
+            f"--warc {other}: no --wet file of that name: give the WET files that were made from these files"
+        )
+    if unpaired := paired.count(None):
+        print(
+            f"warning: {unpaired} of {len(wets)} --wet files have no --warc file of their name; their pages keep their WET text",
+            file=sys.stderr,
+            flush=True,
+        )
+    return paired
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].partition(".warc")[0]
+
+
+def warc_texts(warc: str, downloads: Path, wanted: Mapping[str, str]) -> dict[str, WarcText]:
+    """{record id: text} of these records {id: url}; what the file does not have is left out. A file that no server gives
+    is said and has none."""
+    try:
+        file = fetch(warc, downloads)
+    except Missing as missing:
+        print(
+            f"warning: {warc} is missing ({missing.reason}); its pages keep their WET text",
+            file=sys.stderr,
+            flush=True,
+        )
+        return {}
+    found = {
+        page.record_id: WarcText(page_text(decode(page.body, page.charset)), page.offset)
+        for page in find_records(file, wanted)
+    }
+    if file.parent == downloads:
+        file.unlink()
+    return {record: one for record, one in found.items() if one.text}
+
+
+def wanted_records(rows: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """{record id: url} of rows."""
+    return {row["record_id"]: row["url"] for row in rows if row["record_id"]}

@@ -1,0 +1,162 @@
+"""The loop on a small crawl: what annotators say later counts more than what joined the seed by itself."""
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+
+from dsm_jax.mine.annotate.annotations import Annotations
+from dsm_jax.mine.config import MineConfig
+from dsm_jax.mine.crawl import mapped_array
+from dsm_jax.mine.duplicates import find_duplicates
+from dsm_jax.mine.loop import score
+from dsm_jax.mine.loop.classify import FastTextConfig
+from dsm_jax.mine.loop.iterate import finished_iterations, iteration_folder, run_loop
+from dsm_jax.mine.loop.seed import Examples, Inputs
+from dsm_jax.mine.web.urls import key_of
+from dsm_jax.run import read_json
+from tests.mine.conftest import MATH_WORDS, OTHER_WORDS
+
+CONFIG = MineConfig(
+    classifier=FastTextConfig(dim=8, lr=0.5, epoch=10, bucket=2000, min_count=1),
+    iterations=2,
+    stop_share=1.0,
+    keep_tokens=(),
+    keep_share=0.3,
+    most_rejected=0.5,
+    collect_rejected=False,
+    domain_min_pages=5,
+)
+
+
+@pytest.fixture
+def run(write_crawl, make_page, tmp_path):
+    """A run's folder of 120 pages: 40 of mathematics on a.org and b.org, some folders of them mixed."""
+    rng = Random(0)
+
+    def text(words):
+        return " ".join(rng.choices([*words, "the", "of", "is"], k=60))
+
+    rows = [make_page(f"https://a.org/algebra/{i}", text(MATH_WORDS)) for i in range(20)]
+    rows += [make_page(f"https://b.org/notes/{i}", text(MATH_WORDS)) for i in range(20)]
+    rows += [make_page(f"https://b.org/notes/old/{i}", text(OTHER_WORDS)) for i in range(5)]
+    rows += [make_page(f"https://site{i % 25}.com/{i}", text(OTHER_WORDS)) for i in range(75)]
+    rng.shuffle(rows)
+    write_crawl(tmp_path / "pages", [rows[:50], rows[50:]])
+    find_duplicates(tmp_path / "pages", tmp_path / "duplicates.npy")
+    seed = np.array(sorted(key_of(f"a.org/algebra/{i}") for i in range(15)), np.uint64)
+    return tmp_path, rows, Inputs(Examples((), np.zeros(0, np.uint64), seed))
+
+
+def urls_of(run, number, name):
+    """URLs of the pages that an iteration has in NAME.npy."""
+    out, rows, _ = run
+    return {
+        rows[i]["url"] for i in np.flatnonzero(mapped_array(iteration_folder(out, number) / f"{name}.npy"))
+    }
+
+
+def trained_on(run, number, label):
+    """URLs of the pages in an iteration's training file under a label."""
+    out, rows, _ = run
+    url_of = {row["tokens"]: row["url"] for row in rows}
+    lines = (iteration_folder(out, number) / "train.txt").read_text().splitlines()
+    return {
+        url_of[text]
+        for found, _, text in (line.partition(" ") for line in lines)
+        if found == f"__label__{label}"
+    }
+
+
+def loop(run, iterations, prefixes=None):
+    out, _, inputs = run
+    return run_loop(out, inputs, Annotations(prefixes or {}), replace(CONFIG, iterations=iterations))
+
+
+def test_what_was_mostly_collected_joins_the_seed_until_an_annotator_rejects_it(run):
+    assert loop(run, 2) == 2
+    joined = urls_of(run, 2, "seed") - urls_of(run, 1, "seed")
+    may = ("https://b.org/notes/", "https://a.org/algebra/")
+    assert joined and all(url.startswith(may) and "old" not in url for url in joined)
+    assert not joined & urls_of(run, 1, "kept") and joined <= trained_on(run, 2, "math")
+    assert loop(run, 3, {"b.org/": False}) == 3
+    assert urls_of(run, 3, "seed") == {url for url in urls_of(run, 2, "seed") if "b.org" not in url}
+    for name in ("algebra", "b.org"):
+        assert any(name in url for url in urls_of(run, 2, "kept"))
+    assert not any("b.org" in url for url in urls_of(run, 3, "kept") | trained_on(run, 3, "math"))
+    assert any("b.org" in url for url in trained_on(run, 3, "other"))
+
+
+def test_what_an_annotator_accepted_leaves_the_seed_when_it_is_rejected(run):
+    loop(run, 2, {"site1.com/": True})
+    assert sum("site1.com" in url for url in trained_on(run, 2, "math")) == 3
+    assert loop(run, 3, {"site1.com/": False}) == 3
+    assert sum("site1.com" in url for url in trained_on(run, 3, "math")) == 0
+    assert sum("site1.com" in url for url in trained_on(run, 3, "other")) == 3
+
+
+def test_the_users_own_seed_stays_whatever_is_rejected(run):
+    loop(run, 2, {"a.org/": False})
+    own = {f"https://a.org/algebra/{i}" for i in range(15)}
+    assert trained_on(run, 2, "math") == own and not any("a.org" in url for url in urls_of(run, 2, "kept"))
+
+
+def test_annotations_count_from_iteration_2_as_they_stood_when_it_began(run, monkeypatch):
+    loop(run, 1, {"b.org/": False})
+    assert any("b.org" in url for url in urls_of(run, 1, "kept"))
+    with monkeypatch.context() as patch:
+        patch.setattr(score, "_score_shard", None)
+        with pytest.raises(TypeError):
+            loop(run, 2, {"b.org/": False})
+    loop(run, 2, {"b.org/": True})
+    assert read_json(iteration_folder(run[0], 2) / "annotations.json") == {"b.org/": False}
+    assert not any("b.org" in url for url in urls_of(run, 2, "kept"))
+
+
+def test_the_loop_stops_when_nearly_all_was_there_and_goes_on_for_new_annotations(run):
+    out, _, inputs = run
+    config = replace(CONFIG, iterations=4, stop_share=0.0)
+    assert run_loop(out, inputs, Annotations({}), config) == 2  # the first one has none before it
+    assert run_loop(out, inputs, Annotations({}), config) == 2
+    assert run_loop(out, inputs, Annotations({"site1.com/": False}), config) == 3
+    assert run_loop(out, inputs, Annotations({"site1.com/": False}), config) == 3 == finished_iterations(out)
+
+
+def test_an_iteration_collects_its_budget_by_score(run):
+    out, rows, _ = run
+    loop(run, 1)
+    scores = mapped_array(iteration_folder(out, 1) / "scores.npy")
+    kept = mapped_array(iteration_folder(out, 1) / "kept.npy")
+    assert kept.sum() == int(0.3 * len(rows))  # pages of as many words
+    assert scores[kept].min() >= scores[~kept].max()
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_after_scoring_the_restart_leaves_the_same_files(run, monkeypatch):
+    def dies(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(score.shutil, "rmtree", dies)
+        with pytest.raises(Killed):
+            loop(run, 1)
+    loop(run, 1)
+    names = {path.name for path in iteration_folder(run[0], 1).iterdir()}
+    assert "scores.npy" in names and "scores.parts" not in names
+
+
+def test_a_model_made_anew_in_the_same_place_is_loaded_anew(run):
+    """Two runs of a notebook into one folder, the first one deleted."""
+    out, _, inputs = run
+    loop(run, 1)
+    once = np.array(mapped_array(iteration_folder(out, 1) / "scores.npy"))
+    for path in iteration_folder(out, 1).iterdir():
+        path.unlink()
+    config = replace(CONFIG, iterations=1, rng_seed=5, classifier=replace(CONFIG.classifier, epoch=1))
+    run_loop(out, inputs, Annotations({}), config)
+    again = np.array(mapped_array(iteration_folder(out, 1) / "scores.npy"))
+    assert not np.array_equal(once, again)

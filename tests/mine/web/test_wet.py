@@ -1,0 +1,94 @@
+"""WET files scored, WARC files read for what was kept: the pages' text and place are the WARC file's."""
+
+import gzip
+import json
+from dataclasses import replace
+
+import pytest
+
+from dsm_jax.errors import UserError
+from dsm_jax.mine.config import PRESETS
+from dsm_jax.mine.corpus.export import read_corpus
+from dsm_jax.mine.pipeline import Examples, Sources, mine
+from dsm_jax.mine.web import wet
+from dsm_jax.mine.web.fetch import Missing
+from dsm_jax.mine.web.wet import pair
+
+CONFIG = replace(PRESETS["smoke"], iterations=1)
+
+
+def record(kind, number, url, head, body):
+    """Of Common Crawl's form: a text refers to the response that it was taken from."""
+    header = f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <urn:uuid:{kind}-{number}>\r\n"
+    if kind == "conversion":
+        header += f"WARC-Refers-To: <urn:uuid:response-{number}>\r\n"
+    header += f"WARC-Target-URI: {url}\r\nContent-Type: {head}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return gzip.compress(header.encode() + body + b"\r\n\r\n", mtime=0)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two WARC files of 20 pages with a formula each, their WET files without, and a seed of 5 urls."""
+    warcs, wets = [], []
+    for name in ("a", "b"):
+        responses, texts = [], []
+        for i in range(20):
+            url, words = f"https://{name}{i % 4}.org/{i}", "prime ring" if i % 2 else "coach hotel"
+            text = f"{words} {name} {i} " + f"{words} number{i} " * 8
+            page = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>{text} $x^{{{i}}}$</p>".encode()
+            responses.append(record("response", f"{name}{i}", url, "application/http", page))
+            texts.append(record("conversion", f"{name}{i}", url, "text/plain", text.encode()))
+        warcs.append(tmp_path / f"{name}.warc.gz")
+        wets.append(tmp_path / f"{name}.warc.wet.gz")
+        warcs[-1].write_bytes(b"".join(responses))
+        wets[-1].write_bytes(b"".join(texts))
+    seed = tmp_path / "seed.jsonl"
+    seed.write_text("".join(json.dumps({"url": f"https://a{i % 4}.org/{i}"}) + "\n" for i in range(1, 11, 2)))
+    return list(map(str, warcs)), list(map(str, wets)), seed
+
+
+def run(out, warcs, wets, seed):
+    return mine(CONFIG, out, Sources(tuple(warcs), tuple(wets)), Examples((seed,)))
+
+
+def test_kept_pages_have_the_text_and_the_place_of_their_warc_record(files, tmp_path):
+    warcs, wets, seed = files
+    result = run(tmp_path / "out", reversed(warcs), wets, seed)
+    records = list(read_corpus(result.corpus))
+    assert records and result.funnel["contamination"]["wet_text_kept"] == 0
+    for one in records:
+        number = one["url"].rpartition("/")[2]
+        assert one["text"].endswith(f"$x^{{{number}}}$")
+        warc = tmp_path / one["warc"]
+        assert one["warc"] == f"{one['url'][8]}.warc.gz"
+        with gzip.open(warc) as content:  # a member a record: what starts there is this one
+            content.fileobj.seek(one["offset"])
+            assert f"WARC-Target-URI: {one['url']}".encode() in content.read(300)
+
+
+def test_a_wet_file_without_its_warc_file_keeps_its_text_and_is_said(files, tmp_path, capsys):
+    warcs, wets, seed = files
+    result = run(tmp_path / "out", warcs[:1], wets, seed)
+    assert "1 of 2 --wet files have no --warc file of their name" in capsys.readouterr().err
+    own = [one for one in read_corpus(result.corpus) if one["url"][8] == "b"]
+    assert result.funnel["contamination"]["wet_text_kept"] == len(own)
+    assert not any("$" in one["text"] for one in own)
+
+
+def test_a_warc_file_that_is_missing_leaves_the_wet_text(files, tmp_path, capsys, monkeypatch):
+    def gone(source, folder):
+        raise Missing(source, "503")
+
+    monkeypatch.setattr(wet, "fetch", gone)
+    result = run(tmp_path / "out", *files)
+    assert "a.warc.gz is missing (503); its pages keep their WET text" in capsys.readouterr().err
+    assert result.funnel["contamination"]["wet_text_kept"] == result.funnel["pages_kept"] > 0
+
+
+def test_pairs_go_by_name_and_a_warc_file_of_no_wet_file_is_refused():
+    assert pair(["x/a.warc.wet.gz", "b.warc.wet.gz"], ["s3://y/b.warc.gz", "a.warc.gz"]) == [
+        "a.warc.gz",
+        "s3://y/b.warc.gz",
+    ]
+    with pytest.raises(UserError, match="--warc c.warc.gz: no --wet file of that name"):
+        pair(["a.warc.wet.gz"], ["a.warc.gz", "c.warc.gz"])
