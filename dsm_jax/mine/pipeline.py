@@ -29,9 +29,9 @@ from dsm_jax.mine.corpus.export import write_corpus
 from dsm_jax.mine.crawl import mapped_array
 from dsm_jax.mine.duplicates import find_duplicates
 from dsm_jax.mine.extract.language import load_language_model
+from dsm_jax.mine.json_lines import gzip_lines, join
 from dsm_jax.mine.loop.iterate import iteration_folder, run_loop
 from dsm_jax.mine.loop.scores_file import NAME as SCORES
-from dsm_jax.mine.loop.scores_file import gzip_lines, join_scores
 from dsm_jax.mine.loop.seed import NONE_HELD_OUT, Inputs, read_examples, read_held_out
 from dsm_jax.mine.pages import make_shards, read_totals
 from dsm_jax.mine.tasks import HERE, Spread
@@ -107,7 +107,7 @@ def mine(
         open_run(out / "pages", _describe_sources(sources))
         pages = _pages(out, names, sources.language_model, spread)
         find_duplicates(out / "pages", out / "duplicates.npy", spread)
-        last = run_loop(out, inputs, decisions, config, spread.beam)
+        last = run_loop(out, inputs, decisions, config, spread)
     if not _is_exported(out, last):
         index = Benchmarks(benchmarks, config.grams_need_words)
         _export(Cleaner(out, last, index, warcs), pages, benchmarks, spread)
@@ -233,7 +233,7 @@ def _export(
     dirt = clean_pages(cleaner, spread)
     counts = CorpusCounts()
     write_corpus(counts.counted(clean_rows(cleaner.folder)), out / "corpus")
-    join_scores(folders, out / SCORES)
+    join([folder / SCORES for folder in folders], out / SCORES)
     with gzip_lines(out / "contamination.jsonl.gz") as file:
         file.writelines(hit_lines(cleaner.folder))
     done = [read_json(folder / DONE) for folder in folders]

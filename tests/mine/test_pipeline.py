@@ -17,7 +17,7 @@ from dsm_jax.mine.corpus import clean
 from dsm_jax.mine.corpus.decontaminate import Benchmarks, BenchmarkText
 from dsm_jax.mine.corpus.export import read_corpus, write_corpus
 from dsm_jax.mine.crawl import Crawl, mapped_array
-from dsm_jax.mine.loop import iterate, marks, score
+from dsm_jax.mine.loop import iterate, marks, score, scores_file
 from dsm_jax.mine.loop.classify import FastTextConfig
 from dsm_jax.mine.loop.iterate import iteration_folder
 from dsm_jax.mine.pipeline import Examples, Sources, mine
@@ -167,7 +167,8 @@ STAGES = [
     (iterate, "write_training_file", 1),
     (score.classify, "predict", 2),
     (iterate, "find_cut", 1),
-    (iterate, "write_scores", 1),
+    (scores_file, "gzip_lines", 1),
+    (scores_file, "join", 1),
     (iterate, "mark_done", 0),
     (clean, "write_json", 1),
     (pipeline, "write_corpus", 0),

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from dsm_jax.mine.corpus.decontaminate import Benchmarks
 from dsm_jax.mine.crawl import Crawl, Shard, mapped_array
+from dsm_jax.mine.json_lines import json_line
 from dsm_jax.mine.loop.iterate import iteration_folder
-from dsm_jax.mine.loop.scores_file import json_line
 from dsm_jax.mine.pages import RowGroups
 from dsm_jax.mine.tasks import Spread, for_each
 from dsm_jax.mine.tokens import count_words

@@ -24,12 +24,13 @@ from dsm_jax.mine.loop import classify
 from dsm_jax.mine.loop.domains import discover, mostly_collected
 from dsm_jax.mine.loop.marks import REJECTED, Marks, Which, mark_inputs, mark_verdicts
 from dsm_jax.mine.loop.measure import measure
-from dsm_jax.mine.loop.rank import LAST_KEY, Cut, Ranked, find_cut
+from dsm_jax.mine.loop.rank import Cut, Ranked, find_cut
 from dsm_jax.mine.loop.samples import write_candidates
 from dsm_jax.mine.loop.score import score_pages
-from dsm_jax.mine.loop.scores_file import write_scores
+from dsm_jax.mine.loop.scores_file import ScoreRows
 from dsm_jax.mine.loop.seed import Inputs
 from dsm_jax.mine.loop.training_set import choose, write_training_file
+from dsm_jax.mine.tasks import HERE, Spread
 from dsm_jax.run import DONE, is_done, mark_done, progress, read_json, write_json
 
 SCORE_BINS = 40  # of the report's histogram
@@ -48,13 +49,13 @@ def finished_iterations(out: Path) -> int:
 
 
 def run_loop(
-    out: Path, inputs: Inputs, annotations: Annotations, config: MineConfig, beam: tuple[str, ...] = ()
+    out: Path, inputs: Inputs, annotations: Annotations, config: MineConfig, spread: Spread = HERE
 ) -> int:
     """Runs iterations in out/iteration-NN, up to config.iterations; returns the last one's number.
 
     out: holds pages/ and duplicates.npy. Raises UserError where the seed has no usable text, or a class is empty.
     """
-    loop = Loop(out, inputs, config, beam)
+    loop = Loop(out, inputs, config, spread)
     number = finished_iterations(out)
     while number < config.iterations and not _has_converged(out, number, annotations, config):
         number += 1
@@ -75,8 +76,8 @@ def _has_converged(out: Path, number: int, annotations: Annotations, config: Min
 class Loop:
     """The iterations of one run over its crawl."""
 
-    def __init__(self, out: Path, inputs: Inputs, config: MineConfig, beam: tuple[str, ...] = ()):
-        self.out, self.config, self.beam = out, config, beam
+    def __init__(self, out: Path, inputs: Inputs, config: MineConfig, spread: Spread = HERE):
+        self.out, self.config, self.spread = out, config, spread
         self.crawl = Crawl(out / "pages")
         self.first = mapped_array(out / "duplicates.npy")
         self.inputs = mark_inputs(self.crawl, self.first, inputs, out / "marks")
@@ -89,13 +90,13 @@ class Loop:
         model = folder / "classifier.bin"
         counts = self._train(folder, number, marks, model)
         scores_path = folder / "scores.npy"
-        score_pages(self.out / "pages", self.first, model, scores_path, self.beam)
+        score_pages(self.out / "pages", self.first, model, scores_path, self.spread.beam)
         scores = mapped_array(scores_path)
         cut = self._cut(marks, scores, number)
         kept = self._keep(folder, marks, scores, cut)
         statistics = self._statistics(marks, scores, kept)
         write_candidates(self.crawl, marks, statistics["domains"], scores, kept, folder)
-        write_scores(self.crawl, self.first, scores, kept, folder, number)
+        ScoreRows(self.out / "pages", self.out / "duplicates.npy", folder, number).write(self.spread)
         measured = measure(self.crawl, self.inputs.held_out, scores)
         mark_done(folder, {"iteration": number, **counts, "cut": asdict(cut), **statistics, **measured})
 
@@ -152,7 +153,7 @@ class Loop:
                 )
 
         budget = self.config.budget(number, sum(int(words.sum()) for _, words, _ in ranked()))
-        return Cut(self.config.min_score, LAST_KEY) if budget is None else find_cut(ranked, budget)
+        return Cut(self.config.min_score) if budget is None else find_cut(ranked, budget)
 
     def _collectable(self, marks: Marks, shard: Shard) -> np.ndarray:
         return marks.collectable(shard, rejected_too=self.config.collect_rejected)
@@ -161,9 +162,8 @@ class Loop:
         """bool [pages]: what this iteration collects."""
         with page_array(folder / "kept.npy", self.crawl.count, "bool") as kept:
             for shard in self.crawl.shards:
-                kept[shard.pages] = self._collectable(marks, shard) & cut.keeps(
-                    scores[shard.pages], shard.numbers("url_key")
-                )
+                pages = (scores[shard.pages], shard.numbers("words"), shard.numbers("url_key"))
+                kept[shard.pages] = self._collectable(marks, shard) & cut.keeps(*pages)
         return mapped_array(folder / "kept.npy")
 
     def _statistics(self, marks: Marks, scores: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class Loop:
                 histogram[name] += np.histogram(scores[shard.pages][some], SCORE_BINS, (0, 1))[0]
         if not pages:
             raise UserError(
-                "the corpus is empty: the best page is over the budget, or under the least score; raise keep_tokens or "
+                "the corpus is empty: no page fits into the budget, or has the least score; raise keep_tokens or "
                 "keep_share, lower min_score, and give another --out"
             )
         domains = discover(

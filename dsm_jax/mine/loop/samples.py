@@ -15,9 +15,9 @@ import numpy as np
 from dsm_jax.mine.annotate.candidates import DOMAINS, PREFIXES, SAMPLES
 from dsm_jax.mine.annotate.prefixes import prefix_counts
 from dsm_jax.mine.crawl import Crawl, Shard
+from dsm_jax.mine.json_lines import gzip_lines, json_line
 from dsm_jax.mine.loop.draw import Draw, random_keys
 from dsm_jax.mine.loop.marks import Marks
-from dsm_jax.mine.loop.scores_file import gzip_lines, json_line
 from dsm_jax.run import write_json
 
 MOST_DOMAINS = 2_000

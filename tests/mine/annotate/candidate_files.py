@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dsm_jax.mine.annotate.prefixes import prefix_counts
-from dsm_jax.mine.loop.scores_file import gzip_lines, json_line
+from dsm_jax.mine.json_lines import gzip_lines, json_line
 from dsm_jax.run import write_json
 
 SENTENCES = {
