@@ -43,6 +43,7 @@ _SCRIPTS = {
     "ko": "가-힣ᄀ-ᇿㄱ-ㆎ",
 }
 _LETTERS = {name: re.compile(f"[{letters}]") for name, letters in _SCRIPTS.items()}
+_NOT_LATIN = re.compile(rf"[^\W\d_{_SCRIPTS['latn']}]")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def languages_of(texts: Sequence[str], model: LanguageModel | None = None) -> li
 
 
 def _script_of(text: str) -> str:
-    if text.isascii():
+    if text.isascii() or not _NOT_LATIN.search(text):
         return "latn" if any(map(str.isalpha, text)) else ""
     words = _TEX_COMMAND.sub(" ", text)
     han, kana = len(_HAN.findall(words)), len(_KANA.findall(words))
