@@ -51,7 +51,7 @@ class MineCorpus:
     annotations: tuple[Path, ...] = ()
     """Decisions {prefix, accept} of annotators (JSONL or CSV), beside those that OUT/annotations.jsonl has."""
     benchmarks: tuple[Path, ...] = ()
-    """Benchmark files, or folders of them, whose problems must not be in the corpus."""
+    """Benchmarks whose problems must not be in the corpus: folders of them, and files (of another name, rows {question})."""
     language_model: Path | None = None
     """A fastText language model (lid.176.bin); none: the language by the script."""
     out: Path = Path("runs/corpus")
@@ -119,8 +119,8 @@ def _benchmarks(paths: Sequence[Path]) -> list[BenchmarkText]:
     if unused := list(map(str, unused_files(paths))):
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
         print(
-            f"warning: --benchmarks: not used: {', '.join(unused[:3])}{more}; one test file of each benchmark is read, found by "
-            "a name such as gsm8k_test.jsonl or gsm8k/test.jsonl",
+            f"warning: --benchmarks: not used: {', '.join(unused[:3])}{more}; in folders one test file of each benchmark is "
+            "read, found by a name such as gsm8k_test.jsonl; give other files themselves",
             file=sys.stderr,
         )
     return benchmark_texts(problems)

@@ -61,6 +61,17 @@ class Row:
         raise RowError(f"no list {' or '.join(names)} in this row")
 
 
+def any_question(row: Row) -> Fields:
+    """A file of one's own: a question, and what there is of options, answer and solution."""
+    options = row.items("options", "choices") if row.values.keys() & {"options", "choices"} else []
+    return _named(row, "id") | {
+        "question": row.text("question", "problem", "prompt", "input", "text"),
+        "answer": row.optional("answer", "target"),
+        "solution": row.optional("solution"),
+        "options": tuple(_strip_options(options)),
+    }
+
+
 def gsm8k(row: Row) -> Fields:
     solution = row.text("cot", "answer")
     worked, mark, final = solution.rpartition("####")

@@ -3,7 +3,8 @@
 A benchmark is found in a folder by the usual name of its file, gsm8k_test.jsonl or gsm8k/test.jsonl, of any
 kind that holds rows: .jsonl, .json (both also .gz and .zst), .parquet, .csv, .tsv; or by the folder of files
 that its publisher hands out (MATH/test/algebra/1.json, mmlu/test/anatomy_test.csv, bbh/dyck_languages.json).
-Only test sets are read. A row that lacks a field ends the reading in one line.
+Only test sets are read; of a file that is named itself and is none of these, the rows with a question. A row that
+lacks a field ends the reading in one line.
 Left out on purpose: downloads, few-shot exemplars, prompts, judging answers; the fields of the rows
 (benchmark_rows.py).
 """
@@ -95,11 +96,14 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     }
 )
 
+OWN = Benchmark("", (), rows.any_question)
+
 
 def read_benchmarks(paths: Path | Sequence[Path], names: Sequence[str] = ()) -> list[Problem]:
     """The problems of the named benchmarks, or of all that are there, in folders and files.
 
-    Raises UserError for an unknown name, a missing file (where to get it), a bad row (where it is).
+    Without names, a given file that is none of them, or the second one of its benchmark, is read too, as one of its own
+    name: rows {question} (or problem, prompt, input, text), answer, solution, options. Raises UserError for an unknown name, a missing file (where to get it), a bad row (where it is).
     """
     given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     for path in given:
@@ -111,9 +115,22 @@ def read_benchmarks(paths: Path | Sequence[Path], names: Sequence[str] = ()) -> 
     for name in names:
         if found[name] is None:
             raise UserError(f"benchmark {name}: not in {shown}; {_wanted(BENCHMARKS[name])}")
+    problems = [problem for name, path in found.items() if path for problem in read_benchmark(name, path)]
     if not names:
-        _require_used(given, [path for path in found.values() if path])
-    return [problem for name, path in found.items() if path for problem in read_benchmark(name, path)]
+        own = _own_files(given, found.values())
+        _require_used(given, [*own, *filter(None, found.values())])
+        problems += [problem for file in own for problem in _read(file.name.partition(".")[0], file, OWN)]
+    return problems
+
+
+def _own_files(given: Sequence[Path], found: Iterable[Path | None]) -> list[Path]:
+    """Files that are given themselves and hold no benchmark that was found."""
+    used = set(found)
+    return [
+        path
+        for path in dict.fromkeys(given)
+        if path.is_file() and path.name.endswith(ENDINGS) and not used & {path, *path.parents}
+    ]
 
 
 def _require_used(given: Sequence[Path], found: Sequence[Path]) -> None:
@@ -121,15 +138,16 @@ def _require_used(given: Sequence[Path], found: Sequence[Path]) -> None:
     for path in given:
         if not any(path in (one, *one.parents) for one in found):
             raise UserError(
-                f"benchmarks {path}: no file has the name of a benchmark: {', '.join(BENCHMARKS)}; name it "
-                "as gsm8k_test.jsonl or gsm8k/test.jsonl; or another file of the same one is read"
+                f"benchmarks {path}: no file has the name of a benchmark: {', '.join(BENCHMARKS)}; name it as "
+                "gsm8k_test.jsonl or gsm8k/test.jsonl, or give a file of rows {question, answer} itself, not its folder"
             )
 
 
 def unused_files(paths: Sequence[Path]) -> list[Path]:
-    """The files of rows that read_benchmarks passes over: other names, other splits, a benchmark's second file."""
+    """The files of rows that read_benchmarks passes over in folders: other names, other splits, a benchmark's second file."""
     entries = [entry for path in paths for entry in _entries(path)]
     used = {path for benchmark in BENCHMARKS.values() if (path := _find(benchmark, entries))}
+    used |= set(_own_files(paths, used))
     return [
         entry
         for entry in dict.fromkeys(entries)
@@ -142,18 +160,23 @@ def read_benchmark(name: str, path: Path) -> list[Problem]:
     benchmark = _benchmark(name)
     if not path.exists():
         raise UserError(f"benchmark {name}: {path} is missing; {_wanted(benchmark)}")
+    return _read(name, path, benchmark)
+
+
+def _read(name: str, path: Path, benchmark: Benchmark) -> list[Problem]:
     problems = []
     for row in _rows(path, benchmark.parts):
         try:
             fields = benchmark.parse(row)
         except RowError as error:
-            remedy = f"mend the row, or take the file of {benchmark.publisher}"
-            raise UserError(f"{row.place}: {error}; {remedy}") from error
+            published = f", or take the file of {benchmark.publisher}" if benchmark.publisher else ""
+            raise UserError(f"{row.place}: {error}; mend the row{published}") from error
         if fields:
             named = {"benchmark": name, "id": str(row.number), "language": benchmark.language}
             problems.append(Problem(**named | fields))
     if not problems:
-        raise UserError(f"benchmark {name}: no problem in {path}; {_wanted(benchmark)}")
+        wanted = _wanted(benchmark) if benchmark.names else "give rows {question, answer}"
+        raise UserError(f"benchmark {name}: no problem in {path}; {wanted}")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""Each published form of a benchmark reads into the problem that it is; what cannot be read is told with its place."""
+"""Benchmarks are found and read in each form of file that is published; what is missing is told with the remedy."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
-from hypothesis import given
-from hypothesis import strategies as st
 
-from dsm_jax.data.benchmark_rows import last_box
 from dsm_jax.data.benchmarks import (
     BENCHMARKS,
     Problem,
@@ -24,206 +21,7 @@ from dsm_jax.data.benchmarks import (
     unused_files,
 )
 from dsm_jax.errors import UserError
-
-NAN = float("nan")
-CODE = "def one():\n    return 1\n"
-CHOICE = {"passage": None, "options": ["(A)$1$", "(B)2", "(C)3", "(D)4"], "answer": None, "other": None}
-# benchmark, a row as it is published, and what a problem of it must say.
-ROWS = [
-    (
-        "gsm8k",
-        {"question": "How many?", "answer": "1+1=<<1+1=2>>2 pens.\n#### 1,200"},
-        {"question": "How many?", "answer": "1,200", "solution": "1+1=<<1+1=2>>2 pens."},
-    ),
-    (
-        "gsm8k",
-        {"question": "How many?", "cot": "1+1=2 pens.", "answer": "2", "id": "0"},
-        {"answer": "2", "solution": "1+1=2 pens."},
-    ),
-    (
-        "math",
-        {
-            "problem": "$x$?",
-            "level": "Level 5",
-            "type": "Algebra",
-            "solution": r"So \fbox{1}, \boxed{\frac{1}{2}}.",
-        },
-        {"question": "$x$?", "answer": r"\frac{1}{2}", "level": "5", "subject": "Algebra"},
-    ),
-    (
-        "math",
-        {
-            "problem": "$x$?",
-            "answer": "2",
-            "solution": "..",
-            "subject": "Geometry",
-            "level": 3,
-            "unique_id": "test/g/1",
-        },
-        {"id": "test/g/1", "answer": "2", "level": "3", "subject": "Geometry"},
-    ),
-    (
-        "sat",
-        {"id": "7", "question": "Which?", "options": "A) $f(B) = 1$ B) none C) 3 D) A) or B)", "Answer": "D"},
-        {"id": "7", "options": ("$f(B) = 1$", "none", "3", "A) or B)"), "answer": "D"},
-    ),
-    (
-        "sat",
-        {"id": "8", "question": "Which?", "options": "A. 1,190 B. 1,900 C. 2,900 D. 19,000", "Answer": "C"},
-        {"options": ("1,190", "1,900", "2,900", "19,000"), "answer": "C"},
-    ),
-    (
-        "ocw",
-        {"problem": "How far?", "solution": "So \\boxed{1.6}", "answer": "1.6", "id": "0"},
-        {"question": "How far?", "answer": "1.6", "solution": "So \\boxed{1.6}", "id": "0"},
-    ),
-    (
-        "mmlu_stem",
-        {
-            "question": "Order?",
-            "options": [NAN, "I only", 4.0, "6"],
-            "answer": "B",
-            "topic": "abstract_algebra",
-            "id": 9,
-        },
-        {"options": ("None", "I only", "4", "6"), "answer": "B", "subject": "abstract_algebra", "id": "9"},
-    ),
-    (
-        "mmlu",
-        {"question": "Order?", "choices": ["0", "4", "2", "6"], "answer": 2, "subject": "abstract_algebra"},
-        {"options": ("0", "4", "2", "6"), "answer": "C", "id": "abstract_algebra/0"},
-    ),
-    (
-        "cmath",
-        {"grade": 1, "question": "一共多少?", "golden": "18", "reasoning_step": 1, "num_digits": 2},
-        {"question": "一共多少?", "answer": "18", "level": "1", "language": "zh"},
-    ),
-    (
-        "mgsm_zh",
-        {"dataset": "mgsm-zh", "id": "4", "messages": [{"role": "user", "content": "多少?"}], "answer": "18"},
-        {"id": "4", "question": "多少?", "answer": "18", "language": "zh"},
-    ),
-    (
-        "gaokao_mathcloze",
-        {
-            "passage": None,
-            "question": "则 $a=$",
-            "options": None,
-            "label": None,
-            "answer": "$5$;$10$",
-            "other": None,
-        },
-        {"question": "则 $a=$", "answer": "$5$;$10$", "options": (), "language": "zh"},
-    ),
-    (
-        "gaokao_mathqa",
-        CHOICE | {"question": "则 $A=$\\\\\n", "label": "A B D"},
-        {"question": "则 $A=$\\\\", "options": ("$1$", "2", "3", "4"), "answer": "ABD", "language": "zh"},
-    ),
-    (
-        "agieval",
-        CHOICE | {"passage": "A text.", "question": "Which?", "label": "D"},
-        {"question": "A text.\nWhich?", "answer": "D", "subject": "rows", "language": "en"},
-    ),
-    (
-        "svamp",
-        {
-            "ID": "chal-1",
-            "Body": "He has 3 pens",
-            "Question": "How many?",
-            "Equation": "( 3.0 )",
-            "Answer": 145.0,
-            "Type": "Sum",
-        },
-        {"id": "chal-1", "question": "He has 3 pens. How many?", "answer": "145", "subject": "Sum"},
-    ),
-    (
-        "svamp",
-        {"ID": "2", "Body": "He has 3.", "Question": "Half?", "Answer": 1.5},
-        {"question": "He has 3. Half?", "answer": "1.5"},
-    ),
-    ("multiarith", {"input": "How many?", "target": 39}, {"question": "How many?", "answer": "39"}),
-    (
-        "multiarith",
-        {"iIndex": 5, "sQuestion": "How many?", "lSolutions": [39.0]},
-        {"id": "5", "answer": "39"},
-    ),
-    (
-        "minif2f",
-        {
-            "problem_name": "gcd",
-            "formal_statement": "theorem gcd:\n  shows x",
-            "informal_statement": "Show it.",
-            "informal_proof": "Since.",
-            "header": "begin\n\n",
-            "id": "test-0",
-        },
-        {
-            "id": "gcd",
-            "question": "Show it.",
-            "solution": "Since.",
-            "answer": "",
-            "extra": {"formal_statement": "theorem gcd:\n  shows x", "header": "begin\n\n"},
-        },
-    ),
-    (
-        "humaneval",
-        {
-            "task_id": "HumanEval/0",
-            "prompt": "def f():\n",
-            "entry_point": "f",
-            "canonical_solution": "    return 1\n",
-            "test": "\nt",
-        },
-        {
-            "id": "HumanEval/0",
-            "question": "def f():\n",
-            "solution": "    return 1\n",
-            "answer": "",
-            "extra": {"test": "\nt", "entry_point": "f"},
-        },
-    ),
-    (
-        "mbpp",
-        {
-            "task_id": 11,
-            "text": "Write it.",
-            "code": CODE,
-            "test_list": ["assert 1", "assert 2"],
-            "test_setup_code": "",
-        },
-        {
-            "id": "11",
-            "question": "Write it.",
-            "solution": CODE,
-            "extra": {"test": "assert 1\nassert 2", "setup": ""},
-        },
-    ),
-    (
-        "mbpp",
-        {
-            "task_id": 12,
-            "prompt": "Write it.",
-            "code": CODE,
-            "test_list": ["assert 1"],
-            "test_imports": ["import math"],
-        },
-        {"question": "Write it.", "extra": {"test": "assert 1", "setup": "import math"}},
-    ),
-]
-
-
-def write_jsonl(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-@pytest.mark.parametrize(("name", "row", "expected"), ROWS)
-def test_published_rows(tmp_path, name, row, expected):
-    (problem,) = read_benchmark(name, write_jsonl(tmp_path / "rows.jsonl", [row]))
-    assert problem.benchmark == name
-    assert {field: getattr(problem, field) for field in expected} == expected
+from tests.data.published_rows import ROWS, write_jsonl
 
 
 def test_every_kind_of_file_holds_the_same_problems(tmp_path):
@@ -294,43 +92,6 @@ def test_tables_and_folders_of_tasks(tmp_path):
     assert problems[2].options == ("1", "2", "None", "4") and problems[2].subject == "anatomy"
 
 
-def test_of_mbpp_only_the_test_set_is_read(tmp_path):
-    rows = [{"task_id": i, "text": "t", "code": CODE, "test_list": []} for i in (1, 10, 11, 510, 511, 974)]
-    problems = read_benchmark("mbpp", write_jsonl(tmp_path / "mbpp.jsonl", rows))
-    assert [problem.id for problem in problems] == ["11", "510"]
-
-
-@pytest.mark.parametrize(
-    ("name", "row", "message"),
-    [
-        ("gsm8k", {"question": "q"}, "no cot or answer"),
-        ("gsm8k", {"question": "q", "answer": "2"}, "####"),
-        ("math", {"problem": "p", "solution": r"\boxed{1"}, "boxed"),
-        (
-            "sat",
-            {"question": "q", "options": "A) 1 B) 2", "Answer": "C"},
-            "'C' is no letter of its 2 options",
-        ),
-        ("mmlu_stem", {"question": "q", "options": "0, 1", "answer": "A"}, "no list options"),
-        ("mmlu_stem", {"question": ["q"], "options": ["0", "1"], "answer": "A"}, "where a text"),
-        ("mgsm_zh", {"messages": [], "answer": "1"}, "no question"),
-        (
-            "humaneval",
-            {"task_id": "1", "prompt": "p", "entry_point": "f", "test": "t"},
-            "no canonical_solution",
-        ),
-        ("cmath", ["a list"], "must be an object"),
-    ],
-)
-def test_a_bad_row_is_told_with_its_line(tmp_path, name, row, message):
-    good = next(published for known, published, _ in ROWS if known == name)
-    path = write_jsonl(tmp_path / "rows.jsonl", [good, row])
-    with pytest.raises(UserError) as caught:
-        read_benchmark(name, path)
-    assert str(caught.value).startswith(f"{path}:2: ") and message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_a_bad_table_is_told_with_its_line(tmp_path):
     (tmp_path / "mgsm_zh.tsv").write_text("多少?\t18\n几个?\n")
     with pytest.raises(UserError, match=r"mgsm_zh\.tsv:2: 1 cells, not 2"):
@@ -390,9 +151,11 @@ def test_a_second_file_of_a_benchmark_is_named_as_unused_and_the_files_of_a_fold
 def test_a_file_that_nothing_is_read_from_is_refused(tmp_path):
     """It would pass for decontaminated: of another name, or the second part of one that is published in parts."""
     known = write_jsonl(tmp_path / "gsm8k_test.jsonl", [ROWS[0][1]])
-    other = write_jsonl(tmp_path / "aime_2024.jsonl", [ROWS[0][1]])
-    with pytest.raises(UserError, match=r"aime_2024.jsonl: no file has the name"):
-        read_benchmarks([known, other])
+    write_jsonl(tmp_path / "aime_2024.jsonl", [ROWS[0][1]])
+    text = tmp_path / "aime.txt"
+    text.write_text("1 + 1")
+    with pytest.raises(UserError, match=r"aime.txt: no file has the name"):
+        read_benchmarks([known, text])
     (tmp_path / "more").mkdir()
     with pytest.raises(UserError, match=r"more: no file has the name"):
         read_benchmarks([known, tmp_path / "more"])
@@ -408,23 +171,26 @@ def test_files_may_be_named_one_by_one(tmp_path):
     assert [problem.benchmark for problem in read_benchmarks(files)] == ["gsm8k", "cmath"]
 
 
-BALANCED = st.recursive(
-    st.text("ab1 \\,", max_size=4).filter(lambda text: not text.endswith("\\")),
-    lambda inner: st.tuples(inner, inner).map(lambda pair: f"{pair[0]}{{{pair[1]}}}"),
-)
-
-
-@given(BALANCED, st.sampled_from(["", r" so \boxed{", r" {", " $"]), BALANCED)
-def test_the_last_box_is_found_whatever_it_holds(before, between, inside):
-    text = f"\\boxed{{{before}}} then \\boxed{{{inside}}}. {between}"
-    if between.endswith("boxed{"):
-        assert last_box(text) is None  # cut off: no answer is better than an earlier one
-    else:
-        assert last_box(text) == inside.strip()
-
-
-def test_boxes_without_braces():
-    assert last_box(r"so \boxed 12.") == "12." and last_box("none") is None
+def test_files_of_any_name_that_are_given_themselves_are_read(tmp_path):
+    known = write_jsonl(tmp_path / "math.jsonl", [{"problem": "1+1?", "answer": "2"}])
+    second = write_jsonl(
+        tmp_path / "math500.jsonl", [{"problem": "1+2?", "solution": "It is 3.", "answer": 3}]
+    )
+    own = write_jsonl(
+        tmp_path / "aime-24.jsonl",
+        [{"id": 7, "question": "Which?", "choices": ["A) 1", "B) 2"], "answer": "B"}],
+    )
+    problems = read_benchmarks([known, own, second])
+    assert [(one.benchmark, one.id, one.question, one.answer) for one in problems] == [
+        ("math", "0", "1+1?", "2"),
+        ("aime-24", "7", "Which?", "B"),
+        ("math500", "0", "1+2?", "3"),
+    ]
+    assert benchmark_texts(problems)[1].answers == ("1", "2")
+    assert unused_files([known, own, second]) == [] and unused_files([tmp_path]) == [own, second]
+    bad = write_jsonl(tmp_path / "bad.jsonl", [{"question": "1?"}, {"answer": "2"}])
+    with pytest.raises(UserError, match=r"bad.jsonl:2: no question or problem or .*; mend the row$"):
+        read_benchmarks(bad)
 
 
 def test_decontamination_gets_questions_options_and_solutions():
