@@ -2,8 +2,9 @@
 
 An iteration's folder holds all that it made, each file by rename; a finished one is not run again. Annotations count from
 iteration 2, as they stand when it begins: pages under accepted prefixes that were not collected join the seed, pages under
-rejected ones join the negatives. Without any decision a URL folder of a discovered domain joins when
-most of it was collected: whole domains would bring in everything else that a large mixed site has.
+rejected ones join the negatives. What joined so leaves once its acceptance no longer stands. Without any decision a URL
+folder of a discovered domain joins when most of it was collected, and stays unless it is rejected: whole domains would bring
+in everything else that a large mixed site has.
 The loop stops when nearly all that an iteration kept was kept by the one before, and no annotation has changed since.
 """
 
@@ -117,15 +118,30 @@ class Loop:
             collected=mapped_array(before / "kept.npy") if number > 1 else nothing,
             verdicts=mapped_array(folder / "verdicts.npy"),
         )
-        joins: Which = marks.joining
+        joins: Which = marks.accepted
         if number > 1 and not annotations.prefixes:
             discovered = {row["domain"] for row in read_json(before / DONE)["domains"]}
             joins = mostly_collected(self.crawl, marks, discovered, self.config.accept_share)
-        with page_array(folder / "seed.npy", self.crawl.count, "bool") as seed:
-            for shard in self.crawl.shards:
-                joined = (marks.seed[shard.pages] | joins(shard)) & (marks.verdicts[shard.pages] != REJECTED)
-                seed[shard.pages] = own_seed[shard.pages] | joined  # a rejection undoes what joined before
+        self._write_seed(folder / "seed.npy", number, marks, joins)
         return replace(marks, seed=mapped_array(folder / "seed.npy"))
+
+    def _write_seed(self, out: Path, number: int, marks: Marks, joins: Which) -> None:
+        """Writes bool [pages]: the user's seed, what joined before anybody annotated, and what `joins` now, or stays by an
+        acceptance; of the last two without rejected pages."""
+        own = mapped_array(self.out / "marks" / "seed.npy")
+        stays = self._unannotated_seed(number)
+        with page_array(out, self.crawl.count, "bool") as seed:
+            for shard in self.crawl.shards:
+                joined = stays[shard.pages] | joins(shard)
+                seed[shard.pages] = own[shard.pages] | joined & (marks.verdicts[shard.pages] != REJECTED)
+
+    def _unannotated_seed(self, number: int) -> np.ndarray:
+        """bool [pages]: the seed of the last iteration before `number` that had no annotation; the user's where none was."""
+        for earlier in range(number - 1, 0, -1):
+            folder = iteration_folder(self.out, earlier)
+            if not read_json(folder / "annotations.json"):
+                return mapped_array(folder / "seed.npy")
+        return mapped_array(self.out / "marks" / "seed.npy")
 
     def _train(self, folder: Path, number: int, marks: Marks, model: Path) -> dict[str, Any]:
         """The classifier, and what it was trained on."""

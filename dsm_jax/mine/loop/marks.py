@@ -61,9 +61,10 @@ class Marks:
         not_seed = self._free(shard) & ~self.seed[shard.pages]
         return not_seed & (self.verdicts[shard.pages] == REJECTED)
 
-    def joining(self, shard: Shard) -> np.ndarray:
-        """Pages under accepted prefixes that were not collected: they join the seed."""
-        return self.uncollected(shard) & (self.verdicts[shard.pages] == ACCEPTED)
+    def accepted(self, shard: Shard) -> np.ndarray:
+        """Pages under accepted prefixes that were not collected, which join the seed, or that are in it and stay."""
+        may = self._free(shard) & (self.seed[shard.pages] | ~self.collected[shard.pages])
+        return may & (self.verdicts[shard.pages] == ACCEPTED)
 
     def uncollected(self, shard: Shard) -> np.ndarray:
         """Pages that may be trained on and were not collected."""

@@ -96,6 +96,45 @@ def test_what_an_annotator_accepted_leaves_the_seed_when_it_is_rejected(run):
     assert sum("site1.com" in url for url in trained_on(run, 3, "other")) == 3
 
 
+@pytest.mark.parametrize("then", [{}, {"site1.com/": None}, {"site1.com/": True, "site1.com/1": False}])
+def test_what_joined_by_an_annotation_leaves_when_the_acceptance_no_longer_stands(run, then):
+    """Withdrawn, in conflict, or under a longer prefix that is rejected; the other pages of the prefix stay."""
+    accepted = {f"https://site1.com/{i}" for i in (1, 26, 51)}
+    loop(run, 2, {"site1.com/": True})
+    assert accepted <= urls_of(run, 2, "seed") and accepted <= trained_on(run, 2, "math")
+    loop(run, 3, then)
+    stays = accepted - {"https://site1.com/1"} if then.get("site1.com/") else set()
+    assert {url for url in urls_of(run, 3, "seed") if "site1.com" in url} == stays
+    assert accepted & trained_on(run, 3, "math") == stays
+    loop(run, 4, {"site1.com/": True})
+    assert accepted <= urls_of(run, 4, "seed")
+
+
+def test_what_joined_by_an_annotation_and_was_collected_since_stays_while_it_is_accepted(run):
+    loop(run, 2, {"b.org/notes": True})
+    joined = urls_of(run, 2, "seed") - urls_of(run, 1, "seed")
+    assert joined & urls_of(run, 2, "kept") and all("b.org/notes" in url for url in joined)
+    collected_first = {url for url in urls_of(run, 1, "kept") if "b.org" in url}
+    assert collected_first and not collected_first & joined
+    loop(run, 3, {"b.org/notes": True, "site1.com/": False})
+    assert urls_of(run, 3, "seed") >= joined
+    loop(run, 4, {"site1.com/": False})
+    assert urls_of(run, 4, "seed") == urls_of(run, 1, "seed")
+
+
+def test_what_joined_by_no_annotation_stays_whatever_is_annotated_elsewhere(run):
+    loop(run, 2)
+    joined = urls_of(run, 2, "seed")
+    assert joined > urls_of(run, 1, "seed")
+    other = {"https://site1.com/1", "https://site1.com/26", "https://site1.com/51"}
+    loop(run, 3, {"site1.com/": True})
+    assert urls_of(run, 3, "seed") == joined | other
+    loop(run, 4, {"b.org/": True})  # accepted, and withdrawn: it is where it was
+    assert urls_of(run, 4, "seed") >= joined and not urls_of(run, 4, "seed") & other
+    loop(run, 5)
+    assert urls_of(run, 5, "seed") >= joined
+
+
 def test_the_users_own_seed_stays_whatever_is_rejected(run):
     loop(run, 2, {"a.org/": False})
     own = {f"https://a.org/algebra/{i}" for i in range(15)}

@@ -157,7 +157,7 @@ def test_who_may_be_what(pages, start):
             "own_negatives",
             "other_negatives",
             "rejected",
-            "joining",
+            "accepted",
             "uncollected",
         )
     }
@@ -181,7 +181,9 @@ def expected_roles(page):
     if page["held_out"]:
         return roles  # scored, and maybe collected; trained on by no one
     if not page["collected"]:
-        roles |= {"uncollected"} | ({"joining"} if page["verdicts"] == ACCEPTED else set())
+        roles |= {"uncollected"}
+    if page["verdicts"] == ACCEPTED and (page["seed"] or not page["collected"]):
+        roles |= {"accepted"}
     if page["seed"]:
         return roles | {"positives"}
     if is_rejected:
