@@ -27,6 +27,7 @@ from typing import Any
 
 from dsm_jax.errors import UserError
 from dsm_jax.mine.web.urls import canonical_url
+from dsm_jax.run import read_json, write_json
 
 FILE = "annotations.jsonl"  # in the run's folder
 _LONGEST = 1 << 20  # bytes of a row
@@ -239,7 +240,25 @@ def _utc(at: str) -> str:
     return time.strftime(_TIME)
 
 
+def read_standing(path: Path) -> Annotations:
+    """What write_standing wrote."""
+    rows = read_json(path)
+    return Annotations(
+        {prefix: row["accept"] for prefix, row in rows.items()},
+        {prefix: tuple(Decision(**vote) for vote in row["votes"]) for prefix, row in rows.items()},
+    )
+
+
 # Writing
+
+
+def write_standing(path: Path, annotations: Annotations) -> None:
+    """Writes {prefix: {accept, votes: [{prefix, accept, by, at}]}}: what stands, and who decided it when."""
+    rows = {
+        prefix: {"accept": accept, "votes": annotations.votes.get(prefix, ())}
+        for prefix, accept in annotations.prefixes.items()
+    }
+    write_json(path, rows)
 
 
 def append_decision(path: Path, decision: Decision) -> None:

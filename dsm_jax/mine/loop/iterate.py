@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dsm_jax.errors import UserError
-from dsm_jax.mine.annotate.annotations import Annotations
+from dsm_jax.mine.annotate.annotations import Annotations, read_standing, write_standing
 from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.crawl import Crawl, Shard, mapped_array, page_array
 from dsm_jax.mine.loop import classify
@@ -32,8 +32,9 @@ from dsm_jax.mine.loop.scores_file import ScoreRows
 from dsm_jax.mine.loop.seed import Inputs
 from dsm_jax.mine.loop.training_set import choose, write_training_file
 from dsm_jax.mine.tasks import HERE, Spread
-from dsm_jax.run import DONE, is_done, mark_done, progress, read_json, write_json
+from dsm_jax.run import DONE, is_done, mark_done, progress, read_json
 
+STANDING = "annotations.json"  # of an iteration: the decisions that stood when it began
 SCORE_BINS = 40  # of the report's histogram
 
 
@@ -69,7 +70,8 @@ def _has_converged(out: Path, number: int, annotations: Annotations, config: Min
         return False
     folder = iteration_folder(out, number)
     return (
-        read_json(folder / "annotations.json") == dict(annotations.prefixes)
+        read_standing(folder / STANDING).prefixes
+        == annotations.prefixes  # not who: a vote more may change none
         and read_json(folder / DONE)["share_already_there"] >= config.stop_share
     )
 
@@ -103,9 +105,9 @@ class Loop:
 
     def _begin(self, folder: Path, number: int, annotations: Annotations) -> Marks:
         """The iteration's marks. What annotations say is written down first: they may change while it runs."""
-        if not (folder / "annotations.json").exists():
-            write_json(folder / "annotations.json", dict(annotations.prefixes))
-        annotations = Annotations(read_json(folder / "annotations.json"))
+        if not (folder / STANDING).exists():
+            write_standing(folder / STANDING, annotations)
+        annotations = read_standing(folder / STANDING)
         mark_verdicts(self.crawl, annotations, folder / "verdicts.npy")
         marks_folder = self.out / "marks"
         before = iteration_folder(self.out, number - 1)
@@ -139,7 +141,7 @@ class Loop:
         """bool [pages]: the seed of the last iteration before `number` that had no annotation; the user's where none was."""
         for earlier in range(number - 1, 0, -1):
             folder = iteration_folder(self.out, earlier)
-            if not read_json(folder / "annotations.json"):
+            if not read_standing(folder / STANDING).prefixes:
                 return mapped_array(folder / "seed.npy")
         return mapped_array(self.out / "marks" / "seed.npy")
 

@@ -22,6 +22,8 @@ from dsm_jax.mine.annotate.annotations import (
     now,
     read_annotations,
     read_decisions,
+    read_standing,
+    write_standing,
 )
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -160,6 +162,21 @@ def test_a_file_for_each_annotator_or_one_for_all_in_any_order_is_the_same(words
 
 
 # Files
+
+
+def test_what_stands_is_written_with_who_and_when_and_read_back(tmp_path):
+    rows = [
+        by("bob", "a.org/", True),
+        by("ann", "a.org/", False),
+        by("ann", "é.org/x", True, ""),
+        by("cal", "b.org/", None),
+    ]
+    for order in (rows, rows[::-1]):
+        write_standing(tmp_path / "standing.json", merge([[row] for row in order]))
+        assert read_standing(tmp_path / "standing.json") == merge([rows])
+        written = json.loads((tmp_path / "standing.json").read_text())
+        assert [vote["by"] for vote in written["a.org/"]["votes"]] == ["ann", "bob"]
+        assert written["a.org/"]["accept"] is None and set(written) == {"a.org/", "é.org/x"}
 
 
 def test_a_row_without_annotator_is_the_files_own(tmp_path):

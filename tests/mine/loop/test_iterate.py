@@ -6,7 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from dsm_jax.mine.annotate.annotations import Annotations
+from dsm_jax.mine.annotate.annotations import Annotations, Decision, merge, read_standing
 from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.crawl import mapped_array
 from dsm_jax.mine.duplicates import find_duplicates
@@ -15,7 +15,6 @@ from dsm_jax.mine.loop.classify import FastTextConfig
 from dsm_jax.mine.loop.iterate import finished_iterations, iteration_folder, run_loop
 from dsm_jax.mine.loop.seed import Examples, Inputs
 from dsm_jax.mine.web.urls import key_of
-from dsm_jax.run import read_json
 from tests.mine.conftest import MATH_WORDS, OTHER_WORDS
 
 CONFIG = MineConfig(
@@ -149,7 +148,7 @@ def test_annotations_count_from_iteration_2_as_they_stood_when_it_began(run, mon
         with pytest.raises(TypeError):
             loop(run, 2, {"b.org/": False})
     loop(run, 2, {"b.org/": True})
-    assert read_json(iteration_folder(run[0], 2) / "annotations.json") == {"b.org/": False}
+    assert read_standing(iteration_folder(run[0], 2) / "annotations.json").prefixes == {"b.org/": False}
     assert not any("b.org" in url for url in urls_of(run, 2, "kept"))
 
 
@@ -160,6 +159,18 @@ def test_the_loop_stops_when_nearly_all_was_there_and_goes_on_for_new_annotation
     assert run_loop(out, inputs, Annotations({}), config) == 2
     assert run_loop(out, inputs, Annotations({"site1.com/": False}), config) == 3
     assert run_loop(out, inputs, Annotations({"site1.com/": False}), config) == 3 == finished_iterations(out)
+
+
+def test_an_iteration_keeps_who_decided_and_one_more_of_the_same_mind_makes_no_iteration(run):
+    out, _, inputs = run
+    config = replace(CONFIG, iterations=4, stop_share=0.0)
+    ann, bob = (Decision("site1.com/", False, name, "2024-05-31T12:00:00Z") for name in ("ann", "bob"))
+    assert run_loop(out, inputs, merge([[ann]]), config) == 2
+    assert run_loop(out, inputs, merge([[ann], [bob]]), config) == 2
+    cal = replace(ann, accept=True, by="cal")
+    assert run_loop(out, inputs, merge([[cal], [bob]]), config) == 3  # a conflict
+    votes = [read_standing(iteration_folder(out, number) / "annotations.json").votes for number in (1, 2, 3)]
+    assert votes == [{}, {"site1.com/": (ann,)}, {"site1.com/": (bob, cal)}]
 
 
 def test_an_iteration_collects_its_budget_by_score(run):
