@@ -59,11 +59,15 @@ class Annotations:
 
     def verdict(self, url: str) -> bool | None:
         """True accepted, False rejected, None where no prefix says or annotators disagree."""
+        prefix = next(self.covering(url), None)
+        return None if prefix is None else self.prefixes[prefix]
+
+    def covering(self, url: str) -> Iterator[str]:
+        """The prefixes that the URL is under, the longest first."""
         url = slashed(url)
         for length in self._lengths.get(host_of(url), ()):
             if url[:length] in self.prefixes:
-                return self.prefixes[url[:length]]
-        return None
+                yield url[:length]
 
     @property
     def conflicts(self) -> list[str]:

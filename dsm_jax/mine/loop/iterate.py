@@ -23,7 +23,7 @@ from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.crawl import Crawl, Shard, mapped_array, page_array
 from dsm_jax.mine.loop import classify
 from dsm_jax.mine.loop.domains import discover, mostly_collected
-from dsm_jax.mine.loop.marks import REJECTED, Marks, Which, mark_inputs, mark_verdicts
+from dsm_jax.mine.loop.marks import REJECTED, Marks, Which, mark_inputs
 from dsm_jax.mine.loop.measure import measure
 from dsm_jax.mine.loop.rank import Cut, Ranked, find_cut
 from dsm_jax.mine.loop.samples import write_candidates
@@ -31,6 +31,7 @@ from dsm_jax.mine.loop.score import score_pages
 from dsm_jax.mine.loop.scores_file import ScoreRows
 from dsm_jax.mine.loop.seed import Inputs
 from dsm_jax.mine.loop.training_set import choose, write_training_file
+from dsm_jax.mine.loop.verdicts import mark_verdicts
 from dsm_jax.mine.tasks import HERE, Spread
 from dsm_jax.run import DONE, is_done, mark_done, progress, read_json
 
@@ -108,7 +109,7 @@ class Loop:
         if not (folder / STANDING).exists():
             write_standing(folder / STANDING, annotations)
         annotations = read_standing(folder / STANDING)
-        mark_verdicts(self.crawl, annotations, folder / "verdicts.npy")
+        mark_verdicts(self.crawl, self.first, annotations, folder / "verdicts.npy")
         marks_folder = self.out / "marks"
         before = iteration_folder(self.out, number - 1)
         nothing, own_seed = (mapped_array(marks_folder / name) for name in ("nothing.npy", "seed.npy"))

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from dsm_jax.errors import UserError
-from dsm_jax.mine.annotate.annotations import Annotations
 from dsm_jax.mine.crawl import Crawl, Shard, mapped_array, page_array
 from dsm_jax.mine.loop.seed import NO_EXAMPLES, Examples, HeldOut, Inputs
 from dsm_jax.run import atomic, is_done, mark_done
@@ -139,13 +138,3 @@ def _mark_held_out(crawl: Crawl, first: np.ndarray, held_out: HeldOut, out: Path
             pages = np.flatnonzero(held_out.match(shard.numbers("url_key")))
             marks[pages + shard.start] = True
             marks[first[shard.pages][pages]] = True
-
-
-def mark_verdicts(crawl: Crawl, annotations: Annotations, out: Path) -> None:
-    """Writes int8 [pages]: what the annotations say of each page's URL."""
-    values = {True: ACCEPTED, False: REJECTED, None: 0}
-    with page_array(out, crawl.count, "int8") as marks:
-        if annotations.prefixes:
-            for shard in crawl.shards:
-                urls = shard.columns("url")["url"].to_pylist()
-                marks[shard.pages] = [values[annotations.verdict(url)] for url in urls]

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsm_jax.errors import UserError
-from dsm_jax.mine.annotate.annotations import Annotations
 from dsm_jax.mine.crawl import mapped_array
 from dsm_jax.mine.duplicates import find_duplicates
 from dsm_jax.mine.loop import marks as marks_module
-from dsm_jax.mine.loop.marks import ACCEPTED, REJECTED, Marks, mark_inputs, mark_verdicts
+from dsm_jax.mine.loop.marks import ACCEPTED, REJECTED, Marks, mark_inputs
 from dsm_jax.mine.loop.seed import NO_EXAMPLES, Examples, HeldOut, Inputs
 from dsm_jax.mine.tokens import fasttext_tokens
 from dsm_jax.mine.web.urls import canonical_url, key_of
@@ -124,16 +123,6 @@ def test_a_seed_of_urls_that_are_nowhere_is_one_line(crawl_with_copies, tmp_path
         False,
         False,
     ]
-
-
-def test_verdicts_of_urls(crawl_with_copies, tmp_path):
-    crawl, _ = crawl_with_copies
-    prefixes = {"first.org/": True, "first.org/group": False, "held.org/": False, "hotel.org/": None}
-    mark_verdicts(crawl, Annotations(prefixes), tmp_path / "verdicts.npy")
-    there = [ACCEPTED, 0, REJECTED, 0, REJECTED, REJECTED, 0, 0, 0]
-    assert mapped_array(tmp_path / "verdicts.npy").tolist() == there
-    mark_verdicts(crawl, Annotations({}), tmp_path / "verdicts.npy")
-    assert mapped_array(tmp_path / "verdicts.npy").tolist() == [0] * 9
 
 
 FLAGS = ("has_own_text", "held_out", "seed", "of_negatives", "collected")
