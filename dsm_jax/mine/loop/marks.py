@@ -15,7 +15,7 @@ import numpy as np
 from dsm_jax.errors import UserError
 from dsm_jax.mine.crawl import Crawl, Shard, mapped_array, page_array
 from dsm_jax.mine.loop.seed import NO_EXAMPLES, Examples, HeldOut, Inputs
-from dsm_jax.run import atomic, is_done, mark_done
+from dsm_jax.run import DONE, atomic, is_done, mark_done, read_json
 
 Which = Callable[[Shard], np.ndarray]
 """bool, one for each page of a shard."""
@@ -84,12 +84,12 @@ def mark_inputs(crawl: Crawl, first: np.ndarray, inputs: Inputs, folder: Path) -
     if not is_done(folder):
         folder.mkdir(exist_ok=True)
         _mark_own_text(crawl, first, folder / "own_text.npy")
-        _mark_held_out(crawl, first, inputs.held_out, folder / "held_out.npy")
+        found_held_out = _mark_held_out(crawl, first, inputs.held_out, folder / "held_out.npy")
         with page_array(folder / "nothing.npy", crawl.count, "bool"):
             pass
         _mark_examples(crawl, first, inputs.seed, folder, "seed")
         _mark_examples(crawl, first, inputs.negatives or NO_EXAMPLES, folder, "negatives")
-        mark_done(folder)
+        mark_done(folder, {"held_out": found_held_out})
     found, found_negatives = (np.load(folder / f"{name}_texts.npy") for name in ("seed", "negatives"))
     if not inputs.seed.texts and not mapped_array(folder / "seed.npy").any():
         raise UserError(
@@ -98,6 +98,8 @@ def mark_inputs(crawl: Crawl, first: np.ndarray, inputs: Inputs, folder: Path) -
     _say_found("--seed", inputs.seed, folder / "seed.npy")
     if inputs.negatives:
         _say_found("--negatives", inputs.negatives, folder / "negatives.npy")
+    if len(inputs.held_out.url_keys):
+        _say_held_out(len(inputs.held_out.url_keys), **read_json(folder / DONE)["held_out"])
     negatives = inputs.negatives and inputs.negatives.without(found_negatives)
     return replace(inputs, seed=inputs.seed.without(found), negatives=negatives)
 
@@ -107,6 +109,13 @@ def _say_found(option: str, examples: Examples, marked: Path) -> None:
     found, urls, texts = np.count_nonzero(mapped_array(marked)), len(examples.url_keys), len(examples.texts)
     print(
         f"{option}: {urls:,} urls and {texts:,} texts; {found:,} pages of the crawl are these",
+        file=sys.stderr,
+    )
+
+
+def _say_held_out(given: int, urls: int, labelled: int) -> None:
+    print(
+        f"--held-out: {given:,} urls; {urls:,} are pages of the crawl, {labelled:,} of these with a label",
         file=sys.stderr,
     )
 
@@ -131,10 +140,14 @@ def _mark_examples(crawl: Crawl, first: np.ndarray, examples: Examples, folder: 
         np.save(file, np.unique(np.concatenate(found)))
 
 
-def _mark_held_out(crawl: Crawl, first: np.ndarray, held_out: HeldOut, out: Path) -> None:
-    """Writes bool [pages]: held out itself, or the first page of one."""
+def _mark_held_out(crawl: Crawl, first: np.ndarray, held_out: HeldOut, out: Path) -> dict[str, int]:
+    """Writes bool [pages]: held out itself, or the first page of one. Returns how many of the urls the crawl has."""
+    found = np.zeros(len(held_out.url_keys), bool)
     with page_array(out, crawl.count, "bool") as marks:
         for shard in crawl.shards:
-            pages = np.flatnonzero(held_out.match(shard.numbers("url_key")))
+            url_keys = shard.numbers("url_key")
+            pages = np.flatnonzero(held_out.match(url_keys))
+            found[np.searchsorted(held_out.url_keys, url_keys[pages])] = True
             marks[pages + shard.start] = True
             marks[first[shard.pages][pages]] = True
+    return {"urls": int(found.sum()), "labelled": int((held_out.labels[found] >= 0).sum())}

@@ -6,6 +6,7 @@ Duplicates that were judged unlike each other decide nothing, nor does a prefix 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from dsm_jax.mine.annotate.annotations import Annotations
 from dsm_jax.mine.crawl import Crawl, page_array
 from dsm_jax.mine.loop.marks import ACCEPTED, REJECTED
 
+MOST_NAMED = 5  # prefixes in a message
 _ACCEPT, _REJECT, _OWN = (
     1,
     2,
@@ -24,21 +26,26 @@ _VERDICTS = np.array([0, ACCEPTED, REJECTED, 0], np.int8)  # by the bits _ACCEPT
 
 
 def mark_verdicts(crawl: Crawl, first: np.ndarray, annotations: Annotations, out: Path) -> None:
-    """Writes int8 [pages]: ACCEPTED, REJECTED or 0. first: int64 [pages], each page's first page."""
+    """Writes int8 [pages]: ACCEPTED, REJECTED or 0; says which prefixes match no page. first: int64 [pages], each page's
+    first page."""
     with page_array(out, crawl.count, "int8") as marks:
         if annotations.prefixes:
-            _mark_own(crawl, annotations, marks)
+            found = _mark_own(crawl, annotations, marks)
+            _say_found(annotations, found)
             _mark_firsts(crawl, first, marks)
             for shard in crawl.shards:
                 marks[shard.pages] = _VERDICTS[marks[shard.pages] & (_ACCEPT | _REJECT)]
 
 
-def _mark_own(crawl: Crawl, annotations: Annotations, marks: np.ndarray) -> None:
-    """Writes the bits of each page whose own URL is under a prefix."""
+def _mark_own(crawl: Crawl, annotations: Annotations, marks: np.ndarray) -> set[str]:
+    """Writes the bits of each page whose own URL is under a prefix; returns the prefixes that a page is under."""
+    found: set[str] = set()
     for shard in crawl.shards:
         for page, url in enumerate(shard.columns("url")["url"].to_pylist(), shard.start):
-            if (prefix := next(annotations.covering(url), None)) is not None:
-                marks[page] = _BITS[annotations.prefixes[prefix]]
+            if prefixes := list(annotations.covering(url)):
+                marks[page] = _BITS[annotations.prefixes[prefixes[0]]]
+                found.update(prefixes)
+    return found
 
 
 def _mark_firsts(crawl: Crawl, first: np.ndarray, marks: np.ndarray) -> None:
@@ -48,3 +55,16 @@ def _mark_firsts(crawl: Crawl, first: np.ndarray, marks: np.ndarray) -> None:
         for bit in (_ACCEPT, _REJECT):
             pages = first[shard.pages][(bits & _OWN > 0) & (bits & bit > 0)]
             marks[pages[marks[pages] < _OWN]] |= bit
+
+
+def _say_found(annotations: Annotations, found: set[str]) -> None:
+    """A prefix that matches nothing is mostly one that was mistyped, or is of another crawl."""
+    verdicts = list(annotations.prefixes.values())
+    counts = {"accepted": True, "rejected": False, "in conflict": None}
+    said = ", ".join(f"{verdicts.count(verdict):,} {name}" for name, verdict in counts.items())
+    lost = sorted(annotations.prefixes.keys() - found)
+    some = f": {', '.join(lost[:MOST_NAMED])}{', ..' if len(lost) > MOST_NAMED else ''}" if lost else ""
+    print(
+        f"annotations: {len(verdicts):,} prefixes ({said}); {len(lost):,} match no page of the crawl{some}",
+        file=sys.stderr,
+    )

@@ -101,6 +101,21 @@ def test_how_many_of_the_examples_the_crawl_has_is_said_at_every_start(crawl_wit
         assert capsys.readouterr().err == "--seed: 3 urls and 1 texts; 2 pages of the crawl are these\n"
 
 
+def test_how_many_of_the_held_out_urls_the_crawl_has_is_said_at_every_start(
+    crawl_with_copies, tmp_path, capsys
+):
+    """Of urls, though the first page of one that is a copy is held out too; an unknown label is none."""
+    urls = ["https://held.org/group", "https://hotel.org/", "https://seed.org/ring", "https://no.org"]
+    unknown = key_of(canonical_url(urls[1]))
+    keys = url_keys(*urls)
+    labels = np.where(keys == unknown, -1, 1).astype(np.int8)
+    inputs = Inputs(examples(["another"]), None, HeldOut(keys, labels))
+    for _ in range(2):
+        mark_inputs(*crawl_with_copies, inputs, tmp_path / "marks")
+        said = "--held-out: 4 urls; 3 are pages of the crawl, 2 of these with a label"
+        assert capsys.readouterr().err.splitlines()[1:] == [said]
+
+
 def test_without_negatives_there_are_none(crawl_with_copies, tmp_path):
     left = mark_inputs(*crawl_with_copies, Inputs(examples(["another"])), tmp_path / "marks")
     assert left.negatives is None and marked(tmp_path / "marks", "negatives") == []

@@ -76,3 +76,19 @@ def test_verdicts_are_those_of_every_group_of_duplicates(write_crawl, tmp_path_f
         others = {hosts[i] for i in range(len(hosts)) if first[i] == page and i != page} - {"none.org"}
         said = {VALUES[host] for host in ({hosts[page]} if hosts[page] != "none.org" else others)}
         assert made[page] == (said.pop() if len(said) == 1 else 0)
+
+
+def test_prefixes_that_match_no_page_are_named(write_crawl, tmp_path, capsys):
+    urls = ["https://yes.org/not/a", "https://no.org/b"]
+    verdicts(write_crawl, tmp_path / "a", urls, range(2), prefixes=PREFIXES)
+    said = "annotations: 4 prefixes (1 accepted, 2 rejected, 1 in conflict); 1 match no page of the crawl: both.org/\n"
+    assert capsys.readouterr().err == said  # yes.org/ has a page, though a longer prefix decides on it
+    verdicts(write_crawl, tmp_path / "b", urls, range(2), prefixes={f"a.org/{i}": True for i in range(9)})
+    assert (
+        "9 match no page of the crawl: a.org/0, a.org/1, a.org/2, a.org/3, a.org/4, ..\n"
+        in capsys.readouterr().err
+    )
+    verdicts(write_crawl, tmp_path / "c", urls, range(2), prefixes={"no.org/": False})
+    assert capsys.readouterr().err.endswith("; 0 match no page of the crawl\n")
+    verdicts(write_crawl, tmp_path / "d", urls, range(2), prefixes={})
+    assert capsys.readouterr().err == ""
