@@ -19,7 +19,7 @@ from typing import Any
 
 from dsm_jax.errors import UserError
 from dsm_jax.mine.annotate.annotations import host_of, slashed
-from dsm_jax.run import progress, read_json
+from dsm_jax.run import CONFIG, progress, read_json
 
 DOMAINS, PREFIXES, SAMPLES = "domains.json", "prefixes.jsonl.gz", "samples.jsonl.gz"
 _REMEDY = "delete its iteration's folder and mine again"
@@ -66,7 +66,7 @@ class RowsByDomain:
 
 @dataclass(frozen=True)
 class Candidates:
-    """An iteration's domains, most gain first, and their rows of prefixes and samples. Iteration 0: none."""
+    """An iteration's domains, most gain first, and their rows of prefixes and samples."""
 
     iteration: int
     domains: Mapping[str, Domain]
@@ -93,12 +93,17 @@ def newest_iteration(run: Path) -> int:
 
 
 def load_candidates(run: Path) -> Candidates:
-    """Reads the newest iteration. Raises UserError where `run` is no folder, or a row damaged (file:line)."""
+    """Reads the newest iteration. Raises UserError where `run` is no run's folder or has no iteration yet, or a row is
+    damaged (file:line)."""
     if not Path(run).is_dir():
         raise UserError(f"{run}: no such folder: give the folder that mine_corpus.py had as --out")
     iteration = newest_iteration(run)
+    if not iteration and not (Path(run) / CONFIG).exists():
+        raise UserError(f"{run} is no mining run: give the folder that mine_corpus.py had as --out")
     if not iteration:
-        return Candidates(0, {}, RowsByDomain(()), RowsByDomain(()))
+        raise UserError(
+            f"{run} holds no finished iteration: let mine_corpus.py --out {run} come so far first"
+        )
     folder = Path(run) / f"iteration-{iteration:02d}"
     domains = _read_domains(folder / DOMAINS)
     return Candidates(

@@ -68,11 +68,10 @@ _OPENER = urllib.request.build_opener(_NoRedirect)
 def annotate(run: Path, endpoint: Endpoint) -> Counter[str]:
     """Asks about every undecided prefix; returns how many were accepted, rejected and not answered.
 
-    Decisions go to run/annotations.jsonl, by "llm:MODEL". Raises UserError where the endpoint cannot be used.
+    Decisions go to run/annotations.jsonl, by "llm:MODEL". Raises UserError where the run has no
+    iteration, or the endpoint cannot be used.
     """
     candidates, file, by = load_candidates(run), Path(run) / FILE, f"llm:{endpoint.model}"
-    if not candidates.iteration:
-        raise UserError(f"{run} holds no finished iteration: mine first (mine_corpus.py --out {run})")
     counts: Counter[str] = Counter()
     with progress(len(candidates.domains), "ask the model (domains)") as bar:
         for name in candidates.domains:

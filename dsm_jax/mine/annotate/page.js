@@ -363,22 +363,10 @@ function onKey(event) {
   act(() => action(event), page.pane === "prefixes" || "aru".includes(event.key));
 }
 
-function showEmpty(title, text, command) {
+function showEmpty(title, text) {
   $("empty").hidden = false;
   $("empty-title").textContent = title;
   $("empty-text").textContent = text;
-  $("empty-command").textContent = command;
-  $("empty-command").hidden = !command;
-}
-
-function explainEmpty({ iteration, run }) {
-  if (iteration) {
-    showEmpty("No domain was discovered", `In iteration ${iteration} no domain had enough of its pages collected to count as mathematical. `
-      + "Give more seed pages, or let the loop keep more (keep_tokens, keep_share), mine again, and reload this page.", "");
-    return;
-  }
-  showEmpty("No domains yet", `The domains come from the mining loop, and ${run} holds no finished iteration. Mine first, then reload this page:`,
-    `python experiments/mine_corpus.py --warc FILES --seed SEED.jsonl --out ${run}`);
 }
 
 function restore() {
@@ -394,13 +382,14 @@ async function start() {
   try {
     page.overview = await request("/api/overview");
   } catch (error) {
-    showEmpty("The candidates cannot be read", error.message, "");
+    showEmpty("The candidates cannot be read", error.message);
     return;
   }
   const { run, iteration, by, domains } = page.overview;
-  $("run").textContent = iteration ? `${run}, iteration ${iteration}, as ${by}` : run;
+  $("run").textContent = `${run}, iteration ${iteration}, as ${by}`;
   if (!domains.length) {
-    explainEmpty(page.overview);
+    showEmpty("No domain was discovered", `In iteration ${iteration} no domain had enough of its pages collected to count as mathematical. `
+      + "Give more seed pages, or let the loop keep more (keep_tokens, keep_share), mine again, and reload this page.");
     return;
   }
   $("panes").hidden = false;

@@ -62,11 +62,15 @@ def test_the_newest_whole_iteration_is_read(run):
     assert newest_iteration(run) == 1
 
 
-def test_a_run_without_an_iteration_has_no_candidates(tmp_path):
-    candidates = load_candidates(tmp_path)
-    assert candidates.iteration == 0 and not candidates.domains and candidates.samples["a.org"] == []
-    with pytest.raises(UserError, match="no such folder"):
+def test_a_folder_without_an_iteration_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="none: no such folder"):
         load_candidates(tmp_path / "none")
+    with pytest.raises(UserError, match="is no mining run: give the folder"):
+        load_candidates(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "iteration-01").mkdir()
+    with pytest.raises(UserError, match="no finished iteration"):
+        load_candidates(tmp_path)
 
 
 def test_damaged_files_name_their_line(run):

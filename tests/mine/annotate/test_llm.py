@@ -236,11 +236,6 @@ def test_a_prefix_is_judged_by_pages_that_no_longer_one_covers(tmp_path):
     assert {prefix: len(own) for prefix, own in asked.items()} == {"a.org/": 1, "a.org/b/": 3}
 
 
-def test_a_run_without_an_iteration_is_one_line(fake, tmp_path):
-    with pytest.raises(UserError, match="no finished iteration"):
-        annotate(tmp_path, Endpoint(fake.url, "qwen"))
-
-
 def test_the_command(fake, run, capsys):
     script = load_script("annotate_urls")
     fake.answer = judge
@@ -250,5 +245,11 @@ def test_the_command(fake, run, capsys):
     assert "give a URL such as" in error_line(script, capsys, run, "--llm", "localhost:8000", "--model", "a")
     assert "RUN is missing" in error_line(script, capsys)
     assert "no such folder" in error_line(script, capsys, run / "none", "--no-browser")
+    (run / "empty").mkdir()
+    assert "is no mining run" in error_line(script, capsys, run / "empty")  # before a browser opens
+    (run / "empty" / "config.json").write_text("{}")
+    assert "no finished iteration" in error_line(
+        script, capsys, run / "empty", "--llm", fake.url, "--model", "a"
+    )
     (run / "annotations.jsonl").write_text('{"prefix": "a.org/", "accept": true}\nnonsense\n')
     assert "annotations.jsonl:2: not a row" in error_line(script, capsys, run, "--no-browser")

@@ -300,14 +300,9 @@ def test_five_thousand_domains_scroll(tmp_path, command, visit):
 
 
 def test_a_run_without_domains_says_what_to_do(tmp_path, command, chromium):
+    write_iteration(tmp_path, 1, {})
     shown = chromium.new_page()
     shown.goto(command(tmp_path, "ann").url)
-    expect(shown.locator("#empty")).to_contain_text("No domains yet")
-    expect(shown.locator("#empty-command")).to_contain_text(
-        f"mine_corpus.py --warc FILES --seed SEED.jsonl --out {tmp_path}"
-    )
-    write_iteration(tmp_path, 1, {})
-    shown.reload()
     expect(shown.locator("#empty")).to_contain_text("No domain was discovered")
     shown.close()
 
