@@ -30,7 +30,7 @@ from dsm_jax.mine.crawl import mapped_array
 from dsm_jax.mine.duplicates import find_duplicates
 from dsm_jax.mine.extract.language import load_language_model
 from dsm_jax.mine.json_lines import gzip_lines, join
-from dsm_jax.mine.loop.iterate import iteration_folder, run_loop
+from dsm_jax.mine.loop.iterate import finished_iterations, is_finished, iteration_folder, run_loop
 from dsm_jax.mine.loop.scores_file import NAME as SCORES
 from dsm_jax.mine.loop.seed import NONE_HELD_OUT, Inputs, read_examples, read_held_out
 from dsm_jax.mine.pages import make_shards, read_totals
@@ -40,7 +40,9 @@ from dsm_jax.mine.web.read import require_a_warc
 from dsm_jax.mine.web.wet import pair
 from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json, write_text
 
-_END_BYTES = 64 << 10  # of a WARC file, to tell it from another one
+_PART_BYTES = 64 << 10  # of a file's content, to tell it from another one
+_PARTS = 64  # of a file of examples
+_WHOLE_BYTES = 64 << 20  # smaller ones are read whole for this
 FREE = ("--iterations",)  # what a second start may change
 
 
@@ -100,14 +102,14 @@ def mine(
     warcs = tuple(pair(sources.wets, sources.warcs)) if sources.wets and sources.warcs else ()
     if sources.language_model:
         load_language_model(sources.language_model)  # a mistake is said before anything is written
-    inputs = _read_inputs(examples, config)
     decisions = _decisions(out, annotations)
+    inputs = None if is_finished(out, decisions, config) else _read_inputs(examples, config)
     open_run(out, _describe(config, sources, examples, benchmarks), free=FREE)
     with _forgets_config_before_any_iteration(out):
         open_run(out / "pages", _describe_sources(sources))
         pages = _pages(out, names, sources.language_model, spread)
         find_duplicates(out / "pages", out / "duplicates.npy", spread)
-        last = run_loop(out, inputs, decisions, config, spread)
+        last = run_loop(out, inputs, decisions, config, spread) if inputs else finished_iterations(out)
     if not _is_exported(out, last):
         index = Benchmarks(benchmarks, config.grams_need_words)
         _export(Cleaner(out, last, index, warcs), pages, benchmarks, spread)
@@ -182,43 +184,45 @@ def _describe(
     return {
         **{field.name: getattr(config, field.name) for field in fields(config)},
         **_describe_sources(sources),
-        "seed": _file_hashes(examples.seed),
-        "negatives": _file_hashes(examples.negatives),
-        "held_out": _file_hashes([examples.held_out] if examples.held_out else []),
+        "seed": _identify_all("--seed", examples.seed),
+        "negatives": _identify_all("--negatives", examples.negatives),
+        "held_out": _identify_all("--held-out", [examples.held_out] if examples.held_out else []),
         "benchmarks": _hash(repr(list(benchmarks)).encode()),
     }
 
 
 def _describe_sources(sources: Sources) -> dict[str, Any]:
+    model = [sources.language_model] if sources.language_model else []
     return {
-        "warc": list(map(_identify, sources.warcs)),
-        "wet": list(map(_identify, sources.wets)),
-        "language_model": _file_hashes([sources.language_model] if sources.language_model else []),
+        "warc": list(map(_identify_source, sources.warcs)),
+        "wet": list(map(_identify_source, sources.wets)),
+        "language_model": _identify_all("--language-model", model),
     }
 
 
-def _identify(name: str) -> str:
-    """Name, size, and a hash of both ends: WARC files are too large to be read for this. A URL stands for itself."""
-    if is_url(name):
-        return name
-    size = Path(name).stat().st_size
-    with open(name, "rb") as file:
-        ends = file.read(_END_BYTES)
-        file.seek(max(0, size - _END_BYTES))
-        ends += file.read(_END_BYTES)
-    return f"{Path(name).name} of {size} bytes, {_hash(ends)}"
+def _identify_source(name: str) -> str:
+    """By both ends: WARC files are too large and too many for more. A URL stands for itself."""
+    return name if is_url(name) else _identify(Path(name), parts=2)
 
 
-def _file_hashes(files: Sequence[Path]) -> list[str]:
-    return [_hash_file(file) for file in files]
+def _identify_all(option: str, files: Sequence[Path]) -> list[str]:
+    try:
+        return [_identify(file, _PARTS, _WHOLE_BYTES) for file in files]
+    except OSError as error:
+        raise UserError(f"{option} {error.filename}: cannot be read ({error.strerror})") from None
 
 
-def _hash_file(file: Path) -> str:
+def _identify(file: Path, parts: int, whole: int = 0) -> str:
+    """Name, size, and a hash of the content: all of it up to `whole` bytes, beyond evenly spaced parts with both ends."""
+    size = file.stat().st_size
+    last = max(0, size - _PART_BYTES)
+    starts = range(0, size, _PART_BYTES) if size <= whole else (last * i // (parts - 1) for i in range(parts))
+    digest = sha256()
     with open(file, "rb") as content:
-        digest = sha256()
-        while part := content.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()[:16]
+        for start in starts:
+            content.seek(start)
+            digest.update(content.read(_PART_BYTES))
+    return f"{file.name} of {size} bytes, {digest.hexdigest()[:16]}"
 
 
 def _hash(content: bytes) -> str:

@@ -262,8 +262,42 @@ def test_cleaned_shards_are_read_in_the_order_of_their_numbers(tmp_path):
 
 
 def test_a_finished_run_does_nothing_again(mined, crawl, monkeypatch):
-    monkeypatch.setattr(pipeline, "make_shards", None)
+    for name in (
+        "make_shards",
+        "read_examples",
+        "run_loop",
+        "write_corpus",
+    ):  # a seed may take minutes to read
+        monkeypatch.setattr(pipeline, name, None)
     assert run(mined[0], crawl).funnel == mined[1].funnel
+
+
+def test_a_finished_run_whose_seed_is_gone_or_another_one_is_refused(mined, crawl, tmp_path):
+    seed = tmp_path / crawl[1].name
+    with pytest.raises(UserError, match=r"--seed .*seed\.jsonl: cannot be read \(No such file"):
+        run(mined[0], crawl, seed=seed)
+    content = crawl[1].read_text()
+    seed.write_text(content.replace("algebra/5", "algebra/7"))
+    with pytest.raises(UserError, match=r"another configuration: --seed .there .*seed\.jsonl of \d+ bytes"):
+        run(mined[0], crawl, seed=seed)
+    seed.write_text(content)
+    assert run(mined[0], crawl, seed=seed).funnel == mined[1].funnel
+
+
+def test_a_large_file_of_another_size_or_beginning_or_end_is_another_one(tmp_path, monkeypatch):
+    """Small ones are told apart by every byte."""
+    monkeypatch.setattr(pipeline, "_PART_BYTES", 10)
+    content = bytes(range(250))
+    changed = [bytes([1]) + content[1:], content[:-1] + bytes([1]), content + b"0", content[:-1]]
+    inside = [content[:at] + bytes([255]) + content[at + 1 :] for at in range(250)]
+
+    def told(content, whole):
+        (tmp_path / "file").write_bytes(content)
+        return pipeline._identify(tmp_path / "file", 5, whole)
+
+    assert told(content, 0) not in {told(other, 0) for other in changed}
+    assert sum(told(other, 0) != told(content, 0) for other in inside) == 5 * 10
+    assert told(content, 250) not in {told(other, 250) for other in [*changed, *inside]}
 
 
 def test_another_configuration_or_input_is_refused(mined, crawl, tmp_path):

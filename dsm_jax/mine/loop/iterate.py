@@ -51,6 +51,12 @@ def finished_iterations(out: Path) -> int:
     return number
 
 
+def is_finished(out: Path, annotations: Annotations, config: MineConfig) -> bool:
+    """Whether run_loop would run no iteration: all are done, or nothing changes any more."""
+    number = finished_iterations(out)
+    return number >= config.iterations or _has_converged(out, number, annotations, config)
+
+
 def run_loop(
     out: Path, inputs: Inputs, annotations: Annotations, config: MineConfig, spread: Spread = HERE
 ) -> int:
@@ -59,11 +65,10 @@ def run_loop(
     out: holds pages/ and duplicates.npy. Raises UserError where the seed has no usable text, or a class is empty.
     """
     loop = Loop(out, inputs, config, spread)
-    number = finished_iterations(out)
-    while number < config.iterations and not _has_converged(out, number, annotations, config):
-        number += 1
+    while not is_finished(out, annotations, config):
+        number = finished_iterations(out) + 1
         loop.iterate(number, annotations if number > 1 else Annotations({}))
-    return number
+    return finished_iterations(out)
 
 
 def _has_converged(out: Path, number: int, annotations: Annotations, config: MineConfig) -> bool:
