@@ -16,9 +16,10 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from dsm_jax.errors import Preempted, UserError
 from dsm_jax.host_memory import keep_host_memory
@@ -82,11 +83,47 @@ def parse(presets: Mapping[str, Config], argv: Sequence[str], description: str =
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(type(config), default=config, args=list(argv), description=help_text)
+            return tyro.cli(
+                type(config), default=config, args=list(argv), description=help_text, registry=_REGISTRY
+            )
     except SystemExit as end:
         if end.code in (None, 0):
             raise
         raise UserError(_one_line(complaint.getvalue())) from None
+
+
+_REGISTRY = ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _of_whole_numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """int and tuple[int, ...] as tyro has them, but with 40e9, and saying what a whole number looks like."""
+    if info.type is int:
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda words: _whole_number(words[0]),
+            is_instance=lambda value: type(value) is int,
+            str_from_instance=lambda value: [str(value)],
+        )
+    if get_args(info.type) == (int, ...):
+        return PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="[INT [INT ...]]",
+            instance_from_str=lambda words: tuple(map(_whole_number, words)),
+            is_instance=lambda value: isinstance(value, tuple) and all(type(one) is int for one in value),
+            str_from_instance=lambda value: list(map(str, value)),
+        )
+    return None
+
+
+def _whole_number(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        if (value := float(text)).is_integer():
+            return int(value)
+    raise ValueError(f"{text!r} is no whole number such as 40000000000 or 40e9")
 
 
 def _preset_name(argv: Sequence[str], default: str) -> str:

@@ -25,6 +25,9 @@ class Config:
     mesh: tuple[str, ...] = ()
     """Mesh axes; none given: every device."""
     steps: int = 10
+    budgets: tuple[int, ...] = (1, 2)
+    """Tokens of each round."""
+    most: int | None = None
     mode: Literal["a", "b"] = "a"
     optimizer: Optimizer = field(default_factory=Optimizer)
 
@@ -43,6 +46,26 @@ def test_presets_give_the_defaults_and_options_win():
     assert parse("--optimizer.lr", "2e-3").optimizer.lr == 2e-3
 
 
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("40e9", 40 * 10**9),
+        ("120.2e9", 120_200_000_000),
+        ("4_000", 4000),
+        ("-1", -1),
+        (f"{2**63 - 1}", 2**63 - 1),
+    ],
+)
+def test_whole_numbers_may_be_written_short(word, value):
+    assert parse("--steps", word).steps == parse("--most", word).most == value
+    assert parse("--budgets", word, "7", "--steps", "3").budgets == (value, 7)
+    assert type(parse("--steps", word).steps) is int
+
+
+def test_a_list_of_whole_numbers_may_be_empty_and_an_optional_one_none():
+    assert parse("--budgets").budgets == () and parse("--most", "None").most is None
+
+
 def test_mesh_stands_bare_or_with_axes():
     assert parse("--mesh").mesh == ()
     assert parse("--mesh", "--steps", "1").mesh == ()
@@ -56,6 +79,9 @@ def test_mesh_stands_bare_or_with_axes():
         (["--stepz", "3"], ["--stepz", "did you mean --steps?"]),
         (["--steps", "x"], ["--steps", "'x'"]),
         (["--steps"], ["--steps", "Missing value"]),
+        (["--steps", "1.5"], ["--steps", "'1.5' is no whole number such as 40000000000", "40e9"]),
+        (["--steps", "inf"], ["--steps", "'inf'"]),
+        (["--budgets", "1", "40B"], ["--budgets", "'40B' is no whole number such as 40000000000", "40e9"]),
         (["--mode", "c"], ["--mode", "'c'", "'a', 'b'"]),
         (["stray"], ["stray"]),
         (["--preset", "lrage"], ["--preset lrage", "did you mean large?", "small, large"]),
@@ -79,7 +105,16 @@ def test_help_shows_options_defaults_and_presets(capsys):
         parse("--preset", "large", "--help")
     assert end.value.code in (None, 0)
     out = capsys.readouterr().out
-    for part in ("--steps", "1000", "--optimizer.lr", "Learning rate", "small, large", "--mesh"):
+    for part in (
+        "--steps",
+        "1000",
+        "--budgets [INT [INT ...]]",
+        "(default: 1 2)",
+        "--optimizer.lr",
+        "Learning rate",
+        "small, large",
+        "--mesh",
+    ):
         assert part in out
 
 
