@@ -29,6 +29,7 @@ from dsm_jax.mine.corpus.export import write_corpus
 from dsm_jax.mine.crawl import mapped_array
 from dsm_jax.mine.duplicates import find_duplicates
 from dsm_jax.mine.extract.language import load_language_model
+from dsm_jax.mine.identify import identify_files, identify_source
 from dsm_jax.mine.json_lines import gzip_lines, join
 from dsm_jax.mine.loop.iterate import finished_iterations, is_finished, iteration_folder, run_loop
 from dsm_jax.mine.loop.scores_file import NAME as SCORES
@@ -40,9 +41,6 @@ from dsm_jax.mine.web.read import require_a_warc
 from dsm_jax.mine.web.wet import pair
 from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json, write_text
 
-_PART_BYTES = 64 << 10  # of a file's content, to tell it from another one
-_PARTS = 64  # of a file of examples
-_WHOLE_BYTES = 64 << 20  # smaller ones are read whole for this
 FREE = ("--iterations",)  # what a second start may change
 
 
@@ -184,9 +182,9 @@ def _describe(
     return {
         **{field.name: getattr(config, field.name) for field in fields(config)},
         **_describe_sources(sources),
-        "seed": _identify_all("--seed", examples.seed),
-        "negatives": _identify_all("--negatives", examples.negatives),
-        "held_out": _identify_all("--held-out", [examples.held_out] if examples.held_out else []),
+        "seed": identify_files("--seed", examples.seed),
+        "negatives": identify_files("--negatives", examples.negatives),
+        "held_out": identify_files("--held-out", [examples.held_out] if examples.held_out else []),
         "benchmarks": _hash(repr(list(benchmarks)).encode()),
     }
 
@@ -194,35 +192,10 @@ def _describe(
 def _describe_sources(sources: Sources) -> dict[str, Any]:
     model = [sources.language_model] if sources.language_model else []
     return {
-        "warc": list(map(_identify_source, sources.warcs)),
-        "wet": list(map(_identify_source, sources.wets)),
-        "language_model": _identify_all("--language-model", model),
+        "warc": list(map(identify_source, sources.warcs)),
+        "wet": list(map(identify_source, sources.wets)),
+        "language_model": identify_files("--language-model", model),
     }
-
-
-def _identify_source(name: str) -> str:
-    """By both ends: WARC files are too large and too many for more. A URL stands for itself."""
-    return name if is_url(name) else _identify(Path(name), parts=2)
-
-
-def _identify_all(option: str, files: Sequence[Path]) -> list[str]:
-    try:
-        return [_identify(file, _PARTS, _WHOLE_BYTES) for file in files]
-    except OSError as error:
-        raise UserError(f"{option} {error.filename}: cannot be read ({error.strerror})") from None
-
-
-def _identify(file: Path, parts: int, whole: int = 0) -> str:
-    """Name, size, and a hash of the content: all of it up to `whole` bytes, beyond evenly spaced parts with both ends."""
-    size = file.stat().st_size
-    last = max(0, size - _PART_BYTES)
-    starts = range(0, size, _PART_BYTES) if size <= whole else (last * i // (parts - 1) for i in range(parts))
-    digest = sha256()
-    with open(file, "rb") as content:
-        for start in starts:
-            content.seek(start)
-            digest.update(content.read(_PART_BYTES))
-    return f"{file.name} of {size} bytes, {digest.hexdigest()[:16]}"
 
 
 def _hash(content: bytes) -> str:

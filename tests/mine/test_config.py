@@ -43,3 +43,15 @@ def test_a_value_that_is_none_is_one_line_with_the_option(option, values):
         with pytest.raises(UserError, match=f"--{option.replace('_', '-')} ") as caught:
             replace(PRESETS["default"], **{option: value})
         assert "\n" not in str(caught.value)
+
+
+def test_paper_preset():
+    paper = MineConfig()
+    assert (paper.iterations, paper.stop_share, paper.domain_share, paper.max_seed_pages) == (
+        4,
+        0.98,
+        0.10,
+        500_000,
+    )
+    assert paper.negatives_by == "page" and paper.domain_min_pages == 1 and not paper.grams_need_words
+    assert paper.keep_tokens[:2] == (40 * 10**9, 89 * 10**9)

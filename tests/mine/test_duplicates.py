@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsm_jax.mine import duplicates
-from dsm_jax.mine.crawl import mapped_array
+from dsm_jax.mine import duplicates, pages
+from dsm_jax.mine.crawl import Crawl, mapped_array
 from dsm_jax.mine.duplicates import find_duplicates, later_and_first
 from dsm_jax.mine.pages import KEYS
 from dsm_jax.mine.tasks import Spread
@@ -175,3 +175,13 @@ def test_worker_processes_find_the_same(found):
     rng = np.random.default_rng(1)
     rows = [{"url_key": int(rng.integers(1, 40)), "text_key": int(rng.integers(1, 400))} for _ in range(60)]
     assert found(rows, [25], spread=Spread(workers=2)) == found(rows)
+
+
+def test_an_empty_first_capture_does_not_hide_the_page(tmp_path, make_warc):
+    bodies = (b"<html></html>", b"<html><body>The page</body></html>", b"")
+    warc = make_warc(tmp_path / "a.warc.gz", [("https://a.org/x", body) for body in bodies])
+    pages.make_shards([str(warc)], tmp_path / "pages")
+    find_duplicates(tmp_path / "pages", tmp_path / "duplicates.npy")
+    crawl = Crawl(tmp_path / "pages")
+    assert [row["words"] for _, row in crawl.rows(range(3), "words")] == [0, 2, 0]
+    assert mapped_array(tmp_path / "duplicates.npy").tolist() == [0, 1, 2]

@@ -284,22 +284,6 @@ def test_a_finished_run_whose_seed_is_gone_or_another_one_is_refused(mined, craw
     assert run(mined[0], crawl, seed=seed).funnel == mined[1].funnel
 
 
-def test_a_large_file_of_another_size_or_beginning_or_end_is_another_one(tmp_path, monkeypatch):
-    """Small ones are told apart by every byte."""
-    monkeypatch.setattr(pipeline, "_PART_BYTES", 10)
-    content = bytes(range(250))
-    changed = [bytes([1]) + content[1:], content[:-1] + bytes([1]), content + b"0", content[:-1]]
-    inside = [content[:at] + bytes([255]) + content[at + 1 :] for at in range(250)]
-
-    def told(content, whole):
-        (tmp_path / "file").write_bytes(content)
-        return pipeline._identify(tmp_path / "file", 5, whole)
-
-    assert told(content, 0) not in {told(other, 0) for other in changed}
-    assert sum(told(other, 0) != told(content, 0) for other in inside) == 5 * 10
-    assert told(content, 250) not in {told(other, 250) for other in [*changed, *inside]}
-
-
 def test_another_configuration_or_input_is_refused(mined, crawl, tmp_path):
     with pytest.raises(UserError, match=": --keep-share"):
         run(mined[0], crawl, replace(CONFIG, keep_share=0.3))
@@ -452,28 +436,6 @@ def test_other_bad_input_is_one_line(crawl, tmp_path, make_warc):
         replace(CONFIG, keep_share=1.5)
     with pytest.raises(UserError, match="no negative page"):
         run(tmp_path / "e", crawl, replace(CONFIG, keep_share=1.0, keep_tokens=(10**9,)))
-
-
-def test_paper_preset():
-    paper = MineConfig()
-    assert (paper.iterations, paper.stop_share, paper.domain_share, paper.max_seed_pages) == (
-        4,
-        0.98,
-        0.10,
-        500_000,
-    )
-    assert paper.negatives_by == "page" and paper.domain_min_pages == 1 and not paper.grams_need_words
-    assert paper.keep_tokens[:2] == (40 * 10**9, 89 * 10**9)
-
-
-def test_an_empty_first_capture_does_not_hide_the_page(tmp_path, make_warc):
-    bodies = (b"<html></html>", b"<html><body>The page</body></html>", b"")
-    warc = make_warc(tmp_path / "a.warc.gz", [("https://a.org/x", body) for body in bodies])
-    pages.make_shards([str(warc)], tmp_path / "pages")
-    duplicates.find_duplicates(tmp_path / "pages", tmp_path / "duplicates.npy")
-    crawl = Crawl(tmp_path / "pages")
-    assert [row["words"] for _, row in crawl.rows(range(3), "words")] == [0, 2, 0]
-    assert mapped_array(tmp_path / "duplicates.npy").tolist() == [0, 1, 2]
 
 
 def test_a_classifier_over_the_free_memory_is_refused_before_any_work(crawl, tmp_path, monkeypatch):
