@@ -16,11 +16,8 @@ from dsm_jax.mine.crawl import Crawl, page_array
 from dsm_jax.mine.loop.marks import ACCEPTED, REJECTED
 
 MOST_NAMED = 5  # prefixes in a message
-_ACCEPT, _REJECT, _OWN = (
-    1,
-    2,
-    4,
-)  # bits, until all pages were looked at; _OWN: it is the page's own URL that says so
+# Bits, until all pages were looked at; _OWN: it is the page's own URL that says so.
+_ACCEPT, _REJECT, _OWN = 1, 2, 4
 _BITS = {True: _OWN | _ACCEPT, False: _OWN | _REJECT, None: _OWN | _ACCEPT | _REJECT}
 _VERDICTS = np.array([0, ACCEPTED, REJECTED, 0], np.int8)  # by the bits _ACCEPT and _REJECT
 
