@@ -8,15 +8,17 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import zstandard
 from fastwarc import GzipReader, Lz4Reader, ZstdReader
 
+from dsm_jax.mine.web.compressed_pieces import GzipPieces, Lz4Pieces, Pieces, ZstdPieces
+
 PEEK_BYTES = 16
 _WINDOW_BYTES = 1 << 20
 _MAX_DICTIONARY_BYTES = 16 << 20
-_MAX_LZ4_BLOCKS = 1_000_000  # of 64 kB or more
 _MAX_OFFSET = 1 << 62  # a length that lies may ask for more
 _LONGEST_START = 12
 _PLAIN = re.compile(rb"WARC/(?:1\.[01]|0\.\d{1,3})\r?\n")
@@ -29,8 +31,8 @@ class Codec:
 
     reader: Callable[..., Any]
     start: re.Pattern[bytes]
-    search_bytes: int
-    """To read at a time where little is wanted: not more than 70 MB of text."""
+    pieces: Callable[[Callable[[int, int], bytes], int], Pieces]
+    """Of the file, which it reads with its first argument, from a member's offset on."""
     head_bytes: int
     """Enough of a member for its first bytes: zstd and lz4 unpack whole blocks."""
     is_lz4: bool = False
@@ -39,9 +41,15 @@ class Codec:
         return self.reader(file, dictionary=dictionary) if dictionary else self.reader(file)
 
 
-_GZIP = Codec(GzipReader, re.compile(rb"\x1f\x8b\x08[\x00-\x1f]"), 64 << 10, 1 << 10)
-_ZSTD = Codec(ZstdReader, re.compile(rb"\x28\xb5\x2f\xfd"), 1 << 10, 160 << 10)
-_LZ4 = Codec(Lz4Reader, re.compile(rb"\x04\x22\x4d\x18"), 64 << 10, 160 << 10, is_lz4=True)
+_BUFFER_BYTES = 16 << 10  # fastwarc reads twice as much ahead, also while it searches a header
+_GZIP = Codec(
+    partial(GzipReader, buffer_size=_BUFFER_BYTES),
+    re.compile(rb"\x1f\x8b\x08[\x00-\x1f]"),
+    GzipPieces,
+    1 << 10,
+)
+_ZSTD = Codec(ZstdReader, re.compile(rb"\x28\xb5\x2f\xfd"), ZstdPieces, 160 << 10)
+_LZ4 = Codec(Lz4Reader, re.compile(rb"\x04\x22\x4d\x18"), Lz4Pieces, 160 << 10, is_lz4=True)
 _ANY = re.compile(b"|".join(start.pattern for start in (_PLAIN, _GZIP.start, _ZSTD.start, _LZ4.start)))
 
 
@@ -80,16 +88,7 @@ class Starts:
 
         fastwarc tells where gzip's and zstd's members start while it reads, and lz4's not reliably.
         """
-        flags = self.read(offset + 4, 1) or b"\0"
-        has_id, has_checksum, has_size, blocks_have = (flags[0] & bit for bit in (0x01, 0x04, 0x08, 0x10))
-        at = offset + 7 + (8 if has_size else 0) + (4 if has_id else 0)
-        for _ in range(_MAX_LZ4_BLOCKS):
-            size = int.from_bytes(self.read(at, 4), "little") & 0x7FFFFFFF  # highest bit: not compressed
-            at += 4
-            if not size:
-                break
-            at += size + (4 if blocks_have else 0)
-        return at + (4 if has_checksum else 0)
+        return Lz4Pieces(self.read, offset).last_end()
 
     def next(self, offset: int) -> int | None:
         """The first place from `offset` on that looks like a start."""

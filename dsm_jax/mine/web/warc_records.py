@@ -6,7 +6,7 @@ large ones. Reading can start at any plain record and at any member. What makes 
 - a header or a compressed stream that cannot be read;
 - a length that lies: a plain record that no empty line follows, a compressed one that ends before its member
   does, or runs over into a member with a record of its own;
-- empty lines in place of a header that have cost SEARCH_SECONDS of processor time: 2 GB of them fit into 64 kB.
+- more compressed pieces without a header than any header takes: 2 GB of empty lines fit into 64 kB.
 
 After a broken stretch reading goes on at the next start that can be found; where MAX_BARREN in a row look like
 one and are none, the rest of the file is given up. Inside a compressed member there is no start: a member of
@@ -16,7 +16,6 @@ Left out on purpose: ARC files, which hold no WARC record.
 """
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,9 @@ from typing import BinaryIO, Generic, TypeVar
 
 from fastwarc import ArchiveIterator, WarcRecord
 
+from dsm_jax.mine.web.compressed_pieces import Pieces
 from dsm_jax.mine.web.record_starts import Broken, Codec, Starts, guarded
 
-SEARCH_SECONDS = 0.5
 MAX_BARREN = 1000
 HEADER_BYTES = 32 << 10  # what fastwarc takes a header to be at most
 STEP_BYTES = 1 << 20  # a content is passed over in such steps, so that a lying length is noticed early
@@ -138,7 +137,7 @@ class _Members:
         self.resume, self.any_header, self.is_broken = offset + 1, False, False
         self._end = starts.lz4_end(offset) if codec.is_lz4 else None
         file.seek(offset)
-        self._feed = _Feed(file, codec.search_bytes, self._end)
+        self._feed = _Feed(file, codec.pieces(starts.read, offset), self._end)
         self._reader = codec.open(self._feed, starts.dictionary)
         self._place = Place(offset, -1)
         self._member: int | None = None  # where the one starts in which the last record ended
@@ -231,21 +230,20 @@ class _Members:
 
 
 class _Feed:
-    """Compressed input up to `end`; in small pieces and for a limited time while a header is searched."""
+    """Compressed input up to `end`, piece by piece; only so many while a header is searched."""
 
-    def __init__(self, file: BinaryIO, search_bytes: int, end: int | None):
-        self._file, self._search_bytes, self._end = file, search_bytes, end
-        self._searches, self._since = False, 0.0
+    def __init__(self, file: BinaryIO, pieces: Pieces, end: int | None):
+        self._file, self._pieces, self._end = file, pieces, end
+        self._searches, self._searched = False, 0
         self.seek, self.tell = file.seek, file.tell
 
     def search(self, on: bool) -> None:
-        self._searches, self._since = on, 0.0
+        self._searches, self._searched = on, 0
 
     def read(self, size: int) -> bytes:
-        if self._searches:
-            now = time.thread_time()
-            self._since = self._since or now
-            if now > self._since + SEARCH_SECONDS:
-                raise OSError("no header where a record should start")
-            size = min(size, self._search_bytes)
-        return self._file.read(size if self._end is None else min(size, self._end - self.tell()))
+        self._searched += self._searches
+        if self._searched > self._pieces.most_searched:
+            raise OSError("no header where a record should start")
+        at = self.tell()
+        end = self._pieces.end(at)
+        return self._file.read(min(size, (end if self._end is None else min(end, self._end)) - at))

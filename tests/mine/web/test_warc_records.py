@@ -11,6 +11,7 @@ import zlib
 import pytest
 import zstandard
 
+from dsm_jax.mine.web import warc_records
 from dsm_jax.mine.web.read import index_warc
 from tests.mine.warc_files import COMPRESS, HTML, claim, many_pages, read_all
 
@@ -188,6 +189,49 @@ def test_bombs_end_soon_and_cost_only_themselves(tmp_path, make_record, codec):
         assert time.process_time() - start < 10
 
 
+def rle(count):
+    """A zstd frame of `count` blocks of 128 kB of empty lines, four bytes each."""
+    blocks = [
+        ((128 << 10) << 3 | 1 << 1 | (i + 1 == count)).to_bytes(3, "little") + b"\n" for i in range(count)
+    ]
+    return b"\x28\xb5\x2f\xfd\x00\x58" + b"".join(blocks)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+def test_empty_lines_after_a_record_end_soon_whatever_was_read_with_it(tmp_path, make_record, codec):
+    """2 GB of them would take over a minute."""
+    noise = random.Random(0).randbytes(150_000).hex().encode()
+    good = make_record("https://a.org/1", HTML + noise)
+    lines = rle(16_000) if codec == "zstd" else bomb("gzip", b"", b"\n", 512)
+    path = tmp_path / "a.warc"
+    path.write_bytes(COMPRESS[codec](good) + lines + COMPRESS[codec](good))
+    start = time.process_time()
+    _, pages, _, broken = read_all(path)
+    assert len(pages) == 2 and broken == 1
+    assert time.process_time() - start < 20
+
+
+def test_a_slow_machine_reads_the_same(tmp_path, make_record, monkeypatch):
+    """A thousand empty lines, a header of 16 kB, and a content that cannot be compressed."""
+    noise = random.Random(0).randbytes(100_000).hex().encode()
+    record = make_record("https://a.org/1", HTML + noise)
+    record = record.replace(b"WARC-Date", b"X: " + noise[:16_000] + b"\r\nWARC-Date", 1)
+    path = tmp_path / "a.warc"
+    path.write_bytes(gzip.compress(b"\r\n" * 1000 + record) + gzip.compress(record))
+    quick = index_warc(path)
+    real = warc_records._Feed.read
+
+    def slow(self, size):
+        end = time.thread_time() + 0.1
+        while self._searches and time.thread_time() < end:
+            pass
+        return real(self, size)
+
+    monkeypatch.setattr(warc_records._Feed, "read", slow)
+    assert index_warc(path) == quick
+    assert sum(block.count for block in quick[0]) == 2 and quick[1] == 0
+
+
 def test_giant_record_is_not_held(tmp_path, make_record):
     """A gigabyte passes through a process that may take 200 MB."""
     good = make_record("https://a.org/1", HTML)
@@ -197,6 +241,7 @@ def test_giant_record_is_not_held(tmp_path, make_record):
     code = f"""
 import resource
 from pathlib import Path
+from dsm_jax.mine.web import warc_records
 from dsm_jax.mine.web.read import index_warc, read_block
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (200 << 20),) * 2)
