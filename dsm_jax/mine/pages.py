@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import grain
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dsm_jax.errors import UserError
@@ -47,6 +49,7 @@ SCHEMA = pa.schema(
 )
 ROWS = "rows.json"  # how many each shard has: opening every shard to see would take minutes of each task at 90,000
 GROUP_ROWS = 1024  # in a row group: what is read at once
+GROUP_BYTES = 64 << 20  # of a row group's texts and numbers, or a page more
 FILES_AT_ONCE = 16  # whose records are looked up, and which lie here when they come from a server
 DOWNLOADS = 4
 NO_RECORD = "empty, corrupt or not a WARC file: no record can be read"
@@ -218,31 +221,41 @@ def _write_shard(
 
 
 class RowGroups:
-    """A parquet file to write, in row groups of GROUP_ROWS however the rows come."""
+    """A parquet file to write, in row groups of GROUP_ROWS, or of fewer that reach GROUP_BYTES, however the rows come."""
 
     def __init__(self, path: Path, schema: pa.Schema):
         self._writer = pq.ParquetWriter(path, schema, compression="zstd")
         self._waiting: list[pa.Table] = []
-        self._count = 0  # of the rows that wait
+        self._count = self._bytes = 0  # of the rows that wait
 
     def add(self, rows: pa.Table) -> None:
-        self._waiting.append(rows)
-        self._count += len(rows)
-        if self._count >= GROUP_ROWS:
-            self._write(GROUP_ROWS)
+        sizes = _row_bytes(rows)
+        start = 0
+        for row, size in enumerate(sizes, start=1):
+            self._count, self._bytes = self._count + 1, self._bytes + size
+            if self._count >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+                self._waiting.append(rows.slice(start, row - start))
+                self._write()
+                start = row
+        self._waiting.append(rows.slice(start).combine_chunks())
 
-    def _write(self, least: int) -> None:
-        """Writes groups of what waits, as long as `least` rows do."""
-        table = pa.concat_tables(self._waiting)
-        while len(table) >= least:
-            self._writer.write_table(table.slice(0, GROUP_ROWS).combine_chunks())
-            table = table.slice(GROUP_ROWS)
-        self._waiting, self._count = [table.combine_chunks()], len(table)
+    def _write(self) -> None:
+        self._writer.write_table(pa.concat_tables(self._waiting).combine_chunks())
+        self._waiting, self._count, self._bytes = [], 0, 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         if self._count and exc_info[0] is None:
-            self._write(1)
+            self._write()
         self._writer.close()
+
+
+def _row_bytes(rows: pa.Table) -> list[int]:
+    """Of each row: 8 a number, a text's own, whatever batch it came in (Table.nbytes counts offsets by batch)."""
+    texts = [rows[field.name] for field in rows.schema if field.type == pa.string()]
+    sizes = np.full(len(rows), 8 * rows.num_columns)
+    for text in texts:
+        sizes += pc.fill_null(pc.binary_length(text), 0).to_numpy()
+    return sizes.tolist()

@@ -195,6 +195,28 @@ def test_row_groups_have_one_size_however_the_rows_come(tmp_path_factory, sizes)
     assert (folder / "a.parquet").read_bytes() == (folder / "b.parquet").read_bytes()
 
 
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 300), max_size=12), st.integers(1, 12))
+def test_long_pages_make_short_row_groups_however_they_come(tmp_path_factory, lengths, batch):
+    """A row of 8 + 8 bytes and its text; two columns."""
+    folder, schema = tmp_path_factory.mktemp("groups"), pa.schema([("n", pa.int64()), ("text", pa.string())])
+    rows = pa.table({"n": range(len(lengths)), "text": ["x" * length for length in lengths]}, schema)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "GROUP_BYTES", 200)
+        for name, size in (("a.parquet", batch), ("b.parquet", 1)):
+            with RowGroups(folder / name, schema) as groups:
+                for start in range(0, len(lengths), size):
+                    groups.add(rows.slice(start, size))
+    file = pq.ParquetFile(folder / "a.parquet")
+    assert file.read().equals(rows)
+    assert (folder / "a.parquet").read_bytes() == (folder / "b.parquet").read_bytes()
+    sizes = [
+        [16 + len(text) for text in file.read_row_group(i)["text"].to_pylist()]
+        for i in range(file.num_row_groups)
+    ]
+    assert all(sum(group[:-1]) < 200 for group in sizes) and all(sum(group) >= 200 for group in sizes[:-1])
+
+
 def test_shards_are_in_the_order_of_their_numbers(write_crawl, make_page, tmp_path):
     crawl = write_crawl(tmp_path, [[make_page(f"https://a.org/{i}")] for i in range(12)])
     assert [shard.file for shard in crawl.shards] == [shard_file(tmp_path, i) for i in range(12)]
