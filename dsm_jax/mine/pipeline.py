@@ -26,6 +26,7 @@ from dsm_jax.mine.corpus.card import CorpusCounts, card
 from dsm_jax.mine.corpus.clean import Cleaner, clean_pages, clean_rows, hit_lines
 from dsm_jax.mine.corpus.decontaminate import Benchmarks, BenchmarkText
 from dsm_jax.mine.corpus.export import write_corpus
+from dsm_jax.mine.corpus.wet import pair
 from dsm_jax.mine.crawl import mapped_array
 from dsm_jax.mine.duplicates import find_duplicates
 from dsm_jax.mine.extract.language import load_language_model
@@ -38,7 +39,6 @@ from dsm_jax.mine.pages import make_shards, read_totals
 from dsm_jax.mine.tasks import HERE, Spread
 from dsm_jax.mine.web.fetch import is_url
 from dsm_jax.mine.web.read import require_a_warc
-from dsm_jax.mine.web.wet import pair
 from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json, write_text
 
 FREE = ("--iterations",)  # what a second start may change

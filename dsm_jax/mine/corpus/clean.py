@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dsm_jax.mine.corpus.decontaminate import Benchmarks
+from dsm_jax.mine.corpus.wet import WarcText, warc_texts
 from dsm_jax.mine.crawl import Crawl, Shard, mapped_array
 from dsm_jax.mine.json_lines import json_line
 from dsm_jax.mine.loop.iterate import iteration_folder
 from dsm_jax.mine.pages import RowGroups
 from dsm_jax.mine.tasks import Spread, for_each
 from dsm_jax.mine.tokens import count_words
-from dsm_jax.mine.web.wet import WarcText, wanted_records, warc_texts
 from dsm_jax.run import atomic, read_json, write_json
 
 COLUMNS = ("url", "domain", "language", "source", "offset", "record_id", "text")
@@ -93,8 +93,8 @@ class Cleaner:
             yield row
 
     def _warc_texts(self, warc: str, shard: Shard, pages: np.ndarray) -> dict[str, WarcText]:
-        rows = (row for _, row in shard.rows(pages, "record_id", "url"))
-        return warc_texts(warc, self.folder / "downloads", wanted_records(rows))
+        wanted = {row["record_id"] for _, row in shard.rows(pages, "record_id")} - {""}
+        return warc_texts(warc, self.folder / "downloads", wanted)
 
 
 def clean_pages(cleaner: Cleaner, spread: Spread) -> dict[str, int]:

@@ -8,7 +8,7 @@ WARC file is read through, without HTML work on what is not wanted.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +50,8 @@ def _stem(name: str) -> str:
     return name.rpartition("/")[2].partition(".warc")[0]
 
 
-def warc_texts(warc: str, downloads: Path, wanted: Mapping[str, str]) -> dict[str, WarcText]:
-    """{record id: text} of these records {id: url}; what the file does not have is left out. A file that no server gives
+def warc_texts(warc: str, downloads: Path, wanted: Collection[str]) -> dict[str, WarcText]:
+    """{record id: text} of these records; what the file does not have is left out. A file that no server gives
     is said and has none."""
     try:
         file = fetch(warc, downloads)
@@ -69,8 +69,3 @@ def warc_texts(warc: str, downloads: Path, wanted: Mapping[str, str]) -> dict[st
     if file.parent == downloads:
         file.unlink()
     return {record: one for record, one in found.items() if one.text}
-
-
-def wanted_records(rows: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """{record id: url} of rows."""
-    return {row["record_id"]: row["url"] for row in rows if row["record_id"]}

@@ -8,11 +8,11 @@ import pytest
 
 from dsm_jax.errors import UserError
 from dsm_jax.mine.config import PRESETS
+from dsm_jax.mine.corpus import wet
 from dsm_jax.mine.corpus.export import read_corpus
+from dsm_jax.mine.corpus.wet import pair
 from dsm_jax.mine.pipeline import Examples, Sources, mine
-from dsm_jax.mine.web import wet
 from dsm_jax.mine.web.fetch import Missing
-from dsm_jax.mine.web.wet import pair
 
 CONFIG = replace(PRESETS["smoke"], iterations=1)
 
