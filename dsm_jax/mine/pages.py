@@ -103,7 +103,7 @@ def read_totals(folder: Path, count: int) -> dict[str, Any]:
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items())) or "no record"
         gone = f", {len(missing)} of them missing" if missing else ""
         raise UserError(
-            f"--warc: no readable HTML page in {len(manifests)} files{gone} ({counts}): give WARC files of responses and "
+            f"--warc, --wet: no readable HTML page in {len(manifests)} files{gone} ({counts}): give WARC files of responses and "
             "another --out"
         )
     return {**total, "skipped": dict(sorted(skipped.items())), "missing": missing}

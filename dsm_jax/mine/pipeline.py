@@ -96,7 +96,7 @@ def mine(
             "--warc names no file: give WARC files (.warc, .warc.gz), globs, URLs or a .paths list"
         )
     if local := [Path(name) for name in names if not is_url(name)]:
-        require_a_warc(local)
+        require_a_warc(local, "--wet" if sources.wets else "--warc")
     warcs = tuple(pair(sources.wets, sources.warcs)) if sources.wets and sources.warcs else ()
     if sources.language_model:
         load_language_model(sources.language_model)  # a mistake is said before anything is written

@@ -93,42 +93,42 @@ class RecordBlocks:
         return self._blocks[index]
 
 
-def check_warcs(warcs: Sequence[Path]) -> None:
-    """Raises UserError for the first file that is missing, empty, or neither ARC nor with one WARC record."""
+def check_warcs(warcs: Sequence[Path], option: str = "--warc") -> None:
+    """Raises UserError for the first file of an option that is missing, empty, or neither ARC nor with one WARC record."""
     if not warcs:
         raise UserError(
-            "--warc names no file: give WARC or WET files (.warc.gz, .wet.gz; plain, zstd, lz4 too)"
+            f"{option} names no file: give WARC or WET files (.warc.gz, .wet.gz; plain, zstd, lz4 too)"
         )
     for warc in warcs:
         try:
-            _check_warc(warc)
+            _check_warc(warc, option)
         except PermissionError as error:
-            raise UserError(f"--warc {warc}: cannot be read ({error.strerror})") from None
+            raise UserError(f"{option} {warc}: cannot be read ({error.strerror})") from None
 
 
-def require_a_warc(warcs: Sequence[Path]) -> None:
+def require_a_warc(warcs: Sequence[Path], option: str = "--warc") -> None:
     """Raises UserError where a file is missing, or none of them is a WARC file: one that is empty must not stop the rest."""
     for warc in warcs:
         if not warc.is_file():
-            raise UserError(f"--warc {warc}: no such file")
+            raise UserError(f"{option} {warc}: no such file")
     first = None
     for warc in warcs:
         try:
-            return check_warcs([warc])
+            return check_warcs([warc], option)
         except UserError as error:
             first = first or error
     if first:
         raise first
 
 
-def _check_warc(warc: Path) -> None:
+def _check_warc(warc: Path, option: str) -> None:
     if not warc.is_file():
-        raise UserError(f"--warc {warc}: no such file")
+        raise UserError(f"{option} {warc}: no such file")
     if warc.stat().st_size == 0:
-        raise UserError(f"--warc {warc}: the file is empty; download it again")
+        raise UserError(f"{option} {warc}: the file is empty; download it again")
     if not is_arc(warc) and not any(read_records(warc, lambda record, place: None)):
         raise UserError(
-            f"--warc {warc}: corrupt, or not a WARC file: no record can be read; download it again"
+            f"{option} {warc}: corrupt, or not a WARC file: no record can be read; download it again"
         )
 
 
