@@ -207,7 +207,7 @@ def _export(
 ) -> None:
     """The files that users read: corpus, scores, contamination, and last the funnel."""
     out, folders = cleaner.out, [iteration_folder(cleaner.out, one + 1) for one in range(cleaner.iterations)]
-    dirt = clean_pages(cleaner, spread)
+    dirt, gone = clean_pages(cleaner, spread)
     counts = CorpusCounts()
     write_corpus(counts.counted(clean_rows(cleaner.folder)), out / "corpus")
     join([folder / SCORES for folder in folders], out / SCORES)
@@ -215,6 +215,7 @@ def _export(
         file.writelines(hit_lines(cleaner.folder))
     done = [read_json(folder / DONE) for folder in folders]
     named = sorted({text.benchmark for text in benchmarks})
+    pages = {**pages, "missing": pages["missing"] | gone}
     funnel = _funnel(out, pages, done) | {"benchmarks": named, "contamination": dirt, **counts.summary()}
     write_text(out / "corpus" / "README.md", card(funnel))
     write_json(out / "funnel.json", funnel)

@@ -2,13 +2,14 @@
 
 A crawl of WET files has text without its mathematics: where the WARC files are given too, a collected page is taken from
 its record there. On disk, in clean-NN/ for NN iterations: NNNNN.parquet (the corpus's rows), NNNNN.hits.jsonl (every benchmark text found,
-beside the page's lines) and NNNNN.json (counts).
+beside the page's lines) and NNNNN.json (counts, and the WARC file where it is missing).
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from dsm_jax.mine.loop.iterate import iteration_folder
 from dsm_jax.mine.pages import RowGroups
 from dsm_jax.mine.tasks import Spread, for_each
 from dsm_jax.mine.tokens import count_words
+from dsm_jax.mine.web.download import Missing
 from dsm_jax.run import atomic, read_json, write_json
 
 COLUMNS = ("url", "domain", "language", "source", "offset", "record_id", "text")
@@ -56,6 +58,7 @@ class Cleaner:
     def __call__(self, shard: Shard) -> None:
         """Writes the shard's three files, the counts last."""
         folder, number = self.folder, shard.number
+        texts, missing = self._warc_texts(shard)
         counts = Counter(dict.fromkeys(COUNTS, 0))
         with (
             atomic(folder / f"{number:05d}.parquet") as tmp,
@@ -63,7 +66,7 @@ class Cleaner:
             RowGroups(tmp, SCHEMA) as groups,
             open(hits_tmp, "wb") as hits,
         ):
-            for row in self._rows(shard, counts):
+            for row in self._rows(shard, texts, counts):
                 cleaned = self.benchmarks.clean(row["text"])
                 hits.writelines(json_line({"url": row["url"], **asdict(hit)}) for hit in cleaned.hits)
                 counts["hits"] += len(cleaned.hits)
@@ -73,17 +76,17 @@ class Cleaner:
                 if cleaned.text is not None:
                     row |= {"text": cleaned.text, "words": count_words(cleaned.text)}
                     groups.add(pa.Table.from_pylist([row], SCHEMA))
-        write_json(_counts_file(folder, number), counts)
+        write_json(_counts_file(folder, number), {"counts": counts, "missing": missing})
 
-    def _rows(self, shard: Shard, counts: Counter[str]) -> Iterator[dict[str, Any]]:
+    def _rows(
+        self, shard: Shard, texts: Mapping[str, WarcText], counts: Counter[str]
+    ) -> Iterator[dict[str, Any]]:
         """The collected pages with their text, score, and the iteration that collected them first."""
         folders = [iteration_folder(self.out, one) for one in range(1, self.iterations + 1)]
         kept = np.stack([mapped_array(folder / "kept.npy")[shard.pages] for folder in folders])
         scores = mapped_array(folders[-1] / "scores.npy")
-        pages = np.flatnonzero(kept[-1]) + shard.start
-        warc = self.warcs[shard.number] if self.warcs else None
-        texts = self._warc_texts(warc, shard, pages) if warc else {}
-        for page, row in shard.rows(pages, *COLUMNS):
+        warc = self._warc_of(shard)
+        for page, row in shard.rows(self._collected(shard), *COLUMNS):
             row |= {"warc": row.pop("source"), "score": float(scores[page])}
             row |= {"iteration": int(kept[:, page - shard.start].argmax()) + 1}
             found = texts.get(row["record_id"])
@@ -92,22 +95,45 @@ class Cleaner:
                 row |= {"text": found.text, "offset": found.offset, "warc": Path(warc).name}
             yield row
 
-    def _warc_texts(self, warc: str, shard: Shard, pages: np.ndarray) -> dict[str, WarcText]:
-        wanted = {row["record_id"] for _, row in shard.rows(pages, "record_id")} - {""}
-        return warc_texts(warc, self.folder / "downloads", wanted)
+    def _collected(self, shard: Shard) -> np.ndarray:
+        """Its pages that the last iteration kept."""
+        kept = mapped_array(iteration_folder(self.out, self.iterations) / "kept.npy")[shard.pages]
+        return np.flatnonzero(kept) + shard.start
+
+    def _warc_of(self, shard: Shard) -> str | None:
+        return self.warcs[shard.number] if self.warcs else None
+
+    def _warc_texts(self, shard: Shard) -> tuple[dict[str, WarcText], dict[str, str]]:
+        """The collected pages' texts by record id; and {WARC file: reason} where it is missing, which is said."""
+        warc = self._warc_of(shard)
+        if warc is None:
+            return {}, {}
+        wanted = {row["record_id"] for _, row in shard.rows(self._collected(shard), "record_id")} - {""}
+        try:
+            return warc_texts(warc, self.folder / "downloads", wanted), {}
+        except Missing as missing:
+            print(
+                f"warning: {warc} is missing ({missing.reason}); its pages keep their WET text",
+                file=sys.stderr,
+                flush=True,
+            )
+            return {}, {warc: missing.reason}
 
 
-def clean_pages(cleaner: Cleaner, spread: Spread) -> dict[str, int]:
-    """Cleans every shard that is not clean yet; the counts of all."""
+def clean_pages(cleaner: Cleaner, spread: Spread) -> tuple[dict[str, int], dict[str, str]]:
+    """Cleans every shard that is not clean yet. The counts of all, and the missing WARC files, {file: reason}."""
     folder = cleaner.folder
     folder.mkdir(exist_ok=True)
     shards = Crawl(cleaner.out / "pages").shards
     pending = [shard for shard in shards if not _counts_file(folder, shard.number).exists()]
     for_each(cleaner, pending, "decontaminate (files)", spread)
     total: Counter[str] = Counter()
+    missing: dict[str, str] = {}
     for shard in shards:
-        total.update(read_json(_counts_file(folder, shard.number)))
-    return dict(total)
+        done = read_json(_counts_file(folder, shard.number))
+        total.update(done["counts"])
+        missing |= done["missing"]
+    return dict(total), missing
 
 
 def _counts_file(folder: Path, number: int) -> Path:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from dsm_jax.errors import UserError
 from dsm_jax.mine.extract.page_text import decode, page_text
-from dsm_jax.mine.web.download import Missing
 from dsm_jax.mine.web.fetch import fetch
 from dsm_jax.mine.web.read import find_records
 
@@ -51,17 +50,11 @@ def _stem(name: str) -> str:
 
 
 def warc_texts(warc: str, downloads: Path, wanted: Collection[str]) -> dict[str, WarcText]:
-    """{record id: text} of these records; what the file does not have is left out. A file that no server gives
-    is said and has none."""
-    try:
-        file = fetch(warc, downloads)
-    except Missing as missing:
-        print(
-            f"warning: {warc} is missing ({missing.reason}); its pages keep their WET text",
-            file=sys.stderr,
-            flush=True,
-        )
+    """{record id: text} of these records; what the file does not have is left out. Raises Missing where no server gives
+    the file, which is not asked for where no record is wanted."""
+    if not wanted:
         return {}
+    file = fetch(warc, downloads)
     found = {
         page.record_id: WarcText(page_text(decode(page.body, page.charset)), page.offset)
         for page in find_records(file, wanted)

@@ -80,9 +80,16 @@ def test_a_warc_file_that_is_missing_leaves_the_wet_text(files, tmp_path, capsys
         raise Missing(source, "503")
 
     monkeypatch.setattr(wet, "fetch", gone)
-    result = run(tmp_path / "out", *files)
+    warcs, wets, seed = files
+    result = run(tmp_path / "out", warcs, wets, seed)
+    assert result.funnel["files_missing"] == dict.fromkeys(warcs, "503")
     assert "a.warc.gz is missing (503); its pages keep their WET text" in capsys.readouterr().err
     assert result.funnel["contamination"]["wet_text_kept"] == result.funnel["pages_kept"] > 0
+
+
+def test_a_warc_file_of_which_nothing_is_kept_is_not_asked_for(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(wet, "fetch", None)
+    assert wet.warc_texts(files[0][0], tmp_path, []) == {}
 
 
 def test_pairs_go_by_name_and_a_warc_file_of_no_wet_file_is_refused():
@@ -92,3 +99,14 @@ def test_pairs_go_by_name_and_a_warc_file_of_no_wet_file_is_refused():
     ]
     with pytest.raises(UserError, match="--warc c.warc.gz: no --wet file of that name"):
         pair(["a.warc.wet.gz"], ["a.warc.gz", "c.warc.gz"])
+
+
+def test_a_mistake_names_the_option_that_the_file_came_from(files, tmp_path):
+    warcs, _, seed = files
+    (tmp_path / "bad").write_bytes(b"<html>503</html>")
+    for name in ("none", "bad"):
+        given = str(tmp_path / name)
+        with pytest.raises(UserError, match=f"--wet {given}: (no such file|corrupt)"):
+            run(tmp_path / "out", warcs, [given], seed)
+        with pytest.raises(UserError, match=f"--warc {given}: (no such file|corrupt)"):
+            run(tmp_path / "out", [given], [], seed)
