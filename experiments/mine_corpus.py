@@ -100,7 +100,11 @@ def _spread(config: MineCorpus) -> Spread:
         raise UserError(
             "--runner-options without --runner: name the runner too, such as --runner DataflowRunner"
         )
-    beam = (f"--runner={config.runner}", *shlex.split(config.runner_options)) if config.runner else ()
+    try:
+        more = shlex.split(config.runner_options)
+    except ValueError as error:
+        raise UserError(f"--runner-options {config.runner_options}: {error}; close the quotation") from None
+    beam = (f"--runner={config.runner}", *more) if config.runner else ()
     check_beam(beam)
     return Spread(config.workers, beam)
 

@@ -7,10 +7,12 @@ the run's folder lies where all of them have it (NFS, Lustre, Filestore).
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -88,13 +90,29 @@ def _end_with(parent: int, worker: int, workers: int) -> None:
 
 
 def check_beam(options: Sequence[str]) -> None:
-    """UserError where Beam is asked for and not installed."""
+    """UserError where Beam is asked for and not installed, or has no pipeline of these options."""
     if not options:
         return
     try:
-        import apache_beam  # noqa: F401
+        import apache_beam as beam
     except ImportError:
         raise UserError("--runner: Apache Beam is not installed; pip install -e '.[beam]'") from None
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            parsed = PipelineOptions(list(options))
+            parsed.get_all_options()
+            beam.Pipeline(options=parsed)
+    except SystemExit:  # argparse's, after a page of usage
+        reason = complaint.getvalue().rpartition("error: ")[2]
+    except (AttributeError, ImportError, ValueError) as error:
+        reason = str(error)
+    else:
+        return
+    given = " ".join(options).replace("--runner=", "--runner ", 1)
+    raise UserError(f"{given}: {' '.join(reason.split()).rstrip('.')}; correct --runner or --runner-options")
 
 
 def _by_beam(

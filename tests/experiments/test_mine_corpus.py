@@ -98,6 +98,15 @@ def test_mistakes_name_the_option_as_it_is_typed(script, crawl, tmp_path, capsys
     assert line.endswith("a.csv:2: accept is 'maybe': give true or false (null: withdrawn)")
 
 
+def test_a_runner_that_cannot_be_is_said_before_anything_is_written(script, crawl, tmp_path, capsys):
+    out = tmp_path / "a"
+    line = error_line(script, crawl, capsys, out, "--runner", "DirectRunner", "--runner-options", "'a b")
+    assert "--runner-options 'a b" in line and "quotation" in line
+    pytest.importorskip("apache_beam", reason="Apache Beam is not here: pip install -e .[beam]")
+    line = error_line(script, crawl, capsys, out, "--runner", "NoSuchRunner")
+    assert "--runner NoSuchRunner: " in line and "DirectRunner" in line and not out.exists()
+
+
 ROOT = Path(__file__).parents[2]
 OUTPUTS = (
     "corpus/math_corpus-train.array_record-00000-of-00001",

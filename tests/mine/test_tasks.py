@@ -159,6 +159,23 @@ def test_beam_that_is_not_installed_is_one_line(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["NoSuchRunner"], r"--runner NoSuchRunner: .*NoSuchRunner.*DirectRunner"),
+        (["no.such.Runner"], "No module named 'no'"),
+        (["DirectRunner", "--direct_num_workers", "x"], "--direct_num_workers: invalid int value: 'x'"),
+        (["DirectRunner", "--direct_running_mode=bogus"], "invalid choice: 'bogus'"),
+    ],
+)
+def test_a_runner_or_options_that_beam_does_not_know_are_one_line(options, message, capsys):
+    pytest.importorskip("apache_beam", reason="Apache Beam is not here: pip install -e .[beam]")
+    check_beam(("--runner=DirectRunner", "--direct_num_workers=2"))
+    with pytest.raises(UserError, match=message) as caught:
+        check_beam((f"--runner={options[0]}", *options[1:]))
+    assert "\n" not in str(caught.value) and "usage" not in capsys.readouterr().err
+
+
 def test_the_pipeline_over_beam_writes_the_same_run(crawl, tmp_path):
     pytest.importorskip("apache_beam", reason="Apache Beam is not here: pip install -e .[beam]")
     warcs, seed = crawl
