@@ -12,10 +12,10 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Self
 
@@ -132,8 +132,10 @@ def _make(
 ) -> None:
     """Makes the shards of these source files, over one stream of their blocks."""
     downloads = folder / "downloads"
-    with ThreadPoolExecutor(DOWNLOADS) as pool:
-        fetched = list(pool.map(partial(_fetched, downloads), [sources[i] for i in numbers]))
+    with ThreadPool(
+        DOWNLOADS
+    ) as pool:  # whose threads no end of the process waits for, as they may for a server
+        fetched = pool.map(partial(_fetched, downloads), [sources[i] for i in numbers], chunksize=1)
     blocks = RecordBlocks([file for file in fetched if isinstance(file, Path)])
     dataset = grain.MapDataset.source(blocks).map(read_block).map(partial(_extract_block, language_model))
     rows = iter(mapped(dataset, workers))

@@ -1,6 +1,8 @@
 """From WARC files to shards: every page once, with its keys and its source, whoever makes them and whatever is missing."""
 
 import json
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -256,3 +258,23 @@ def test_a_file_without_a_record_is_said_and_left_out(warcs, tmp_path, capsys, c
     assert f"{bad} is missing (empty, corrupt or not a WARC file" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"bad\.warc\.gz: (the file is empty|corrupt)"):
         mine(PRESETS["smoke"], tmp_path / "other", Sources((str(bad),)), Examples((seed,)))
+
+
+def test_a_signal_ends_the_wait_for_a_server(tmp_path):
+    """A server that is busy is waited for up to ten minutes."""
+    code = f"""
+import signal, sys, time
+from pathlib import Path
+from dsm_jax.mine import pages
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+pages.fetch = lambda *_: (print("asks", flush=True), time.sleep(600))
+pages.make_shards(["https://a.org/a.warc", "https://a.org/b.warc"], Path({str(tmp_path / "pages")!r}))
+"""
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert run.stdout.readline() == "asks\n"
+        run.terminate()
+        assert run.wait(timeout=20) == 75
+    finally:
+        run.kill()
+        run.wait()
