@@ -13,8 +13,10 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,9 +40,13 @@ PLAIN_INTERVAL_S = 10.0  # between progress lines where stderr is not a terminal
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Yields a path to write in the same folder; renames it to `path` when the block ends without an error."""
+    """Yields a path to write in the same folder; renames it to `path` when the block ends without an error.
+
+    On one machine its name is always the same: killed writes leave one file and not many. Where other machines may try a
+    task twice at once, each attempt has its own (as_attempt): none tears another's, and the last whole file stays.
+    """
     path = Path(path)
-    tmp = path.with_name(path.name + ".tmp")  # one name, so that killed writes leave one file and not many
+    tmp = path.with_name(f"{path.name}{attempt()}.tmp")
     try:
         yield tmp
         with open(tmp, "rb") as file:
@@ -49,6 +55,24 @@ def atomic(path: Path) -> Iterator[Path]:
     except BaseException:
         tmp.unlink(missing_ok=True)
         raise
+
+
+_ATTEMPT = ContextVar("attempt", default="")
+
+
+def attempt() -> str:
+    """What the names of unfinished files have of the attempt that this thread is in; "" where there is only one."""
+    return _ATTEMPT.get()
+
+
+@contextmanager
+def as_attempt() -> Iterator[None]:
+    """In the block this thread is one of several attempts at a task."""
+    token = _ATTEMPT.set(f".{uuid.uuid4().hex}")
+    try:
+        yield
+    finally:
+        _ATTEMPT.reset(token)
 
 
 def require_writable(path: Path, option: str) -> None:

@@ -35,7 +35,7 @@ from dsm_jax.mine.web.download import Missing
 from dsm_jax.mine.web.fetch import fetch
 from dsm_jax.mine.web.read import Page, ReadBlock, RecordBlocks, read_block
 from dsm_jax.mine.web.urls import canonical_url, domain_of, key_of
-from dsm_jax.run import atomic, progress, read_json, write_json
+from dsm_jax.run import atomic, attempt, progress, read_json, write_json
 
 KEYS = ("url_key", "text_key", *(f"band_{i:02d}" for i in range(BANDS)))
 """Columns of keys: pages that share one are duplicates; 0 is no key."""
@@ -82,7 +82,8 @@ def make_shards(
         with progress(len(pending), "read and extract (files)") as bar:
             for start in range(0, len(pending), FILES_AT_ONCE):
                 make(*pending[start : start + FILES_AT_ONCE], workers=spread.workers, advance=bar.advance)
-    shutil.rmtree(folder / "downloads", ignore_errors=True)  # a kill may have left some
+    for left in folder.glob("downloads*"):  # by a kill
+        shutil.rmtree(left, ignore_errors=True)
     counts = [read_json(_manifest(folder, i)).get("pages", 0) for i in range(len(sources))]
     write_json(folder / ROWS, counts)
     read_totals(folder, len(sources))
@@ -131,7 +132,7 @@ def _make(
     advance: Callable[..., None] = lambda **note: None,
 ) -> None:
     """Makes the shards of these source files, over one stream of their blocks."""
-    downloads = folder / "downloads"
+    downloads = folder / f"downloads{attempt()}"
     with ThreadPool(
         DOWNLOADS
     ) as pool:  # whose threads no end of the process waits for, as they may for a server

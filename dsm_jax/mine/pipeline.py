@@ -36,7 +36,7 @@ from dsm_jax.mine.loop.iterate import finished_iterations, is_finished, iteratio
 from dsm_jax.mine.loop.scores_file import NAME as SCORES
 from dsm_jax.mine.loop.seed import NONE_HELD_OUT, Inputs, read_examples, read_held_out
 from dsm_jax.mine.pages import make_shards, read_totals
-from dsm_jax.mine.tasks import HERE, Spread
+from dsm_jax.mine.tasks import HERE, Spread, forget_attempts
 from dsm_jax.mine.web.fetch import is_url
 from dsm_jax.mine.web.read import require_a_warc
 from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json, write_text
@@ -113,6 +113,8 @@ def mine(
         _export(Cleaner(out, last, index, warcs), pages, benchmarks, spread)
     for folder in out.glob("clean-[0-9]*"):  # of this export, or of one that a kill or more iterations left
         shutil.rmtree(folder)
+    if spread.beam:
+        forget_attempts(out)
     return MineResult(out / "corpus", out / SCORES, read_json(out / "funnel.json"))
 
 

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grain
 from absl import flags
 
 from dsm_jax.errors import UserError
-from dsm_jax.run import progress
+from dsm_jax.run import as_attempt, progress
 
 T = TypeVar("T")
 
@@ -126,5 +128,18 @@ def _by_beam(
             pipeline
             | "shards" >> beam.Create(list(shards))
             | "spread" >> beam.Reshuffle()
-            | description >> beam.Map(do)
+            | description >> beam.Map(partial(_attempt, do))
         )
+
+
+def _attempt(do: Callable[[T], object], shard: T) -> None:
+    """Beam may have two machines try a task at once, or again where it has not heard of one."""
+    with as_attempt():
+        do(shard)
+
+
+def forget_attempts(folder: Path) -> None:
+    """Removes what killed attempts have left below the folder, once no one writes there."""
+    for tmp in Path(folder).rglob("*.tmp"):
+        if re.fullmatch(r"[0-9a-f]{32}", tmp.stem.rpartition(".")[2]):
+            tmp.unlink(missing_ok=True)

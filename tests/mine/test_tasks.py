@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,8 @@ from dsm_jax.mine.config import PRESETS
 from dsm_jax.mine.crawl import mapped_array
 from dsm_jax.mine.duplicates import find_duplicates
 from dsm_jax.mine.pipeline import Examples, Sources, mine
-from dsm_jax.mine.tasks import HERE, Spread, check_beam, for_each, mapped
+from dsm_jax.mine.tasks import HERE, Spread, check_beam, for_each, forget_attempts, mapped
+from dsm_jax.run import as_attempt, atomic
 
 SPREADS = {
     "here": HERE,
@@ -191,3 +193,41 @@ def test_the_pipeline_over_beam_writes_the_same_run(crawl, tmp_path):
         for name in ("here", "there")
     )
     assert here == there and len(here) > 30
+
+
+def test_two_attempts_at_once_do_not_tear_each_others_file(tmp_path):
+    """Beam tries a task again where it has not heard of the first one, which may still write."""
+    path, both, first_done = tmp_path / "a.txt", threading.Barrier(2), threading.Event()
+    done = []
+
+    def write(name):
+        with as_attempt(), atomic(path) as tmp, open(tmp, "w") as file:
+            file.write("first half, ")
+            file.flush()
+            both.wait(10)
+            if name == "second":
+                first_done.wait(10)
+                done.append(path.read_text())
+            file.write("second half")
+        first_done.set()
+        done.append(path.read_text())
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in ("first", "second")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert done == ["first half, second half"] * 3 and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_attempt_left_is_forgotten_and_nothing_else(tmp_path):
+    (tmp_path / "pages").mkdir()
+    path = tmp_path / "pages" / "00001.json"
+    with as_attempt():
+        killed = atomic(path)
+        killed.__enter__().write_text("half")
+    own = atomic(path).__enter__()
+    own.write_text("of one who still writes")
+    path.write_text("{}")
+    forget_attempts(tmp_path)
+    assert sorted((tmp_path / "pages").iterdir()) == [path, own] and own.name == "00001.json.tmp"

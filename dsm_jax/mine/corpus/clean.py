@@ -27,7 +27,7 @@ from dsm_jax.mine.pages import RowGroups
 from dsm_jax.mine.tasks import Spread, for_each
 from dsm_jax.mine.tokens import count_words
 from dsm_jax.mine.web.download import Missing
-from dsm_jax.run import atomic, read_json, write_json
+from dsm_jax.run import atomic, attempt, read_json, write_json
 
 COLUMNS = ("url", "domain", "language", "source", "offset", "record_id", "text")
 COUNTS = ("hits", "pages_touched", "lines_removed", "pages_dropped", "wet_text_kept")
@@ -110,7 +110,7 @@ class Cleaner:
             return {}, {}
         wanted = {row["record_id"] for _, row in shard.rows(self._collected(shard), "record_id")} - {""}
         try:
-            return warc_texts(warc, self.folder / "downloads", wanted), {}
+            return warc_texts(warc, self.folder / f"downloads{attempt()}", wanted), {}
         except Missing as missing:
             print(
                 f"warning: {warc} is missing ({missing.reason}); its pages keep their WET text",
