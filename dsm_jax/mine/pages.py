@@ -33,7 +33,7 @@ from dsm_jax.mine.tasks import HERE, Spread, for_each, mapped
 from dsm_jax.mine.tokens import count_words, fasttext_tokens
 from dsm_jax.mine.web.download import Missing
 from dsm_jax.mine.web.fetch import fetch
-from dsm_jax.mine.web.read import Page, ReadBlock, RecordBlocks, read_block
+from dsm_jax.mine.web.read import Page, ReadBlock, RecordBlocks, index_file, read_block
 from dsm_jax.mine.web.urls import canonical_url, domain_of, key_of
 from dsm_jax.run import atomic, attempt, progress, read_json, write_json
 
@@ -137,7 +137,8 @@ def _make(
         DOWNLOADS
     ) as pool:  # whose threads no end of the process waits for, as they may for a server
         fetched = pool.map(partial(_fetched, downloads), [sources[i] for i in numbers], chunksize=1)
-    blocks = RecordBlocks([file for file in fetched if isinstance(file, Path)])
+    files = [file for file in fetched if isinstance(file, Path)]
+    blocks = RecordBlocks(files, mapped(grain.MapDataset.source(files).map(index_file), workers))
     dataset = grain.MapDataset.source(blocks).map(read_block).map(partial(_extract_block, language_model))
     rows = iter(mapped(dataset, workers))
     for i, file in zip(numbers, fetched, strict=True):

@@ -69,7 +69,7 @@ class _Silent:
 
 def mapped(dataset: grain.MapDataset, workers: int) -> grain.IterDataset:
     """The elements of a Grain data set in order, made in this process or by its worker processes."""
-    if not workers:
+    if not (workers and len(dataset)):
         return dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags, which only an absl app parses
     stream = dataset.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
@@ -117,6 +117,13 @@ def check_beam(options: Sequence[str]) -> None:
     raise UserError(f"{given}: {' '.join(reason.split()).rstrip('.')}; correct --runner or --runner-options")
 
 
+def forget_attempts(folder: Path) -> None:
+    """Removes what killed attempts have left below the folder, once no one writes there."""
+    for tmp in Path(folder).rglob("*.tmp"):
+        if re.fullmatch(r"[0-9a-f]{32}", tmp.stem.rpartition(".")[2]):
+            tmp.unlink(missing_ok=True)
+
+
 def _by_beam(
     do: Callable[[T], object], shards: Sequence[T], description: str, options: Sequence[str]
 ) -> None:
@@ -136,10 +143,3 @@ def _attempt(do: Callable[[T], object], shard: T) -> None:
     """Beam may have two machines try a task at once, or again where it has not heard of one."""
     with as_attempt():
         do(shard)
-
-
-def forget_attempts(folder: Path) -> None:
-    """Removes what killed attempts have left below the folder, once no one writes there."""
-    for tmp in Path(folder).rglob("*.tmp"):
-        if re.fullmatch(r"[0-9a-f]{32}", tmp.stem.rpartition(".")[2]):
-            tmp.unlink(missing_ok=True)

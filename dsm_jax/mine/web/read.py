@@ -11,7 +11,7 @@ remote files (fetch.py), broken records (warc_records.py).
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -70,16 +70,27 @@ class ReadBlock:
     skipped: dict[str, int]
 
 
-class RecordBlocks:
-    """The blocks of many WARC files as a random-access source for Grain; indexes every file once."""
+@dataclass(frozen=True)
+class FileIndex:
+    """A WARC file's blocks in order, and the number of broken stretches between them."""
 
-    def __init__(self, warcs: Sequence[Path]):
+    blocks: list[Block]
+    broken: int
+
+
+class RecordBlocks:
+    """The blocks of many WARC files as a random-access source for Grain.
+
+    indexes: the files' own, in their order, from whoever makes them; none: made here.
+    """
+
+    def __init__(self, warcs: Sequence[Path], indexes: Iterable[FileIndex] | None = None):
         self.broken: dict[str, int] = {}
         self._blocks: list[Block] = []
         with progress(len(warcs), "find the records (WARC files)") as bar:
-            for warc in warcs:
-                blocks, self.broken[str(warc)] = index_warc(warc)
-                self._blocks += blocks
+            for warc, index in zip(warcs, indexes or map(index_file, warcs), strict=True):
+                self.broken[str(warc)] = index.broken
+                self._blocks += index.blocks
                 bar.advance(note=warc.name)
 
     def count_of(self, warc: Path) -> int:
@@ -130,6 +141,11 @@ def _check_warc(warc: Path, option: str) -> None:
         raise UserError(
             f"{option} {warc}: corrupt, or not a WARC file: no record can be read; download it again"
         )
+
+
+def index_file(path: Path) -> FileIndex:
+    """index_warc as one object, which Grain leaves as it is."""
+    return FileIndex(*index_warc(path))
 
 
 def index_warc(path: Path) -> tuple[list[Block], int]:
