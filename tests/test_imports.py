@@ -61,6 +61,14 @@ ALLOWED = {
         "evaluate",
     },
 }
+# Each folder of mining and the ones it may import from.
+IN_MINING = {
+    "web": set(),
+    "extract": set(),
+    "annotate": {"web"},
+    "loop": {"web", "annotate"},
+    "corpus": {"web", "extract", "loop"},
+}
 DEVICE_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
@@ -115,6 +123,14 @@ def test_imports_point_one_way(path):
     rooms = {name.split(".")[1] for name in imported(path) if name.startswith("dsm_jax.")}
     assert rooms <= ALLOWED[own] | {own, "__version__"}
     assert not {name for name in imported(path) if name.split(".")[0] in ("experiments", "tests")}
+
+
+@pytest.mark.parametrize("folder", IN_MINING)
+def test_imports_of_mining_follow_the_data(folder):
+    names = {name for path in (PACKAGE / "mine" / folder).glob("*.py") for name in imported(path)}
+    folders = {name.split(".")[2] for name in names if name.startswith("dsm_jax.mine.")} & IN_MINING.keys()
+    assert folders <= IN_MINING[folder] | {folder}
+    assert folders
 
 
 @pytest.mark.parametrize(
