@@ -3,7 +3,7 @@
 Grams are words and numbers, characters in Chinese. They are compared by their letters (letters.py), so that a
 reformatted problem is still found. A segment is one line of extracted text.
 Rule A: the page's 10-grams run on across its lines; every line that a 10-gram of a benchmark's question or
-answer touches is removed, until there is none.
+answer touches is removed, until there is none; a page that still has one after MOST_LOOKS goes, as they are made to be.
 Rule B: a question of 3 to 9 grams, matched exactly, drops the page. Answers and options under 10 grams count
 behind their question only: alone they would touch a quarter of all mathematical pages.
 As written, rule A also hits counting runs ("1 2 3 ...") and bare formulas. With `need_words` a 10-gram counts
@@ -33,6 +33,7 @@ from dsm_jax.mine.corpus.letters import (
 )
 
 LONG, SHORT = 10, 3  # grams
+MOST_LOOKS = 20  # at a page: real ones take three at most
 _NO_KEYS = np.zeros((0, 4), np.int64)
 
 
@@ -101,7 +102,9 @@ class Benchmarks:
         """The page's text without what touches a benchmark, and every hit with both texts."""
         hits: list[Hit] = []
         removed = 0
-        while touched := self._find(text):  # again: lines that come together may hold another 10-gram
+        for _ in range(MOST_LOOKS):  # again: lines that come together may hold another 10-gram
+            if not (touched := self._find(text)):
+                return Cleaned(text, tuple(hits), removed)
             lines = text.split("\n")
             touched = {source: {i for i in where if lines[i].strip()} for source, where in touched.items()}
             hits += _hits(touched, lines)
@@ -109,8 +112,8 @@ class Benchmarks:
             removed += len(gone)
             text = "\n".join(line for i, line in enumerate(lines) if i not in gone).strip()
             if not text or any(source.short for source in touched):
-                return Cleaned(None, tuple(hits), removed)
-        return Cleaned(text, tuple(hits), removed)
+                break
+        return Cleaned(None, tuple(hits), removed)
 
     def _find(self, text: str) -> dict[_Source, set[int]]:
         """The lines that each benchmark text touches."""

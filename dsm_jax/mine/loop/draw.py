@@ -33,7 +33,7 @@ class Draw:
         self._pages = np.concatenate([self._pages, pages[early]])
         if (
             len(self._keys) > 2 * self._count
-        ):  # now and then: sorting at each call took hours of a long stream
+        ):  # now and then: sorting at each call takes hours of a long stream
             self._drop_late()
 
     def pages(self) -> np.ndarray:
@@ -53,17 +53,24 @@ class DrawByDomain:
     round in random order. One large site cannot fill it."""
 
     def __init__(self, count: int):
-        self._count = count
-        self._rows = np.zeros((0, 3), np.uint64)  # domain, key, page
+        self._count, self._held = count, 0
+        self._parts = [np.zeros((0, 3), np.uint64)]  # domain, key, page
 
     def add(self, keys: np.ndarray, pages: np.ndarray, domains: np.ndarray) -> None:
         """Offers pages with their random keys and keys of their domains."""
-        rows = np.stack([domains.astype(np.uint64), keys, pages.astype(np.uint64)], axis=1)
-        self._rows = self._lowest(np.concatenate([self._rows, rows]))
+        self._parts.append(np.stack([domains.astype(np.uint64), keys, pages.astype(np.uint64)], axis=1))
+        self._held += len(pages)
+        if self._held > 2 * self._count:  # now and then, as Draw does
+            self._drop_late()
 
     def pages(self) -> np.ndarray:
         """int64: the pages drawn, in order of their rounds."""
-        return self._rows[:, 2].astype(np.int64)
+        return self._drop_late()[:, 2].astype(np.int64)
+
+    def _drop_late(self) -> np.ndarray:
+        rows = self._lowest(np.concatenate(self._parts))
+        self._parts, self._held = [rows], len(rows)
+        return rows
 
     def _lowest(self, rows: np.ndarray) -> np.ndarray:
         """What is drawn of these rows. A page that it leaves out is in no draw of more pages either."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsm_jax.mine.corpus.decontaminate import Benchmarks, BenchmarkText
+from dsm_jax.mine.corpus.decontaminate import MOST_LOOKS, Benchmarks, BenchmarkText
 
 LONG = "The potter glazed 48 small clips before noon, and then she fired half as many clips at night."
 SHORT = "Find the remainder of seven cubed"
@@ -200,6 +200,16 @@ def test_lines_that_come_together_are_looked_at_again():
     cleaned = clean(page, LONG, CHINESE)
     assert cleaned.text == "First.\nLast." and cleaned.lines == 3
     assert [hit.benchmark for hit in cleaned.hits] == [CHINESE, LONG]
+
+
+def test_a_page_made_to_be_looked_at_for_ever_is_dropped():
+    words = LONG.split()
+    first, second = " ".join(words[:9]), " ".join(words[9:])
+    for halves in (3, MOST_LOOKS - 1):
+        kept = clean("\n".join(["keep me", *[first] * halves, *[second] * halves]), LONG)
+        assert kept.text == "keep me" and kept.lines == 2 * halves
+    dropped = clean("\n".join(["keep me", *[first] * 1000, *[second] * 1000]), LONG)
+    assert dropped.text is None and dropped.lines == 2 * MOST_LOOKS
 
 
 WORDS = st.lists(
