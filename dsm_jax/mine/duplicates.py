@@ -2,8 +2,9 @@
 
 A page is a duplicate when an earlier page has one of its keys. Each column of keys is sorted on disk, as far as fits in
 memory at once: runs of neighbouring shards, each sorted by key; then a range of keys from every run, in which all pages but
-the first of a key are its duplicates. Last, every page follows its earliest such page until one that is none. On disk:
-duplicates.npy, for each page its first page's number, or its own; until it is there, 16 bytes a page and column.
+the first of a key are its duplicates, however many they are. Last, every page follows its earliest such page until one that
+is none. On disk: duplicates.npy, for each page its first page's number, or its own; until it is there, 16 bytes a page and
+column, and 16 a duplicate and column.
 
 Left out on purpose: components of pages that are alike only through a later page, and 8 bytes a page on one machine for
 the table that the last step follows.
@@ -12,6 +13,7 @@ the table that the last step follows.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +24,8 @@ from dsm_jax.mine.pages import KEYS
 from dsm_jax.mine.tasks import HERE, Spread, for_each
 from dsm_jax.run import atomic
 
-SORT_PAGES = (
-    1 << 20
-)  # of a run, and of a range: some 120 MB. For billions of pages more, or the files are too many
+SORT_PAGES = 1 << 20  # of a run, and of a range, at least: some 120 MB
+MOST_RUNS = 1 << 10  # of a crawl of billions of pages, each longer: every range opens every run
 CHUNK = 1 << 20
 
 
@@ -39,7 +40,7 @@ def find_duplicates(folder: Path, out: Path, spread: Spread = HERE) -> None:
 
 def _write_duplicates(folder: Path, work: Path, out: Path, spread: Spread) -> None:
     crawl = Crawl(folder)
-    runs, ranges = len(_runs(crawl)), max(1, -(-crawl.count // SORT_PAGES))
+    runs, ranges = len(_runs(crawl)), max(1, -(-crawl.count // _sort_pages(crawl)))
     pending = [run for run in range(runs) if not _run_file(work, run, len(KEYS) - 1).exists()]
     for_each(partial(_sort_run, folder, work), pending, "sort keys (runs of shards)", spread)
     tasks = range(len(KEYS) * ranges)
@@ -51,11 +52,16 @@ def _write_duplicates(folder: Path, work: Path, out: Path, spread: Spread) -> No
         _resolve(first, [_edges_file(work, task) for task in tasks])
 
 
+def _sort_pages(crawl: Crawl) -> int:
+    return max(SORT_PAGES, crawl.count // MOST_RUNS)
+
+
 def _runs(crawl: Crawl) -> list[list[Shard]]:
-    """Neighbouring shards of SORT_PAGES pages together, or one larger shard."""
+    """Neighbouring shards of so many pages together, or one larger shard."""
+    most = _sort_pages(crawl)
     runs: list[list[Shard]] = []
     for shard in crawl.shards:
-        if not runs or shard.start + shard.count - runs[-1][0].start > SORT_PAGES:
+        if not runs or shard.start + shard.count - runs[-1][0].start > most:
             runs.append([])
         runs[-1].append(shard)
     return runs
@@ -66,12 +72,7 @@ def _run_file(folder: Path, run: int, column: int) -> Path:
 
 
 def _edges_file(folder: Path, task: int) -> Path:
-    return folder / f"{task:06d}.npy"
-
-
-def _save(file: Path, values: np.ndarray) -> None:
-    with atomic(file) as tmp, open(tmp, "wb") as out:
-        np.save(out, values)
+    return folder / f"{task:06d}.edges"
 
 
 def _sort_run(folder: Path, work: Path, run: int) -> None:
@@ -82,31 +83,42 @@ def _sort_run(folder: Path, work: Path, run: int) -> None:
         inside = np.flatnonzero(keys)
         order = inside[np.argsort(keys[inside], kind="stable")]  # pages of a key stay in order
         pages = (order + shards[0].start).astype(np.uint64)
-        _save(_run_file(work, run, column), np.stack([keys[order], pages]))
+        with atomic(_run_file(work, run, column)) as tmp, open(tmp, "wb") as file:
+            np.save(file, np.stack([keys[order], pages]))
 
 
 def _find_edges(work: Path, runs: int, ranges: int, task: int) -> None:
     """Writes int64 [n, 2]: pages whose key an earlier page has, and the first such page; for one column and range."""
     column, part = divmod(task, ranges)
     least, most = 2**64 * part // ranges, 2**64 * (part + 1) // ranges - 1
-    parts = []
-    for run in range(runs):
-        sorted_run = np.load(_run_file(work, run, column), mmap_mode="r")
-        start = np.searchsorted(sorted_run[0], np.uint64(least))
-        stop = np.searchsorted(sorted_run[0], np.uint64(most), side="right")
-        parts.append(sorted_run[:, start:stop])
+    parts = [_between(_run_file(work, run, column), least, most) for run in range(runs)]
+    keys, firsts = first_pages([pages[:, is_first(pages[0])] for pages in parts])
+    with atomic(_edges_file(work, task)) as tmp, open(tmp, "wb") as file:
+        for run_keys, pages in parts:
+            edges = np.stack([pages, firsts[np.searchsorted(keys, run_keys)]], axis=1)
+            file.write(edges[edges[:, 0] != edges[:, 1]].astype(np.int64).tobytes())
+
+
+def _between(run: Path, least: int, most: int) -> np.ndarray:
+    """uint64 [2, n], memory-mapped: a run's keys in this range and their pages."""
+    keys_and_pages = np.load(run, mmap_mode="r")
+    start = np.searchsorted(keys_and_pages[0], np.uint64(least))
+    return keys_and_pages[:, start : np.searchsorted(keys_and_pages[0], np.uint64(most), side="right")]
+
+
+def first_pages(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(keys in order, each once; the first page of each) of some uint64 [2, n], whose pages ascend from part to part."""
     keys, pages = np.concatenate(parts, axis=1) if parts else np.zeros((2, 0), np.uint64)
-    _save(_edges_file(work, task), later_and_first(keys, pages))
-
-
-def later_and_first(keys: np.ndarray, pages: np.ndarray) -> np.ndarray:
-    """int64 [n, 2]: (page, first page with its key) of every page that is not the first; a key's pages ascend."""
     order = np.argsort(keys, kind="stable")
     keys, pages = keys[order], pages[order]
-    is_first = np.ones(len(keys), bool)
-    is_first[1:] = keys[1:] != keys[:-1]
-    firsts = pages[is_first][np.cumsum(is_first) - 1]
-    return np.stack([pages[~is_first], firsts[~is_first]], axis=1).astype(np.int64)
+    return keys[is_first(keys)], pages[is_first(keys)]
+
+
+def is_first(keys: np.ndarray) -> np.ndarray:
+    """bool: the first of each of these keys, which are in order."""
+    changes = np.ones(len(keys), bool)
+    changes[1:] = keys[1:] != keys[:-1]
+    return changes
 
 
 def _resolve(first: np.ndarray, edge_files: list[Path]) -> None:
@@ -114,10 +126,17 @@ def _resolve(first: np.ndarray, edge_files: list[Path]) -> None:
     for start in range(0, len(first), CHUNK):
         first[start : start + CHUNK] = np.arange(start, min(start + CHUNK, len(first)))
     for file in edge_files:
-        later, earlier = np.load(file, mmap_mode="r").T
-        first[later] = np.minimum(first[later], earlier)
+        for later, earlier in _edges(file):
+            first[later] = np.minimum(first[later], earlier)
     for start in range(0, len(first), CHUNK):  # in order: what lies before is resolved
         _follow(first, start, min(start + CHUNK, len(first)))
+
+
+def _edges(file: Path) -> Iterator[np.ndarray]:
+    """The edges of a file, int64 [2, n], a part at a time."""
+    with open(file, "rb") as content:
+        while part := content.read(16 * CHUNK):
+            yield np.frombuffer(part, np.int64).reshape(-1, 2).T
 
 
 def _follow(first: np.ndarray, start: int, stop: int) -> None:

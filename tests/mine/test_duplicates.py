@@ -1,5 +1,6 @@
 """Duplicates: against following first pages by hand on random keys, in ranges, after kills, of real rows."""
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from dsm_jax.mine import duplicates, pages
 from dsm_jax.mine.crawl import Crawl, mapped_array
-from dsm_jax.mine.duplicates import find_duplicates, later_and_first
+from dsm_jax.mine.duplicates import find_duplicates
 from dsm_jax.mine.pages import KEYS
 from dsm_jax.mine.tasks import Spread
 
@@ -105,13 +106,24 @@ def test_a_crawl_of_no_page(found):
     assert found([]) == []
 
 
-@given(st.lists(st.integers(1, 5), max_size=20))
-def test_of_each_key_all_pages_but_the_first(keys):
-    pages = np.arange(len(keys)) * 3
-    edges = later_and_first(np.array(keys, np.uint64), pages).tolist()
-    assert sorted(edges) == [
-        [3 * i, 3 * keys.index(key)] for i, key in enumerate(keys) if keys.index(key) < i
-    ]
+def test_a_key_of_every_page_takes_no_more_memory_than_another(tmp_path):
+    """The pages of many runs in one range: all alike, or all different."""
+    runs, pages = 50, 10_000
+    peaks = []
+    for alike in (False, True):
+        folder = tmp_path / str(alike)
+        folder.mkdir()
+        for run in range(runs):
+            numbers = np.arange(run * pages, (run + 1) * pages, dtype=np.uint64)
+            keys = np.full(pages, 7, np.uint64) if alike else numbers % np.uint64(1 << 62) + np.uint64(1)
+            np.save(duplicates._run_file(folder, run, 0), np.stack([keys, numbers]))
+        tracemalloc.start()
+        duplicates._find_edges(folder, runs, 1, 0)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        edges = np.fromfile(duplicates._edges_file(folder, 0), np.int64).reshape(-1, 2)
+        assert len(edges) == alike * (runs * pages - 1) and not edges[:, 1].any()
+    assert peaks[1] < peaks[0] / 10
 
 
 class Killed(BaseException):
@@ -123,7 +135,7 @@ def dies(*args, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "name", ["_sort_run", "_save", "_find_edges", "_resolve", "_follow", "shutil.rmtree"]
+    "name", ["_sort_run", "atomic", "_find_edges", "_resolve", "_follow", "shutil.rmtree"]
 )
 @pytest.mark.parametrize("calls", [0, 1, 17])
 def test_killed_anywhere_the_restart_ends_in_the_same_bytes(write_crawl, tmp_path, monkeypatch, name, calls):

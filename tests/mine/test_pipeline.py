@@ -161,7 +161,7 @@ STAGES = [
     (pages, "write_json", 1),
     (pages, "RowGroups", 2),
     (duplicates, "page_array", 0),
-    (duplicates, "later_and_first", 3),
+    (duplicates, "first_pages", 3),
     (marks, "mark_done", 0),
     (iterate, "mark_verdicts", 1),
     (iterate, "write_training_file", 1),
