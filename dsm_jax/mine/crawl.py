@@ -7,13 +7,14 @@ page (PageArray), so that memory does not grow with the crawl.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dsm_jax.mine.pages import ROWS, shard_file
@@ -43,6 +44,11 @@ class Shard:
     def numbers(self, name: str) -> np.ndarray:
         """One column of numbers, [count]."""
         return self.columns(name)[name].to_numpy()
+
+    def of_domains(self, domains: Collection[str]) -> np.ndarray:
+        """bool [count]: whether a page is of one of these."""
+        found = pc.is_in(self.columns("domain")["domain"], value_set=pa.array(sorted(domains), pa.string()))
+        return found.to_numpy()
 
     def groups(self, *names: str) -> Iterator[tuple[int, pa.Table]]:
         """(number of its first page, columns) of each row group: for long texts."""

@@ -4,6 +4,8 @@ Three things cost more: elements nested in hundreds of others (main-content remo
 formatting elements left open (each new paragraph gets a copy of all of them), and tags with thousands of
 attributes (each one is compared with the others). Short pages pass, whatever they are.
 
+The options of a form, whose cost grows with the square of their number, are taken out of longer pages: no text has them.
+
 Left out on purpose: what a parser would make of wrong nesting; the numbers here are estimates.
 """
 
@@ -26,6 +28,7 @@ _CLOSED_BY_OTHERS = (
 )
 _NEVER_OPEN = frozenset(f"{_EMPTY} {_CLOSED_BY_OTHERS}".split())
 _FORMATTING = frozenset(re.findall(r"\w+", "a b big code em font i nobr s small strike strong tt u"))
+_OPTION_TAG = re.compile(r"</?opt(?:ion|group)\b[^<>]*>", re.IGNORECASE)
 _BREAKS = re.compile(
     r"</?(?:p|div|br|li|tr|h[1-6]|table|ul|ol|pre|section|article|blockquote)\b[^<>]*>", re.IGNORECASE
 )
@@ -37,6 +40,11 @@ def parses_in_linear_time(html: str) -> bool:
     if len(html) > _LONG and any(map(_has_many_attributes, _ATTRIBUTES.finditer(html))):
         return False
     return html.count("<") < _MANY_TAGS or _open_elements_are_few(html)
+
+
+def without_options(html: str) -> str:
+    """The page without the tags of a form's options; short pages as they are."""
+    return _OPTION_TAG.sub(" ", html) if html.count("<") >= _MANY_TAGS else html
 
 
 def _open_elements_are_few(html: str) -> bool:

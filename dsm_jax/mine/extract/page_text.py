@@ -15,7 +15,7 @@ from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 from resiliparse.parse.html import HTMLTree
 
-from dsm_jax.mine.extract.bounds import parses_in_linear_time, text_between_tags
+from dsm_jax.mine.extract.bounds import parses_in_linear_time, text_between_tags, without_options
 from dsm_jax.mine.extract.formulas import mark_formulas, scan
 
 __all__ = ["decode", "mark_formulas", "page_text"]
@@ -102,6 +102,7 @@ def page_text(page: str) -> str:
     html = marked.html
     if marked.formulas and 'class="ltx_' in html:
         html = _CLASSES_OF_LATEXML.sub("", html)
+    html = without_options(html)
     if not parses_in_linear_time(html):
         return _tidy(text_between_tags(html))
     tree = HTMLTree.parse(html if html.isascii() else _ALONE.sub(rf">\1{_JOINER}", html))

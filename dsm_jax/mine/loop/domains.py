@@ -72,11 +72,11 @@ def mostly_collected(crawl: Crawl, marks: Marks, domains: Collection[str], share
 
 def _folders(shard: Shard, domains: Collection[str], inside: np.ndarray) -> list[str]:
     """Each page's URL folder; "" outside of `inside` and of these domains."""
-    columns = shard.columns("url", "domain").to_pydict()
-    return [
-        url_folder(url) if here and domain in domains else ""
-        for url, domain, here in zip(columns["url"], columns["domain"], inside, strict=True)
-    ]
+    urls = shard.columns("url")["url"]
+    folders = [""] * shard.count
+    for page in np.flatnonzero(inside & shard.of_domains(domains)).tolist():
+        folders[page] = url_folder(urls[page].as_py())
+    return folders
 
 
 def _counts(shard: Shard, inside: np.ndarray) -> dict[str, tuple[int, int]]:

@@ -6,6 +6,7 @@ fastText holds the GIL and a worker process would load the model anew, so one pr
 from __future__ import annotations
 
 import shutil
+import threading
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from dsm_jax.mine.crawl import Crawl, Shard, page_array
 from dsm_jax.mine.loop import classify
 from dsm_jax.mine.tasks import Spread, for_each
 from dsm_jax.run import atomic
+
+_LOADING = threading.Lock()
 
 
 def score_pages(pages: Path, first: np.ndarray, model: Path, out: Path, beam: tuple[str, ...] = ()) -> None:
@@ -49,11 +52,15 @@ def _score_shard(model: Path, folder: Path, shard: Shard) -> None:
     scores = np.zeros(shard.count)
     for start, group in shard.groups("tokens"):
         inside = slice(start - shard.start, start - shard.start + len(group))
-        scores[inside] = classify.predict(
-            _loaded(model, model.stat().st_mtime_ns), group["tokens"].to_pylist()
-        )
+        scores[inside] = classify.predict(_shared(model), group["tokens"].to_pylist())
     with atomic(_part(folder, shard.number)) as tmp, open(tmp, "wb") as file:
         np.save(file, scores)
+
+
+def _shared(model: Path) -> Any:
+    """The model, loaded once by a process: Beam runs several threads in one."""
+    with _LOADING:
+        return _loaded(model, model.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dsm_jax.mine.annotate.annotations import Annotations
+from dsm_jax.mine.annotate.annotations import Annotations, host_of
 from dsm_jax.mine.crawl import Crawl, page_array
 from dsm_jax.mine.loop.marks import ACCEPTED, REJECTED
+from dsm_jax.mine.web.urls import domain_of
 
 MOST_NAMED = 5  # prefixes in a message
 # Bits, until all pages were looked at; _OWN: it is the page's own URL that says so.
@@ -37,8 +38,11 @@ def mark_verdicts(crawl: Crawl, first: np.ndarray, annotations: Annotations, out
 def _mark_own(crawl: Crawl, annotations: Annotations, marks: np.ndarray) -> set[str]:
     """Writes the bits of each page whose own URL is under a prefix; returns the prefixes that a page is under."""
     found: set[str] = set()
+    domains = {domain_of(f"https://{host_of(prefix)}/") for prefix in annotations.prefixes}
     for shard in crawl.shards:
-        for page, url in enumerate(shard.columns("url")["url"].to_pylist(), shard.start):
+        inside = np.flatnonzero(shard.of_domains(domains))
+        urls = shard.columns("url")["url"].take(inside).to_pylist()
+        for page, url in zip((inside + shard.start).tolist(), urls, strict=True):
             if prefixes := list(annotations.covering(url)):
                 marks[page] = _BITS[annotations.prefixes[prefixes[0]]]
                 found.update(prefixes)

@@ -11,6 +11,7 @@ from dsm_jax.mine.annotate.annotations import Annotations
 from dsm_jax.mine.crawl import mapped_array
 from dsm_jax.mine.loop.marks import ACCEPTED, REJECTED
 from dsm_jax.mine.loop.verdicts import mark_verdicts
+from dsm_jax.mine.web.urls import domain_of
 
 PREFIXES = {"yes.org/": True, "no.org/": False, "yes.org/not": False, "both.org/": None}
 VALUES = {"yes.org": ACCEPTED, "no.org": REJECTED, "yes.org/not": REJECTED, "both.org": 0, "none.org": 0}
@@ -19,7 +20,7 @@ VALUES = {"yes.org": ACCEPTED, "no.org": REJECTED, "yes.org/not": REJECTED, "bot
 def verdicts(write_crawl, folder, urls, first, cuts=(), prefixes=PREFIXES):
     """int8 [pages] of a crawl of these URLs, in shards that end at the cuts."""
     places = [0, *sorted(cuts), len(urls)]
-    shards = [[{"url": url} for url in urls[a:b]] for a, b in pairwise(places)]
+    shards = [[{"url": url, "domain": domain_of(url)} for url in urls[a:b]] for a, b in pairwise(places)]
     crawl = write_crawl(folder / "pages", shards)
     mark_verdicts(crawl, np.array(first, np.int64), Annotations(prefixes), folder / "verdicts.npy")
     return mapped_array(folder / "verdicts.npy").tolist()
