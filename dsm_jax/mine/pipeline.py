@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,10 @@ def _once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _read_inputs(examples: Examples, config: MineConfig) -> Inputs:
-    most = config.max_seed_pages
-    return Inputs(
-        read_examples("--seed", examples.seed, most),
-        read_examples("--negatives", examples.negatives, most) if examples.negatives else None,
-        read_held_out(examples.held_out) if examples.held_out else NONE_HELD_OUT,
-    )
+    held_out = read_held_out(examples.held_out) if examples.held_out else NONE_HELD_OUT
+    read = partial(read_examples, most=config.max_seed_pages, held_out=held_out)
+    negatives = read("--negatives", examples.negatives) if examples.negatives else None
+    return Inputs(read("--seed", examples.seed), negatives, held_out)
 
 
 def _decisions(out: Path, files: Sequence[Path]) -> Annotations:

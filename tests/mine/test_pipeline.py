@@ -349,6 +349,27 @@ def test_held_out_pages_are_scored_and_in_no_training_set(crawl, tmp_path):
     assert set(urls) <= {row["url"] for row in read_rows(result.scores)}
 
 
+@pytest.mark.parametrize(("given", "label"), [("seed", "math"), ("negatives", "other")])
+def test_rows_of_url_and_text_stand_for_their_pages_and_those_of_held_out_urls_are_trained_on_nowhere(
+    crawl, tmp_path, given, label
+):
+    """As OpenWebMath's rows are: the text is another extractor's and equals no page's."""
+    urls = [json.loads(line)["url"] for line in crawl[1].read_text().splitlines()]
+    if given == "negatives":
+        urls = [f"https://site{i % 50}.com/{i}" for i in range(15)]
+    urls.append("https://not.in/crawl")
+    held = [*urls[:3], "https://nor.this/one"]
+    held_out, rows = tmp_path / "held.jsonl", tmp_path / "rows.jsonl"
+    held_out.write_text("".join(json.dumps({"url": url}) + "\n" for url in held))
+    texts = {url: f"theirs {''.join(chr(97 + int(c)) for c in str(i))}" for i, url in enumerate(urls + held)}
+    rows.write_text("".join(json.dumps({"url": url, "text": text}) + "\n" for url, text in texts.items()))
+    options = {"seed": rows} if given == "seed" else {"negatives": (rows,)}
+    run(tmp_path / "out", crawl, replace(CONFIG, iterations=1), held_out=held_out, **options)
+    tokens = {row["url"]: row["tokens"] for row in page_rows(tmp_path / "out", "url", "tokens")}
+    trained_on = training_lines(tmp_path / "out", 1, label)
+    assert trained_on == {tokens[url] for url in urls[3:-1]} | {texts["https://not.in/crawl"]}
+
+
 def test_negatives_of_the_user_take_the_place_of_random_pages(crawl, tmp_path):
     texts = [
         f"coach season ticket number {word}" for word in ("one", "two", "three", "four", "five", "six")

@@ -129,15 +129,17 @@ def _mark_own_text(crawl: Crawl, first: np.ndarray, out: Path) -> None:
 
 
 def _mark_examples(crawl: Crawl, first: np.ndarray, examples: Examples, folder: Path, name: str) -> None:
-    """Writes bool [pages]: a first page of which one is among the examples; and the keys of the texts that were found."""
-    found = [np.zeros(0, np.uint64)]
+    """Writes bool [pages]: a first page of which one is among the examples; and the keys of the texts that pages stand for."""
+    urls, texts = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
     with page_array(folder / f"{name}.npy", crawl.count, "bool") as marks:
         for shard in crawl.shards:
-            tokens_keys = shard.numbers("tokens_key")
-            marks[first[shard.pages][examples.match(shard.numbers("url_key"), tokens_keys)]] = True
-            found.append(tokens_keys[examples.match_texts(tokens_keys)])
+            url_keys, tokens_keys = shard.numbers("url_key"), shard.numbers("tokens_key")
+            by_url, by_text = examples.match_urls(url_keys), examples.match_texts(tokens_keys)
+            marks[first[shard.pages][by_url | by_text]] = True
+            urls.append(url_keys[by_url])
+            texts.append(tokens_keys[by_text])
     with atomic(folder / f"{name}_texts.npy") as tmp, open(tmp, "wb") as file:
-        np.save(file, np.unique(np.concatenate(found)))
+        np.save(file, examples.texts_of(np.concatenate(urls), np.concatenate(texts)))
 
 
 def _mark_held_out(crawl: Crawl, first: np.ndarray, held_out: HeldOut, out: Path) -> dict[str, int]:

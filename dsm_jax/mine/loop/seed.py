@@ -1,7 +1,9 @@
 """Examples that a user gives: texts or URLs of one kind, as the seed, as negatives, or held out.
 
-JSON lines (plain, .gz, .zst) or parquet with rows {text}, {url} or both, as OpenWebMath is released. Of more texts than
-are trained on a fixed sample is held: those of the lowest hashes. Left out on purpose: what else the rows hold.
+JSON lines (plain, .gz, .zst) or parquet with rows {text}, {url} or both, as OpenWebMath is released. A row whose URL is a
+page of the crawl stands for that page: its own text, which another extractor made, is not used besides. A row whose URL is
+held out gives nothing. Of more texts than are trained on a fixed sample is held: those of the lowest hashes. Left out on
+purpose: what else the rows hold.
 """
 
 from __future__ import annotations
@@ -19,30 +21,38 @@ from dsm_jax.mine.tokens import fasttext_tokens
 from dsm_jax.mine.web.urls import canonical_url, key_of
 from dsm_jax.rows import PARQUET, ROWS, parquet_columns, read_parquet, read_rows
 
+_Text = tuple[str, int]
+"""A text, and the key of its URL."""
 LABELS = {True: 1, "math": 1, "1": 1, False: 0, "other": 0, "0": 0}  # 1 is True, 0 False
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenised texts from outside the crawl with their keys, and the keys of URLs of pages inside it; keys in order."""
+    """Tokenised texts with their keys, and the keys of all rows' URLs; either keys in order."""
 
     texts: tuple[str, ...]
     text_keys: np.ndarray
+    text_urls: np.ndarray
+    """The key of the URL that each text came with; NO_URL: without one."""
     url_keys: np.ndarray
 
-    def match(self, url_keys: np.ndarray, tokens_keys: np.ndarray) -> np.ndarray:
-        """bool, one for each page: whether it is among these examples, by its URL or by its text."""
-        return _among(self.url_keys, url_keys) | self.match_texts(tokens_keys)
+    def match_urls(self, url_keys: np.ndarray) -> np.ndarray:
+        """bool, one for each page: whether its URL is among these."""
+        return _among(self.url_keys, url_keys)
 
     def match_texts(self, tokens_keys: np.ndarray) -> np.ndarray:
         """bool, one for each page: whether its text is among these."""
         return _among(self.text_keys, tokens_keys)
 
+    def texts_of(self, url_keys: np.ndarray, tokens_keys: np.ndarray) -> np.ndarray:
+        """The keys of the texts that these pages stand for: that came with the URL of one, or are the text of one."""
+        return self.text_keys[np.isin(self.text_urls, url_keys) | np.isin(self.text_keys, tokens_keys)]
+
     def without(self, text_keys: np.ndarray) -> Examples:
         """The same without these texts."""
         stays = ~np.isin(self.text_keys, text_keys)
         texts = tuple(text for text, here in zip(self.texts, stays, strict=True) if here)
-        return Examples(texts, self.text_keys[stays], self.url_keys)
+        return Examples(texts, self.text_keys[stays], self.text_urls[stays], self.url_keys)
 
 
 @dataclass(frozen=True)
@@ -71,8 +81,10 @@ def _among(ordered: np.ndarray, keys: np.ndarray) -> np.ndarray:
     return ordered[np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)] == keys
 
 
-NO_EXAMPLES = Examples((), np.zeros(0, np.uint64), np.zeros(0, np.uint64))
-NONE_HELD_OUT = HeldOut(np.zeros(0, np.uint64), np.zeros(0, np.int8))
+NO_URL = 0
+_NO_KEYS = np.zeros(0, np.uint64)
+NO_EXAMPLES = Examples((), _NO_KEYS, _NO_KEYS, _NO_KEYS)
+NONE_HELD_OUT = HeldOut(_NO_KEYS, np.zeros(0, np.int8))
 
 
 @dataclass(frozen=True)
@@ -84,26 +96,39 @@ class Inputs:
     held_out: HeldOut = NONE_HELD_OUT
 
 
-def read_examples(option: str, files: Sequence[Path], most: int) -> Examples:
-    """Reads --seed or --negatives, at most `most` texts. Raises UserError for a missing file, a bad row (file:line), or
-    no usable row."""
+def read_examples(
+    option: str, files: Sequence[Path], most: int, held_out: HeldOut = NONE_HELD_OUT
+) -> Examples:
+    """Reads --seed or --negatives, at most `most` texts, without the rows of held-out URLs. Raises UserError for a missing
+    file, a bad row (file:line), or no usable row."""
     urls: set[int] = set()
+    not_these = set(held_out.url_keys.tolist())
 
-    def texts() -> Iterator[str]:
+    def texts() -> Iterator[_Text]:
         for place, row in _rows(option, files, ("text", "url")):
             text, url = row.get("text"), row.get("url")
             if not isinstance(text, str) and not isinstance(url, str):
                 raise UserError(f"{option} {place}: needs a string under text or url")
+            url_key = key_of(canonical_url(url)) if isinstance(url, str) else NO_URL
+            if url_key in not_these:
+                continue
             if isinstance(url, str):
-                urls.add(key_of(canonical_url(url)))
+                urls.add(url_key)
             if isinstance(text, str):
-                yield text
+                yield text, url_key
 
-    tokenised = {key_of(tokens): tokens for tokens in map(fasttext_tokens, _sample(texts(), most)) if tokens}
+    tokenised: dict[int, str] = {}
+    text_urls: dict[int, int] = {}
+    for text, url_key in _sample(texts(), most):
+        if tokens := fasttext_tokens(text):
+            key = key_of(tokens)
+            tokenised[key], text_urls[key] = tokens, min(url_key, text_urls.get(key, url_key))
     if not tokenised and not urls:
-        raise UserError(f"{option} {files[0]}: no usable text: give rows {{text}} or {{url}}")
+        but = ", not held out" if not_these else ""
+        raise UserError(f"{option} {files[0]}: no usable text: give rows {{text}} or {{url}}{but}")
     keys = sorted(tokenised)
-    return Examples(tuple(tokenised[key] for key in keys), _keys(keys), _keys(sorted(urls)))
+    own_urls = _keys([text_urls[key] for key in keys])
+    return Examples(tuple(tokenised[key] for key in keys), _keys(keys), own_urls, _keys(sorted(urls)))
 
 
 def read_held_out(file: Path) -> HeldOut:
@@ -125,20 +150,22 @@ def _keys(keys: Sequence[int]) -> np.ndarray:
     return np.array(keys, np.uint64)
 
 
-def _sample(texts: Iterable[str], most: int) -> Iterator[str]:
-    """The `most` texts of the lowest keys, each once."""
+def _sample(texts: Iterable[_Text], most: int) -> Iterator[_Text]:
+    """The `most` texts of the lowest keys, each once, with the lowest of its URLs' keys: no order of the rows counts."""
     lowest: list[tuple[int, str]] = []  # a heap of the negated keys
-    held: set[int] = set()
-    for text in texts:
+    held: dict[int, int] = {}  # URLs' keys
+    for text, url_key in texts:
         key = key_of(text)
-        if key in held or (len(lowest) == most and -key < lowest[0][0]):
-            continue
-        held.add(key)
-        heapq.heappush(lowest, (-key, text))
-        if len(lowest) > most:
-            held.remove(-heapq.heappop(lowest)[0])
+        if key in held:
+            held[key] = min(held[key], url_key)
+        elif len(lowest) < most or -key > lowest[0][0]:
+            held[key] = url_key
+            heapq.heappush(lowest, (-key, text))
+            if len(lowest) > most:
+                del held[-heapq.heappop(lowest)[0]]
     while lowest:  # each is given away before the next one is tokenised: not all twice in memory
-        yield heapq.heappop(lowest)[1]
+        key, text = heapq.heappop(lowest)
+        yield text, held[-key]
 
 
 def _rows(option: str, files: Sequence[Path], names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:

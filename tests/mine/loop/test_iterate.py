@@ -13,7 +13,7 @@ from dsm_jax.mine.duplicates import find_duplicates
 from dsm_jax.mine.loop import score
 from dsm_jax.mine.loop.classify import FastTextConfig
 from dsm_jax.mine.loop.iterate import finished_iterations, iteration_folder, run_loop
-from dsm_jax.mine.loop.seed import Examples, Inputs
+from dsm_jax.mine.loop.seed import NO_EXAMPLES, Inputs
 from dsm_jax.mine.web.urls import key_of
 from tests.mine.conftest import MATH_WORDS, OTHER_WORDS
 
@@ -45,7 +45,7 @@ def run(write_crawl, make_page, tmp_path):
     write_crawl(tmp_path / "pages", [rows[:50], rows[50:]])
     find_duplicates(tmp_path / "pages", tmp_path / "duplicates.npy")
     seed = np.array(sorted(key_of(f"a.org/algebra/{i}") for i in range(15)), np.uint64)
-    return tmp_path, rows, Inputs(Examples((), np.zeros(0, np.uint64), seed))
+    return tmp_path, rows, Inputs(replace(NO_EXAMPLES, url_keys=seed))
 
 
 def urls_of(run, number, name):

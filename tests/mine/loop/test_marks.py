@@ -1,6 +1,9 @@
 """Marks: at first pages, held-out pages trained on by no one, rejected ones collected by no one."""
 
+import json
 from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,8 +16,7 @@ from dsm_jax.mine.crawl import mapped_array
 from dsm_jax.mine.duplicates import find_duplicates
 from dsm_jax.mine.loop import marks as marks_module
 from dsm_jax.mine.loop.marks import ACCEPTED, REJECTED, Marks, mark_inputs
-from dsm_jax.mine.loop.seed import NO_EXAMPLES, Examples, HeldOut, Inputs
-from dsm_jax.mine.tokens import fasttext_tokens
+from dsm_jax.mine.loop.seed import NO_EXAMPLES, HeldOut, Inputs, read_examples
 from dsm_jax.mine.web.urls import canonical_url, key_of
 
 TEXTS = {name: f"{name} has words of its own" for name in ("ring", "field", "group", "lattice", "hotel")}
@@ -45,10 +47,15 @@ def url_keys(*urls):
 
 
 def examples(texts=(), urls=()):
-    by_key = {key_of(tokens): tokens for tokens in map(fasttext_tokens, texts)}
-    return Examples(
-        tuple(by_key[key] for key in sorted(by_key)), np.array(sorted(by_key), np.uint64), url_keys(*urls)
-    )
+    return rows([{"text": text} for text in texts] + [{"url": url} for url in urls])
+
+
+def rows(rows):
+    """What is read from a file of these."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "seed.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return read_examples("--seed", [file], 100)
 
 
 def held_out(*urls):
@@ -129,15 +136,33 @@ def test_a_held_out_pages_text_is_no_seed_text(crawl_with_copies, tmp_path):
     assert left.seed.texts == ("another",) and marked(tmp_path / "marks", "held_out") == [2, 3]
 
 
+def test_a_row_with_the_url_of_a_page_stands_for_that_page_and_its_text_is_not_used(
+    crawl_with_copies, tmp_path
+):
+    given = rows(
+        [
+            {"url": "https://first.org/ring", "text": "another extractor made this of the first page"},
+            {"url": "http://held.org/group#part", "text": "and this of a copy"},
+            {"url": "https://no.org/", "text": "of no page"},
+            {"text": "without a url"},
+            {"url": "https://empty.org/", "text": "of a page on which nothing was found"},
+        ]
+    )
+    stay = {"of no page", "without a url", "of a page on which nothing was found"}
+    for number, inputs in enumerate((Inputs(given), Inputs(examples(["other"]), given))):
+        for _ in range(2):  # a restart
+            left = mark_inputs(*crawl_with_copies, inputs, tmp_path / f"{number}")
+            assert set((left.negatives or left.seed).texts) == stay
+        assert marked(tmp_path / f"{number}", "negatives" if inputs.negatives else "seed") == [0, 4]
+
+
 def test_a_seed_of_urls_that_are_nowhere_is_one_line(crawl_with_copies, tmp_path):
     with pytest.raises(UserError, match="none of its 2 urls is a page") as caught:
         inputs = Inputs(examples(urls=["https://no.org", "https://nor.org"]))
         mark_inputs(*crawl_with_copies, inputs, tmp_path / "marks")
     assert "\n" not in str(caught.value)
-    assert NO_EXAMPLES.match(np.array([0, 1], np.uint64), np.array([0, 1], np.uint64)).tolist() == [
-        False,
-        False,
-    ]
+    for match in (NO_EXAMPLES.match_urls, NO_EXAMPLES.match_texts):
+        assert match(np.array([0, 1], np.uint64)).tolist() == [False, False]
 
 
 FLAGS = ("has_own_text", "held_out", "seed", "of_negatives", "collected")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dsm_jax.errors import UserError
 from dsm_jax.mine.annotate.annotations import read_annotations
-from dsm_jax.mine.loop.seed import NONE_HELD_OUT, Examples, HeldOut, read_examples, read_held_out
+from dsm_jax.mine.loop.seed import NO_URL, NONE_HELD_OUT, Examples, HeldOut, read_examples, read_held_out
 from dsm_jax.mine.tokens import fasttext_tokens
 from dsm_jax.mine.web.urls import canonical_url, key_of
 
@@ -51,7 +51,7 @@ def write(folder, rows, name="seed.jsonl"):
 
 def same(a: Examples, b: Examples) -> bool:
     return a.texts == b.texts and all(
-        np.array_equal(getattr(a, name), getattr(b, name)) for name in ("text_keys", "url_keys")
+        np.array_equal(getattr(a, name), getattr(b, name)) for name in ("text_keys", "text_urls", "url_keys")
     )
 
 
@@ -113,6 +113,29 @@ def test_a_text_that_comes_often_takes_one_place_of_the_sample(tmp_path):
     assert same(examples, read_examples("--seed", [write(tmp_path, ROWS)], 20))
     alike = [{"text": "A prime ideal."}, {"text": "a PRIME ideal 12"}]  # one text to the classifier
     assert read_examples("--seed", [write(tmp_path, alike)], 20).texts == ("a prime ideal",)
+
+
+def test_a_text_that_came_with_several_urls_or_none_keeps_one_whatever_the_order(tmp_path):
+    texts = {"A prime ideal.": ["https://a.org", "https://b.org"], "a PRIME ideal 12": ["https://c.org"]}
+    rows = [{"text": text, "url": url} for text, urls in texts.items() for url in urls]
+    once = read_examples("--seed", [write(tmp_path, rows)], 9)
+    assert same(read_examples("--seed", [write(tmp_path, rows[::-1])], 9), once)
+    assert once.text_urls.tolist() == [once.url_keys[0]] and len(once.url_keys) == 3
+    rows += [{"text": "a prime ideal"}]  # which is of no page
+    for some in (rows, rows[::-1]):
+        assert read_examples("--seed", [write(tmp_path, some)], 9).text_urls.tolist() == [NO_URL]
+
+
+def test_a_row_of_a_held_out_url_gives_neither_text_nor_url_and_takes_no_place_of_the_sample(tmp_path):
+    held = read_held_out(write(tmp_path, [{"url": f"http://a{i}.org/x#y"} for i in range(20)]))
+    file = write(tmp_path, ROWS)
+    examples = read_examples("--seed", [file], 10, held)
+    assert set(examples.texts) == {fasttext_tokens(row["text"]) for row in ROWS[20:]}
+    assert set(examples.url_keys.tolist()) == {key_of(f"a{i}.org/x") for i in range(20, 30)}
+    assert set(examples.text_urls.tolist()) == set(examples.url_keys.tolist())
+    everything = read_held_out(file)
+    with pytest.raises(UserError, match="--negatives .*no usable text: .*not held out"):
+        read_examples("--negatives", [file], 10, everything)
 
 
 @pytest.mark.parametrize(
@@ -177,15 +200,19 @@ KEYS = st.lists(st.integers(0, 20), max_size=15)
 @given(KEYS, KEYS, st.sets(st.integers(1, 20)), st.sets(st.integers(1, 20)))
 def test_matching_is_by_url_or_by_text(url_keys, tokens_keys, urls, texts):
     tokens_keys = (tokens_keys + [0] * 15)[: len(url_keys)]
-    examples = Examples(
-        tuple(map(str, sorted(texts))), np.array(sorted(texts), np.uint64), np.array(sorted(urls), np.uint64)
-    )
+    own, urls_of = sorted(texts), sorted(urls)
+    came_with = {text: urls_of[text % len(urls)] if urls and text % 2 else NO_URL for text in own}
+    arrays = (np.array(keys, np.uint64) for keys in (own, list(came_with.values()), urls_of))
+    examples = Examples(tuple(map(str, own)), *arrays)
     pages = (np.array(url_keys, np.uint64), np.array(tokens_keys, np.uint64))
-    expected = [url in urls or tokens in texts for url, tokens in zip(url_keys, tokens_keys, strict=True)]
-    assert examples.match(*pages).tolist() == expected
-    left = examples.without(pages[1])
-    assert list(map(int, left.texts)) == left.text_keys.tolist() == sorted(texts - set(tokens_keys))
-    assert left.url_keys.tolist() == sorted(urls)
+    assert examples.match_urls(pages[0]).tolist() == [key in urls for key in url_keys]
+    assert examples.match_texts(pages[1]).tolist() == [key in texts for key in tokens_keys]
+    found = (pages[0][examples.match_urls(pages[0])], pages[1][examples.match_texts(pages[1])])
+    left = examples.without(examples.texts_of(*found))
+    stay = [text for text in own if text not in tokens_keys and came_with[text] not in {*url_keys} - {0}]
+    assert list(map(int, left.texts)) == left.text_keys.tolist() == stay
+    assert left.text_urls.tolist() == [came_with[text] for text in stay]
+    assert left.url_keys.tolist() == urls_of
     held_out = HeldOut(examples.url_keys, (examples.url_keys % np.uint64(3)).astype(np.int8) - 1)
     assert held_out.match(pages[0]).tolist() == [url in urls for url in url_keys]
     labels = held_out.labels_of(pages[0])

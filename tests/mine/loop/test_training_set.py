@@ -57,9 +57,9 @@ def reversed_marks(marks):
 
 def texts(*some):
     keys = sorted((key_of(text), text) for text in some)
-    return Examples(
-        tuple(text for _, text in keys), np.array([key for key, _ in keys], np.uint64), np.zeros(0, np.uint64)
-    )
+    text_keys = np.array([key for key, _ in keys], np.uint64)
+    no_urls = np.zeros(len(keys), np.uint64)
+    return Examples(tuple(text for _, text in keys), text_keys, no_urls, np.zeros(0, np.uint64))
 
 
 def pages(chosen):
