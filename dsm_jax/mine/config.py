@@ -3,7 +3,7 @@
 Left out on purpose: paths, and the number of worker processes, which changes no byte.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
@@ -63,16 +63,13 @@ class MineConfig:
         if self.keep_tokens and min(self.keep_tokens) < 1:
             raise UserError(f"{_option('keep_tokens')} {self.keep_tokens}: must be positive numbers")
 
-    def budget(self, iteration: int, tokens: int) -> int | None:
-        """Tokens that an iteration may keep of a crawl's; None where there is no budget."""
-        if not self.keep_tokens and self.keep_share == 1:
-            return None
-        share = int(self.keep_share * tokens)
-        return (
-            min(share, self.keep_tokens[min(iteration, len(self.keep_tokens)) - 1])
-            if self.keep_tokens
-            else share
-        )
+    def budget(self, iteration: int, count_tokens: Callable[[], int]) -> int | None:
+        """Tokens that an iteration may keep of a crawl's, which are counted where a share of them is asked for; None where
+        there is no budget."""
+        budgets = list(self.keep_tokens[:iteration][-1:])
+        if self.keep_share < 1:
+            budgets.append(int(self.keep_share * count_tokens()))
+        return min(budgets, default=None)
 
 
 def _option(name: str) -> str:

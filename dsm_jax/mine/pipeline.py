@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -89,8 +89,8 @@ def mine(
     spread changes no byte. Raises UserError for bad input, an empty corpus, or an `out` of another configuration.
     """
     _require_memory(config)
-    out = Path(out).absolute()  # other machines have another working folder
-    sources = replace(sources, warcs=_once(sources.warcs), wets=_once(sources.wets))
+    out = Path(out).absolute()  # workers on other machines have another working folder
+    sources = _absolute(sources)
     names = sources.wets or sources.warcs
     if not names:
         raise UserError(
@@ -101,8 +101,8 @@ def mine(
     warcs = tuple(pair(sources.wets, sources.warcs)) if sources.wets and sources.warcs else ()
     if sources.language_model:
         load_language_model(sources.language_model)  # a mistake is said before anything is written
-    decisions = _decisions(out, annotations)
-    inputs = None if is_finished(out, decisions, config) else _read_inputs(examples, config)
+    decisions = partial(_decisions, out, annotations)
+    inputs = None if is_finished(out, decisions(), config) else _read_inputs(examples, config)
     open_run(out, _describe(config, sources, examples, benchmarks), free=FREE)
     with _forgets_config_before_any_iteration(out):
         open_run(out / "pages", _describe_sources(sources))
@@ -130,9 +130,14 @@ def _require_memory(config: MineConfig) -> None:
         )
 
 
+def _absolute(sources: Sources) -> Sources:
+    """The same files by absolute paths, each once, where globs overlap."""
+    model = sources.language_model
+    return Sources(_once(sources.warcs), _once(sources.wets), Path(model).absolute() if model else None)
+
+
 def _once(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Each file once, where globs overlap."""
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(name if is_url(name) else str(Path(name).absolute()) for name in names))
 
 
 def _read_inputs(examples: Examples, config: MineConfig) -> Inputs:

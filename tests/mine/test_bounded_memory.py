@@ -32,7 +32,7 @@ config = MineConfig(
 )
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 find_duplicates(out / "pages", out / "duplicates.npy")
-run_loop(out, Inputs(read_examples("--seed", [out / "seed.jsonl"], 500)), Annotations({}), config)
+run_loop(out, Inputs(read_examples("--seed", [out / "seed.jsonl"], 500)), lambda: Annotations({}), config)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

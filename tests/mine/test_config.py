@@ -20,7 +20,19 @@ from dsm_jax.mine.config import PRESETS, MineConfig
 )
 def test_the_last_budget_repeats_and_no_more_than_the_share_is_kept(options, budgets):
     config = replace(MineConfig(), **options)
-    assert [config.budget(iteration, 100) for iteration in (1, 2, 3)] == budgets
+    assert [config.budget(iteration, lambda: 100) for iteration in (1, 2, 3)] == budgets
+
+
+def test_a_crawls_tokens_are_counted_only_where_a_share_of_them_is_asked_for():
+    """Counting them is one more pass over the crawl."""
+
+    def count():
+        raise AssertionError
+
+    for keep_tokens in ((10, 20), ()):
+        replace(MineConfig(), keep_tokens=keep_tokens, keep_share=1.0).budget(1, count)
+        with pytest.raises(AssertionError):
+            replace(MineConfig(), keep_tokens=keep_tokens, keep_share=0.5).budget(1, count)
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,31 @@ def test_annotations_made_after_an_iteration_count_in_the_next_one(mined, crawl,
     assert positives == joined | seed
 
 
+def test_an_annotation_made_while_an_iteration_runs_counts_in_the_next_one_and_a_bad_one_loses_nothing(
+    mined, crawl, tmp_path, monkeypatch
+):
+    out, real, config = tmp_path / "out", iterate.measure, replace(CONFIG, stop_share=1.0)
+    out.mkdir()
+    rows = ["no decision\n", '{"prefix": "proofs.net/", "accept": false}\n']
+
+    def annotated_meanwhile(*args):
+        if rows:
+            (out / "annotations.jsonl").write_text(rows.pop(0))
+        return real(*args)
+
+    monkeypatch.setattr(iterate, "measure", annotated_meanwhile)
+    with pytest.raises(UserError, match=r"annotations\.jsonl:1: not a row"):
+        run(out, crawl, replace(config, iterations=2))
+    done = contents(iteration_folder(out, 1))
+    assert done == contents(iteration_folder(mined[0], 1))
+    (out / "annotations.jsonl").unlink()
+    run(out, crawl, config)
+    standing = [
+        json.loads((iteration_folder(out, number) / "annotations.json").read_text()) for number in (2, 3)
+    ]
+    assert contents(iteration_folder(out, 1)) == done and list(map(list, standing)) == [[], ["proofs.net/"]]
+
+
 def test_held_out_pages_are_scored_and_in_no_training_set(crawl, tmp_path):
     seed = [json.loads(line)["url"] for line in crawl[1].read_text().splitlines()]
     urls = [*seed[:5], *(f"https://site{i % 50}.com/{i}" for i in range(40))]

@@ -10,7 +10,7 @@ The loop stops when nearly all that an iteration kept was kept by the one before
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -58,16 +58,23 @@ def is_finished(out: Path, annotations: Annotations, config: MineConfig) -> bool
 
 
 def run_loop(
-    out: Path, inputs: Inputs, annotations: Annotations, config: MineConfig, spread: Spread = HERE
+    out: Path,
+    inputs: Inputs,
+    read_annotations: Callable[[], Annotations],
+    config: MineConfig,
+    spread: Spread = HERE,
 ) -> int:
     """Runs iterations in out/iteration-NN, up to config.iterations; returns the last one's number.
 
-    out: holds pages/ and duplicates.npy. Raises UserError where the seed has no usable text, or a class is empty.
+    out: holds pages/ and duplicates.npy. read_annotations: called before each iteration from the second one on. Raises
+    UserError where the seed has no usable text, or a class is empty; the iterations that are done stay.
     """
     loop = Loop(out, inputs, config, spread)
-    while not is_finished(out, annotations, config):
-        number = finished_iterations(out) + 1
-        loop.iterate(number, annotations if number > 1 else Annotations({}))
+    while (done := finished_iterations(out)) < config.iterations:
+        annotations = read_annotations() if done else Annotations({})
+        if _has_converged(out, done, annotations, config):
+            break
+        loop.iterate(done + 1, annotations)
     return finished_iterations(out)
 
 
@@ -176,7 +183,7 @@ class Loop:
                     shard.numbers("url_key")[inside],
                 )
 
-        budget = self.config.budget(number, sum(int(words.sum()) for _, words, _ in ranked()))
+        budget = self.config.budget(number, lambda: sum(int(words.sum()) for _, words, _ in ranked()))
         return Cut(self.config.min_score) if budget is None else find_cut(ranked, budget)
 
     def _collectable(self, marks: Marks, shard: Shard) -> np.ndarray:

@@ -3,10 +3,13 @@
 import gzip
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import fasttext
 import pytest
 
 from dsm_jax.errors import UserError
+from dsm_jax.mine import pipeline
 from dsm_jax.mine.config import PRESETS
 from dsm_jax.mine.corpus import wet
 from dsm_jax.mine.corpus.export import read_corpus
@@ -64,6 +67,33 @@ def test_kept_pages_have_the_text_and_the_place_of_their_warc_record(files, tmp_
         with gzip.open(warc) as content:  # a member a record: what starts there is this one
             content.fileobj.seek(one["offset"])
             assert f"WARC-Target-URI: {one['url']}".encode() in content.read(300)
+
+
+def test_the_tasks_find_files_given_by_relative_paths_in_another_working_folder(files, tmp_path, monkeypatch):
+    """As the tasks of Beam's workers have one of their own."""
+    warcs, wets, seed = files
+    model = tmp_path / "languages.bin"
+    (tmp_path / "train.txt").write_text("__label__en prime ring\n__label__de hotel coach\n" * 20)
+    trained = fasttext.train_supervised(str(tmp_path / "train.txt"), dim=4, bucket=100, thread=1, verbose=0)
+    trained.save_model(str(model))
+    examples, real = Examples((seed,)), pipeline.make_shards
+
+    def elsewhere(*args):
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        return real(*args)
+
+    monkeypatch.setattr(pipeline, "make_shards", elsewhere)
+    mine(CONFIG, tmp_path / "absolute", Sources(tuple(warcs), tuple(wets), model), examples)
+    monkeypatch.chdir(tmp_path)
+    names = [tuple(Path(file).name for file in some) for some in (warcs, wets)]
+    mine(CONFIG, Path("relative"), Sources(*names, Path(model.name)), examples)
+    made = [folder_contents(tmp_path / name) for name in ("absolute", "relative")]
+    assert made[0] == made[1]
+
+
+def folder_contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_wet_file_without_its_warc_file_keeps_its_text_and_is_said(files, tmp_path, capsys):

@@ -6,7 +6,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from dsm_jax.mine.annotate.annotations import Annotations, Decision, merge, read_standing
+from dsm_jax.errors import UserError
+from dsm_jax.mine.annotate.annotations import Annotations, Decision, merge, read_annotations, read_standing
 from dsm_jax.mine.config import MineConfig
 from dsm_jax.mine.crawl import mapped_array
 from dsm_jax.mine.duplicates import find_duplicates
@@ -70,7 +71,7 @@ def trained_on(run, number, label):
 
 def loop(run, iterations, prefixes=None):
     out, _, inputs = run
-    return run_loop(out, inputs, Annotations(prefixes or {}), replace(CONFIG, iterations=iterations))
+    return run_loop(out, inputs, lambda: Annotations(prefixes or {}), replace(CONFIG, iterations=iterations))
 
 
 def test_what_was_mostly_collected_joins_the_seed_until_an_annotator_rejects_it(run):
@@ -152,23 +153,55 @@ def test_annotations_count_from_iteration_2_as_they_stood_when_it_began(run, mon
     assert not any("b.org" in url for url in urls_of(run, 2, "kept"))
 
 
+def test_each_iteration_uses_what_stands_when_it_begins_as_a_new_start_would(run):
+    out, _, inputs = run
+    config = replace(CONFIG, iterations=4)
+
+    def as_it_goes():
+        return Annotations({f"site{finished_iterations(out)}.com/": False})
+
+    assert run_loop(out, inputs, as_it_goes, config) == 4
+    standing = [read_standing(iteration_folder(out, i) / "annotations.json").prefixes for i in range(1, 5)]
+    assert standing == [{}, {"site1.com/": False}, {"site2.com/": False}, {"site3.com/": False}]
+    for number in (2, 3, 4):
+        assert any(f"site{number - 1}.com" in url for url in trained_on(run, number, "other"))
+
+
+def test_annotations_that_cannot_be_read_meanwhile_end_the_loop_and_lose_nothing(run, tmp_path):
+    out, _, inputs = run
+    file = tmp_path / "annotations.jsonl"
+    config = replace(CONFIG, iterations=3)
+    file.write_text("no decision\n")
+    with pytest.raises(UserError, match=r"annotations\.jsonl:1: not a row"):
+        run_loop(out, inputs, lambda: read_annotations([file]), config)
+    assert finished_iterations(out) == 1  # which uses none
+    file.write_text('{"prefix": "site1.com/", "accept": false}\n')
+    assert run_loop(out, inputs, lambda: read_annotations([file]), config) == 3
+    file.write_text("no decision\n")  # after the last one nothing is read
+    assert run_loop(out, inputs, lambda: read_annotations([file]), config) == 3
+
+
 def test_the_loop_stops_when_nearly_all_was_there_and_goes_on_for_new_annotations(run):
     out, _, inputs = run
     config = replace(CONFIG, iterations=4, stop_share=0.0)
-    assert run_loop(out, inputs, Annotations({}), config) == 2  # the first one has none before it
-    assert run_loop(out, inputs, Annotations({}), config) == 2
-    assert run_loop(out, inputs, Annotations({"site1.com/": False}), config) == 3
-    assert run_loop(out, inputs, Annotations({"site1.com/": False}), config) == 3 == finished_iterations(out)
+    assert run_loop(out, inputs, lambda: Annotations({}), config) == 2  # the first one has none before it
+    assert run_loop(out, inputs, lambda: Annotations({}), config) == 2
+    assert run_loop(out, inputs, lambda: Annotations({"site1.com/": False}), config) == 3
+    assert (
+        run_loop(out, inputs, lambda: Annotations({"site1.com/": False}), config)
+        == 3
+        == finished_iterations(out)
+    )
 
 
 def test_an_iteration_keeps_who_decided_and_one_more_of_the_same_mind_makes_no_iteration(run):
     out, _, inputs = run
     config = replace(CONFIG, iterations=4, stop_share=0.0)
     ann, bob = (Decision("site1.com/", False, name, "2024-05-31T12:00:00Z") for name in ("ann", "bob"))
-    assert run_loop(out, inputs, merge([[ann]]), config) == 2
-    assert run_loop(out, inputs, merge([[ann], [bob]]), config) == 2
+    assert run_loop(out, inputs, lambda: merge([[ann]]), config) == 2
+    assert run_loop(out, inputs, lambda: merge([[ann], [bob]]), config) == 2
     cal = replace(ann, accept=True, by="cal")
-    assert run_loop(out, inputs, merge([[cal], [bob]]), config) == 3  # a conflict
+    assert run_loop(out, inputs, lambda: merge([[cal], [bob]]), config) == 3  # a conflict
     votes = [read_standing(iteration_folder(out, number) / "annotations.json").votes for number in (1, 2, 3)]
     assert votes == [{}, {"site1.com/": (ann,)}, {"site1.com/": (bob, cal)}]
 
@@ -207,6 +240,6 @@ def test_a_model_made_anew_in_the_same_place_is_loaded_anew(run):
     for path in iteration_folder(out, 1).iterdir():
         path.unlink()
     config = replace(CONFIG, iterations=1, rng_seed=5, classifier=replace(CONFIG.classifier, epoch=1))
-    run_loop(out, inputs, Annotations({}), config)
+    run_loop(out, inputs, lambda: Annotations({}), config)
     again = np.array(mapped_array(iteration_folder(out, 1) / "scores.npy"))
     assert not np.array_equal(once, again)
