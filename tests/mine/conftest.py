@@ -14,8 +14,10 @@ import pytest
 from dsm_jax.mine.crawl import Crawl
 from dsm_jax.mine.near_duplicates import band_keys
 from dsm_jax.mine.pages import KEYS, SCHEMA, shard_file
+from dsm_jax.mine.pipeline import MineResult
 from dsm_jax.mine.tokens import count_words, fasttext_tokens
 from dsm_jax.mine.web.urls import canonical_url, domain_of, key_of
+from tests.mine.mining_runs import run
 
 MATH_WORDS = [
     "theorem",
@@ -145,3 +147,12 @@ def write_crawl() -> Callable[..., Crawl]:
         return Crawl(folder)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def mined(
+    crawl: tuple[list[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, MineResult]:
+    """A finished run on that crawl, its folder and its result, to look at only."""
+    out = tmp_path_factory.mktemp("mined") / "out"
+    return out, run(out, crawl)
