@@ -1,4 +1,4 @@
-"""The annotation page in a real browser, served by the command."""
+"""The annotation page in a real browser, served by the command; and what mining makes of its decisions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dsm_jax.mine.annotate.annotations import Decision, append_decision, read_annotations
+from dsm_jax.mine.loop.iterate import iteration_folder
+from tests.mine import mining_runs
 from tests.mine.annotate.candidate_files import invented_pages, page, write_iteration
 
 pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install -e .[browser]")
@@ -148,6 +152,33 @@ def test_a_prefix_accepted_by_key_is_there_after_a_reload(run, command, visit):
         "mark accepted inherited"
     )
     assert read_annotations([run / "annotations.jsonl"]).verdict("https://mixed.org/maths/algebra/1") is True
+
+
+def test_a_prefix_accepted_by_key_joins_the_seed_of_the_next_iteration(crawl, tmp_path, command, visit):
+    run, config = tmp_path / "run", replace(mining_runs.CONFIG, domain_min_pages=2, keep_share=0.3)
+    mining_runs.run(run, crawl, replace(config, iterations=1))
+    server = command(run, "ann")
+    page = visit(server.url)
+    press(page, "a")
+    expect(page.locator("#saving")).to_have_text("✓ saved")
+    prefix = page.locator("#prefix-name").inner_text()
+    page.reload()
+    expect(page.locator("#prefix-name")).to_have_text(prefix)
+    expect(page.locator("#votes")).to_contain_text("accepted by ann (you)")
+    assert server.end() == 0
+    mining_runs.run(run, crawl, replace(config, iterations=2))
+    standing = json.loads((iteration_folder(run, 2) / "annotations.json").read_text())
+    assert {name: (row["accept"], row["votes"][0]["by"]) for name, row in standing.items()} == {
+        prefix: (True, "ann")
+    }
+    first, second = (np.load(iteration_folder(run, number) / "seed.npy") for number in (1, 2))
+    kept = np.load(iteration_folder(run, 1) / "kept.npy")
+    under = [
+        re.match(rf"https://(www\.)?{re.escape(prefix)}", row["url"]) is not None
+        for row in mining_runs.page_rows(run, "url")
+    ]
+    joined = second & ~first
+    assert joined.any() and np.array_equal(joined, under & ~first & ~kept)
 
 
 def test_undo_withdraws_ones_own_decision_only(run, command, visit):
