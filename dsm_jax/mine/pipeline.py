@@ -120,13 +120,14 @@ def mine(
 
 
 def _require_memory(config: MineConfig) -> None:
-    """UserError where the classifier's buckets alone, fp32, would not fit."""
+    """UserError where the classifier's buckets alone, fp32, would not fit. Not counted: a row as long for each word of the
+    training texts, which are not drawn yet, and the examples' texts, which are held while it trains."""
     one, free = config.classifier, free_host_memory()
     need = 4 * one.dim * one.bucket
     if need > free:
         raise UserError(
-            f"--classifier.bucket {one.bucket:,} x --classifier.dim {one.dim}: the classifier takes {need / 1e9:.1f} GB, "
-            f"and {free / 1e9:.1f} GB of memory are free: give fewer buckets, or another machine"
+            f"--classifier.bucket {one.bucket:,} x --classifier.dim {one.dim}: the classifier's buckets alone take "
+            f"{need / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free: give fewer buckets, or another machine"
         )
 
 

@@ -245,6 +245,6 @@ def test_other_bad_input_is_one_line(crawl, tmp_path, make_warc):
 
 def test_a_classifier_over_the_free_memory_is_refused_before_any_work(crawl, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "free_host_memory", lambda: 2e9)
-    with pytest.raises(UserError, match=r"classifier.bucket 2,000,000 .* takes 2\.0 GB, and 2\.0 GB"):
+    with pytest.raises(UserError, match=r"classifier.bucket 2,000,000 .* take 2\.0 GB, and 2\.0 GB"):
         run(tmp_path / "out", crawl, MineConfig())
     assert not (tmp_path / "out").exists()
