@@ -69,6 +69,9 @@ def write_dataset(
     A dataset that is there is replaced. Raises UserError for a folder of anything else, and a split without any record.
     """
     folder = Path(folder)
+    old = folder.with_name(folder.name + ".old.tmp")
+    if (old / INFO).is_file() and not folder.exists():  # a kill came between the two renames
+        old.rename(folder)
     _refuse_others(folder)
     import tensorflow_datasets as tfds
 
@@ -84,8 +87,11 @@ def write_dataset(
         check_data=False,  # its check reads through TensorFlow
         description=description,
     )
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)  # whole: what a kill leaves of a folder that is being removed is no dataset
     tmp.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     return {info.name: sum(info.shard_lengths) for info in infos}
 
 
