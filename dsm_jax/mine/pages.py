@@ -2,8 +2,9 @@
 
 Grain feeds it: record blocks are a random-access source, reading and extraction its map transforms, run in this process
 or by Grain's worker processes; the shards hold the same bytes either way. A shard is a parquet file, which appears by
-rename, and then its manifest, which says how far its file was read and what was skipped; a shard with a manifest is not
-made again. A file that no server gives is missing: said in its manifest, and asked for again at the next start.
+rename, and then its manifest, which counts what was read and what was skipped; a shard with a manifest is not made again,
+one without from its file's beginning. A file that no server gives is missing: said in its manifest, and asked for again at
+the next start.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ def _make(
     workers: int = 0,
     advance: Callable[..., None] = lambda **note: None,
 ) -> None:
-    """Makes the shards of these source files, over one stream of their blocks."""
+    """Makes the shards of these source files, over one stream of their blocks; not what another attempt has made."""
+    numbers = tuple(i for i in numbers if not _is_made(folder, i))
     downloads = folder / f"downloads{attempt()}"
     with ThreadPool(
         DOWNLOADS
@@ -162,6 +164,8 @@ def _fetched(downloads: Path, source: str) -> Path | Missing:
 
 
 def _write_missing(folder: Path, number: int, source: str, reason: Missing) -> None:
+    if _is_made(folder, number):  # by another attempt, meanwhile
+        return
     print(f"warning: {source} is missing ({reason.reason}); going on without it", file=sys.stderr, flush=True)
     with atomic(shard_file(folder, number)) as tmp:
         pq.write_table(SCHEMA.empty_table(), tmp)

@@ -126,6 +126,32 @@ def test_a_missing_file_is_said_left_out_and_asked_for_again(warcs, tmp_path, mo
     assert contents(tmp_path / "pages") == contents(tmp_path / "undisturbed") != before
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_another_attempt_that_is_refused_the_files_leaves_the_shards(warcs, tmp_path, monkeypatch, is_late):
+    """Beam may have two machines try a task; the other one comes late, or waits for its server meanwhile."""
+    real = pages.fetch
+
+    def make_twice(make, numbers, *_):
+        for number in numbers:
+
+            def refused(source, folder, number=number):
+                monkeypatch.setattr(pages, "fetch", real)
+                make(number)
+                raise Missing(source, "403")
+
+            monkeypatch.setattr(pages, "fetch", real)
+            if is_late:
+                make(number)
+            monkeypatch.setattr(pages, "fetch", refused)
+            make(number)
+
+    monkeypatch.setattr(pages, "for_each", make_twice)
+    make_shards(warcs, tmp_path / "twice", spread=Spread(beam=("--runner=DirectRunner",)))
+    monkeypatch.setattr(pages, "fetch", real)
+    make_shards(warcs, tmp_path / "once")
+    assert contents(tmp_path / "twice") == contents(tmp_path / "once")
+
+
 def test_a_shard_with_a_manifest_is_not_made_again_and_one_without_is(warcs, tmp_path, monkeypatch):
     make_shards(warcs, tmp_path / "pages")
     before = contents(tmp_path / "pages")

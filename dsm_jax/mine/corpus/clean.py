@@ -56,9 +56,16 @@ class Cleaner:
         return self.out / f"clean-{self.iterations:02d}"
 
     def __call__(self, shard: Shard) -> None:
-        """Writes the shard's three files, the counts last."""
+        """Writes the shard's three files, the counts last; nothing where another attempt has."""
         folder, number = self.folder, shard.number
+        if self.is_clean(shard):
+            return
         texts, missing = self._warc_texts(shard)
+        if missing and self.is_clean(shard):  # by then: a server that is busy is waited for long
+            return
+        for warc, reason in missing.items():
+            warning = f"warning: {warc} is missing ({reason}); its pages keep their WET text"
+            print(warning, file=sys.stderr, flush=True)
         counts = Counter(dict.fromkeys(COUNTS, 0))
         with (
             atomic(folder / f"{number:05d}.parquet") as tmp,
@@ -77,6 +84,10 @@ class Cleaner:
                     row |= {"text": cleaned.text, "words": count_words(cleaned.text)}
                     groups.add(pa.Table.from_pylist([row], SCHEMA))
         write_json(_counts_file(folder, number), {"counts": counts, "missing": missing})
+
+    def is_clean(self, shard: Shard) -> bool:
+        """Whether the shard's files are there."""
+        return _counts_file(self.folder, shard.number).exists()
 
     def _rows(
         self, shard: Shard, texts: Mapping[str, WarcText], counts: Counter[str]
@@ -104,7 +115,7 @@ class Cleaner:
         return self.warcs[shard.number] if self.warcs else None
 
     def _warc_texts(self, shard: Shard) -> tuple[dict[str, WarcText], dict[str, str]]:
-        """The collected pages' texts by record id; and {WARC file: reason} where it is missing, which is said."""
+        """The collected pages' texts by record id; and {WARC file: reason} where it is missing."""
         warc = self._warc_of(shard)
         if warc is None:
             return {}, {}
@@ -112,11 +123,6 @@ class Cleaner:
         try:
             return warc_texts(warc, self.folder / f"downloads{attempt()}", wanted), {}
         except Missing as missing:
-            print(
-                f"warning: {warc} is missing ({missing.reason}); its pages keep their WET text",
-                file=sys.stderr,
-                flush=True,
-            )
             return {}, {warc: missing.reason}
 
 
@@ -125,7 +131,7 @@ def clean_pages(cleaner: Cleaner, spread: Spread) -> tuple[dict[str, int], dict[
     folder = cleaner.folder
     folder.mkdir(exist_ok=True)
     shards = Crawl(cleaner.out / "pages").shards
-    pending = [shard for shard in shards if not _counts_file(folder, shard.number).exists()]
+    pending = [shard for shard in shards if not cleaner.is_clean(shard)]
     for_each(cleaner, pending, "decontaminate (files)", spread)
     total: Counter[str] = Counter()
     missing: dict[str, str] = {}

@@ -11,7 +11,7 @@ import pytest
 from dsm_jax.errors import UserError
 from dsm_jax.mine import pipeline
 from dsm_jax.mine.config import PRESETS
-from dsm_jax.mine.corpus import wet
+from dsm_jax.mine.corpus import clean, wet
 from dsm_jax.mine.corpus.export import read_corpus
 from dsm_jax.mine.corpus.wet import pair
 from dsm_jax.mine.pipeline import Examples, Sources, mine
@@ -115,6 +115,32 @@ def test_a_warc_file_that_is_missing_leaves_the_wet_text(files, tmp_path, capsys
     assert result.funnel["files_missing"] == dict.fromkeys(warcs, "503")
     assert "a.warc.gz is missing (503); its pages keep their WET text" in capsys.readouterr().err
     assert result.funnel["contamination"]["wet_text_kept"] == result.funnel["pages_kept"] > 0
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_another_attempt_that_is_refused_the_warc_file_leaves_its_text(files, tmp_path, monkeypatch, is_late):
+    """Beam may have two machines try a task; the other one comes late, or waits for its server meanwhile."""
+    warcs, wets, seed = files
+    real = wet.fetch
+
+    def clean_twice(cleaner, shards, *_):
+        for shard in shards:
+
+            def refused(source, folder, shard=shard):
+                monkeypatch.setattr(wet, "fetch", real)
+                cleaner(shard)
+                raise Missing(source, "403")
+
+            monkeypatch.setattr(wet, "fetch", real)
+            if is_late:
+                cleaner(shard)
+            monkeypatch.setattr(wet, "fetch", refused)
+            cleaner(shard)
+
+    monkeypatch.setattr(clean, "for_each", clean_twice)
+    result = run(tmp_path / "out", warcs, wets, seed)
+    assert result.funnel["contamination"]["wet_text_kept"] == 0 and result.funnel["files_missing"] == {}
+    assert all("$" in one["text"] for one in read_corpus(result.corpus))
 
 
 def test_a_warc_file_of_which_nothing_is_kept_is_not_asked_for(files, tmp_path, monkeypatch):
