@@ -143,14 +143,14 @@ def _make(
     blocks = RecordBlocks(files, mapped(grain.MapDataset.source(files).map(index_file), workers))
     dataset = grain.MapDataset.source(blocks).map(read_block).map(partial(_extract_block, language_model))
     rows = iter(mapped(dataset, workers))
+    found = zip(blocks.counts, blocks.broken, strict=True)
     for i, file in zip(numbers, fetched, strict=True):
         name = sources[i].rpartition("/")[2]
-        if isinstance(file, Path) and not blocks.count_of(file):
-            _write_missing(folder, i, sources[i], Missing(sources[i], NO_RECORD))
-        elif isinstance(file, Missing):
-            _write_missing(folder, i, sources[i], file)
+        count, broken = next(found) if isinstance(file, Path) else (0, 0)
+        if count:
+            _write_shard(folder, i, name, broken, islice(rows, count))
         else:
-            _write_shard(folder, i, name, file, blocks, rows)
+            _write_missing(folder, i, sources[i], file.reason if isinstance(file, Missing) else NO_RECORD)
         if isinstance(file, Path) and file.parent == downloads:
             file.unlink(missing_ok=True)
         advance(note=name)
@@ -163,13 +163,13 @@ def _fetched(downloads: Path, source: str) -> Path | Missing:
         return missing
 
 
-def _write_missing(folder: Path, number: int, source: str, reason: Missing) -> None:
+def _write_missing(folder: Path, number: int, source: str, reason: str) -> None:
     if _is_made(folder, number):  # by another attempt, meanwhile
         return
-    print(f"warning: {source} is missing ({reason.reason}); going on without it", file=sys.stderr, flush=True)
+    print(f"warning: {source} is missing ({reason}); going on without it", file=sys.stderr, flush=True)
     with atomic(shard_file(folder, number)) as tmp:
         pq.write_table(SCHEMA.empty_table(), tmp)
-    write_json(_manifest(folder, number), {"source": source, "missing": reason.reason})
+    write_json(_manifest(folder, number), {"source": source, "missing": reason})
 
 
 def _extract_block(language_model: Path | None, read: ReadBlock) -> _Rows:
@@ -212,13 +212,11 @@ def _row(page: Page) -> dict[str, Any]:
     }
 
 
-def _write_shard(
-    folder: Path, number: int, name: str, file: Path, blocks: RecordBlocks, rows: Iterator[_Rows]
-) -> None:
-    skipped: Counter[str] = Counter({"broken stretch": blocks.broken[str(file)]})
+def _write_shard(folder: Path, number: int, name: str, broken: int, blocks: Iterator[_Rows]) -> None:
+    skipped: Counter[str] = Counter({"broken stretch": broken})
     pages = words = 0
     with atomic(shard_file(folder, number)) as tmp, RowGroups(tmp, SCHEMA) as groups:
-        for block in islice(rows, blocks.count_of(file)):
+        for block in blocks:
             skipped.update(block.skipped)
             count = len(block.columns["url"])
             groups.add(pa.table({**block.columns, "source": [name] * count}, SCHEMA))

@@ -106,6 +106,19 @@ def test_a_file_given_twice_counts_once(warcs, tmp_path):
     ]
 
 
+def test_a_file_of_two_names_gives_each_shard_its_own_pages(warcs, tmp_path):
+    """Whoever calls with them: the pages of the file between them had the first one's name."""
+    given = [warcs[0], warcs[2], warcs[0].replace("/a.warc", "//a.warc"), warcs[1]]
+    make_shards(given, tmp_path / "pages")
+    shards = Crawl(tmp_path / "pages").shards
+    assert [(set(shard.columns("source")["source"].to_pylist()), shard.count) for shard in shards] == [
+        ({"a.warc.gz"}, 5),
+        ({"c.warc.gz"}, 40),
+        ({"a.warc.gz"}, 5),
+        ({"b.warc"}, 1),
+    ]
+
+
 def test_a_missing_file_is_said_left_out_and_asked_for_again(warcs, tmp_path, monkeypatch, capsys):
     real = pages.fetch
 

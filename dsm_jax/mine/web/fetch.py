@@ -27,7 +27,8 @@ _PATIENCE = Patience()
 def expand_inputs(
     patterns: Sequence[str], base: str = COMMON_CRAWL, patience: Patience = _PATIENCE, option: str = "--warc"
 ) -> list[str]:
-    """The files that an option names, each once: URLs as they are, local globs sorted, lists line by line.
+    """The files that an option names, each once, however it is spelled: URLs as they are, local globs sorted, lists line by
+    line.
 
     A list is a path or URL that ends in .paths or .paths.gz: one path a line, below `base` unless it is a URL.
     Raises UserError where a pattern matches nothing or a list cannot be read.
@@ -36,7 +37,10 @@ def expand_inputs(
     for pattern in patterns:
         for source in [pattern] if is_url(pattern) else _local(pattern, option):
             files += _listed(source, base, patience, option) if source.endswith(LISTS) else [source]
-    return list(dict.fromkeys(files))
+    first: dict[str, str] = {}  # name by what it names
+    for file in files:
+        first.setdefault(file if is_url(file) else os.path.realpath(file), file)
+    return list(first.values())
 
 
 def is_url(source: str) -> bool:

@@ -85,17 +85,15 @@ class RecordBlocks:
     """
 
     def __init__(self, warcs: Sequence[Path], indexes: Iterable[FileIndex] | None = None):
-        self.broken: dict[str, int] = {}
+        self.counts: list[int] = []  # blocks of each file
+        self.broken: list[int] = []  # stretches of each file
         self._blocks: list[Block] = []
         with progress(len(warcs), "find the records (WARC files)") as bar:
             for warc, index in zip(warcs, indexes or map(index_file, warcs), strict=True):
-                self.broken[str(warc)] = index.broken
+                self.counts.append(len(index.blocks))
+                self.broken.append(index.broken)
                 self._blocks += index.blocks
                 bar.advance(note=warc.name)
-
-    def count_of(self, warc: Path) -> int:
-        """Blocks of one file."""
-        return sum(block.warc == str(warc) for block in self._blocks)
 
     def __len__(self) -> int:
         return len(self._blocks)

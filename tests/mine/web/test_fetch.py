@@ -31,6 +31,21 @@ def test_globs_are_sorted_and_every_file_comes_once(folder):
     assert expand_inputs([f"{folder}/odd[1].warc"]) == [f"{folder}/odd[1].warc"]
 
 
+def test_a_file_of_several_names_comes_once_by_the_first(folder, monkeypatch):
+    (folder / "link.warc.gz").symlink_to("a.warc.gz")
+    monkeypatch.chdir(folder)
+    given = [
+        "deep//c.warc.gz",
+        "./a.warc.gz",
+        "a.warc.gz",
+        "deep/../a.warc.gz",
+        f"{folder}/a.warc.gz",
+        "link.*",
+        "./deep/c.*",
+    ]
+    assert expand_inputs(given) == ["deep//c.warc.gz", "./a.warc.gz"]
+
+
 def test_urls_are_taken_as_they_are():
     urls = [
         "https://a.org/x.warc.gz?part=*",
