@@ -34,7 +34,7 @@ from dsm_jax.mine.tasks import HERE, Spread, for_each, mapped
 from dsm_jax.mine.tokens import count_words, fasttext_tokens
 from dsm_jax.mine.web.download import Missing
 from dsm_jax.mine.web.fetch import fetch
-from dsm_jax.mine.web.read import Page, ReadBlock, RecordBlocks, index_file, read_block
+from dsm_jax.mine.web.read import Block, Page, RecordBlocks, index_file, read_block
 from dsm_jax.mine.web.urls import canonical_url, domain_of, key_of
 from dsm_jax.run import atomic, attempt, progress, read_json, write_json
 
@@ -141,7 +141,7 @@ def _make(
         fetched = pool.map(partial(_fetched, downloads), [sources[i] for i in numbers], chunksize=1)
     files = [file for file in fetched if isinstance(file, Path)]
     blocks = RecordBlocks(files, mapped(grain.MapDataset.source(files).map(index_file), workers))
-    dataset = grain.MapDataset.source(blocks).map(read_block).map(partial(_extract_block, language_model))
+    dataset = grain.MapDataset.source(blocks).map(partial(_extract_block, language_model))
     rows = iter(mapped(dataset, workers))
     found = zip(blocks.counts, blocks.broken, strict=True)
     for i, file in zip(numbers, fetched, strict=True):
@@ -172,14 +172,10 @@ def _write_missing(folder: Path, number: int, source: str, reason: str) -> None:
     write_json(_manifest(folder, number), {"source": source, "missing": reason})
 
 
-def _extract_block(language_model: Path | None, read: ReadBlock) -> _Rows:
-    skipped = Counter(read.skipped)
-    rows = []
-    for page in read.pages:
-        try:
-            rows.append(_row(page))
-        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-            skipped[NOT_EXTRACTED] += 1  # a mistake of ours or a library's: one page must not end a crawl
+def _extract_block(language_model: Path | None, block: Block) -> _Rows:
+    read = read_block(block, _row_or_none)
+    rows = [row for row in read.pages if row is not None]
+    skipped = Counter(read.skipped) + Counter({NOT_EXTRACTED: len(read.pages) - len(rows)})
     languages = languages_of([row["text"] for row in rows], _language_model(language_model))
     columns = {
         name: [row[name] for row in rows] for name in SCHEMA.names if name not in ("language", "source")
@@ -190,6 +186,13 @@ def _extract_block(language_model: Path | None, read: ReadBlock) -> _Rows:
 @lru_cache(maxsize=1)
 def _language_model(path: Path | None) -> LanguageModel | None:
     return load_language_model(path) if path else None
+
+
+def _row_or_none(page: Page) -> dict[str, Any] | None:
+    try:
+        return _row(page)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return None  # a mistake of ours or a library's: one page must not end a crawl
 
 
 def _row(page: Page) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """From WARC files to shards: every page once, with its keys and its source, whoever makes them and whatever is missing."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -297,6 +298,27 @@ def test_a_file_without_a_record_is_said_and_left_out(warcs, tmp_path, capsys, c
     assert f"{bad} is missing (empty, corrupt or not a WARC file" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"bad\.warc\.gz: (the file is empty|corrupt)"):
         mine(PRESETS["smoke"], tmp_path / "other", Sources((str(bad),)), Examples((seed,)))
+
+
+def test_the_bodies_of_a_block_are_not_held_together(make_record, tmp_path):
+    """30 of 15 MB in a file of 13 kB, in a process that may take less than a third of that."""
+    pages = [gzip.compress(body(f"page {i}<!--" + "x" * (15 << 20) + "-->"), mtime=0) for i in range(30)]
+    records = [
+        make_record(f"https://a.org/{i}", page, http="text/html\r\nContent-Encoding: gzip")
+        for i, page in enumerate(pages)
+    ]
+    warc = tmp_path / "a.warc.gz"
+    warc.write_bytes(b"".join(gzip.compress(record, mtime=0) for record in records))
+    code = f"""
+import resource
+from pathlib import Path
+from dsm_jax.mine.pages import make_shards
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+make_shards([{str(warc)!r}], Path({str(tmp_path / "pages")!r}))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 140 and read_totals(tmp_path / "pages", 1)["pages"] == 30
 
 
 def test_a_signal_ends_the_wait_for_a_server(tmp_path):

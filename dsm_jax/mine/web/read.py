@@ -11,10 +11,11 @@ remote files (fetch.py), broken records (warc_records.py).
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
 
 from fastwarc import WarcRecord, WarcRecordType
 
@@ -25,7 +26,7 @@ from dsm_jax.mine.web.warc_records import Place, is_arc, read_records
 from dsm_jax.run import progress
 
 BLOCK_RECORDS = 32
-BLOCK_BYTES = 64 << 20  # of contents that are held
+BLOCK_BYTES = 64 << 20  # of contents, encoded as they are
 MAX_RECORD_BYTES = MAX_BODY_BYTES
 ARC, LOST = "ARC file", "broken record"
 
@@ -34,6 +35,8 @@ _NO_PAGE = re.compile(
     rb"%PDF-|\x89PNG|GIF8|\xff\xd8\xff|PK\x03\x04|\x1f\x8b|\x28\xb5\x2f\xfd|Rar!|\x7fELF|RIFF|OggS|ID3"
 )
 _WIDE = re.compile(rb"\xff\xfe|\xfe\xff|<\x00|\x00<")  # UTF-16 and UTF-32
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,11 @@ class Page:
 
 
 @dataclass(frozen=True)
-class ReadBlock:
-    """The pages of one block, and how many records were skipped by kind; together they are the block's count."""
+class ReadBlock(Generic[T]):
+    """What was made of one block's pages, and how many records were skipped by kind; together they are the block's count."""
 
     block: Block
-    pages: list[Page]
+    pages: list[T]
     skipped: dict[str, int]
 
 
@@ -175,9 +178,16 @@ def index_warc(path: Path) -> tuple[list[Block], int]:
     return blocks, broken
 
 
-def read_block(block: Block) -> ReadBlock:
-    """The pages of a block. Never fails on bad records: `skipped` counts them by kind."""
-    pages: list[Page] = []
+@overload
+def read_block(block: Block) -> ReadBlock[Page]: ...
+@overload
+def read_block(block: Block, of_page: Callable[[Page], T]) -> ReadBlock[T]: ...
+def read_block(block: Block, of_page: Callable[[Page], Any] = lambda page: page) -> ReadBlock[Any]:
+    """The pages of a block. Never fails on bad records: `skipped` counts them by kind.
+
+    of_page: what to hold of each page. The bodies of a block may take 16 MB each: a few kB of gzip.
+    """
+    pages: list[Any] = []
     skipped: Counter[str] = Counter()
     path, numbers = Path(block.warc), count()
 
@@ -188,7 +198,7 @@ def read_block(block: Block) -> ReadBlock:
         if found is None:  # the file has changed since it was indexed
             break
         if isinstance(found.taken, Page):
-            pages.append(found.taken)
+            pages.append(of_page(found.taken))
         else:
             skipped[str(found.taken)] += 1
     lost = block.count - len(pages) - sum(skipped.values())
