@@ -152,13 +152,15 @@ def _read_parquet(file: Path) -> Iterator[str]:
 
 def _read_warc(file: Path) -> Iterator[str]:
     from dsm_jax.mine.extract.page_text import decode, page_text
-    from dsm_jax.mine.web.read import check_warcs, index_warc, read_block
+    from dsm_jax.mine.web.read import Page, check_warcs, index_warc, read_block
 
-    check_warcs([file])
+    def text_of(page: Page) -> str:
+        text = decode(page.body, page.charset)
+        return page_text(text) if page.is_html else text
+
+    check_warcs([file], "--sources")
     for block in index_warc(file)[0]:
-        for page in read_block(block).pages:
-            text = decode(page.body, page.charset)
-            yield page_text(text) if page.is_html else text
+        yield from read_block(block, text_of).pages
 
 
 def _read_latex(file: Path) -> Iterator[str]:

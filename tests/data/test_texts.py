@@ -261,6 +261,15 @@ def test_latex_of_one_thing_again_and_again(piece):
     assert time.process_time() - start < 10
 
 
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "the file is empty"), (b"<html>503</html>", "corrupt")]
+)
+def test_an_archive_without_a_record_is_told_with_its_option(tmp_path, content, message):
+    (tmp_path / "a.warc.gz").write_bytes(content)
+    with pytest.raises(UserError, match=rf"^--sources {tmp_path}/a\.warc\.gz: {message}"):
+        texts_of(tmp_path / "a.warc.gz")
+
+
 def test_real_archives(dsm_data):
     """Counts by fastwarc and by hand; every broken sample ends in texts or in one line."""
     folder = dsm_data / "warc_samples"
