@@ -27,8 +27,9 @@ class WarcText:
 
 
 def pair(wets: Sequence[str], warcs: Sequence[str]) -> list[str | None]:
-    """The WARC file of each WET file, by their names: X.warc.wet.gz and X.warc.gz. Raises UserError for a WARC file that
-    belongs to none."""
+    """The WARC file of each WET file, by their names without folders: X.warc.wet.gz and X.warc.gz. Raises UserError for a
+    WARC file that belongs to none, or where files of one name leave open which belong together."""
+    _require_one_of_a_name(wets, warcs)
     warc_of = {_stem(name): name for name in warcs}
     paired = [warc_of.pop(_stem(name), None) for name in wets]
     if warc_of:
@@ -43,6 +44,19 @@ def pair(wets: Sequence[str], warcs: Sequence[str]) -> list[str | None]:
             flush=True,
         )
     return paired
+
+
+def _require_one_of_a_name(wets: Sequence[str], warcs: Sequence[str]) -> None:
+    shared = set(map(_stem, wets)) & set(map(_stem, warcs))
+    for option, names in (("--wet", wets), ("--warc", warcs)):
+        first: dict[str, str] = {}
+        for name in names:
+            other = first.setdefault(_stem(name), name)
+            if other != name and _stem(name) in shared:
+                raise UserError(
+                    f"{option} {name} and {other}: of one name, so that WET and WARC files cannot be paired: give files of "
+                    "different names, or mine them apart, each into its own --out"
+                )
 
 
 def _stem(name: str) -> str:

@@ -157,6 +157,32 @@ def test_pairs_go_by_name_and_a_warc_file_of_no_wet_file_is_refused():
         pair(["a.warc.wet.gz"], ["a.warc.gz", "c.warc.gz"])
 
 
+@pytest.mark.parametrize(
+    ("wets", "warcs", "option"),
+    [
+        (
+            ["a/0.warc.wet.gz", "b/0.warc.wet.gz"],
+            ["b/0.warc.gz", "a/0.warc.gz"],
+            "--wet b/0.warc.wet.gz and a/0",
+        ),
+        (["a/0.warc.wet.gz", "b/0.warc.wet.gz"], ["b/0.warc.gz"], "--wet b/0.warc.wet.gz and a/0"),
+        (["a/0.warc.wet.gz"], ["b/0.warc.gz", "a/0.warc.gz"], "--warc a/0.warc.gz and b/0"),
+    ],
+)
+def test_files_of_one_name_are_not_paired_by_chance(wets, warcs, option):
+    with pytest.raises(UserError, match=f"^{option}.*: of one name") as caught:
+        pair(wets, warcs)
+    assert "\n" not in str(caught.value)
+
+
+def test_wet_files_of_one_name_without_a_warc_file_are_no_mistake():
+    assert pair(["a/0.warc.wet.gz", "b/0.warc.wet.gz", "1.warc.wet.gz"], ["1.warc.gz"]) == [
+        None,
+        None,
+        "1.warc.gz",
+    ]
+
+
 def test_a_mistake_names_the_option_that_the_file_came_from(files, tmp_path):
     warcs, _, seed = files
     (tmp_path / "bad").write_bytes(b"<html>503</html>")
