@@ -1,8 +1,9 @@
 """The one reader of benchmark files: published forms into problems, to evaluate and decontaminate by.
 
-A benchmark is found in a folder by the usual name of its file, gsm8k_test.jsonl or gsm8k/test.jsonl, of any
-kind that holds rows: .jsonl, .json (both also .gz and .zst), .parquet, .csv, .tsv; or by the folder of files
-that its publisher hands out (MATH/test/algebra/1.json, mmlu/test/anatomy_test.csv, bbh/dyck_languages.json).
+A benchmark is found in a folder by the usual name of its file, gsm8k_test.jsonl, gsm8k/test.jsonl or
+gsm8k/main/test.jsonl, of any kind that holds rows: .jsonl, .json (both also .gz and .zst), .parquet, .csv, .tsv; or by
+the folder of files that its publisher hands out (MATH/test/algebra/1.json, mmlu/test/anatomy_test.csv,
+bbh/dyck_languages.json). No file is read as two benchmarks.
 Only test sets are read; of a file that is named itself and is none of these, the rows with a question. A row that
 lacks a field ends the reading in one line.
 Left out on purpose: downloads, few-shot exemplars, prompts, judging answers; the fields of the rows
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +27,16 @@ from dsm_jax.mine.corpus.decontaminate import BenchmarkText
 from dsm_jax.rows import PARQUET, ROWS, read_parquet, read_rows
 
 TABLES = {".csv": ("question", "A", "B", "C", "D", "answer"), ".tsv": ("question", "answer")}
+CONFIGS = (
+    "all",
+    "data",
+    "default",
+    "full",
+    "main",
+    "sanitized",
+    "socratic",
+    "test",
+)  # folders that publishers have between
 ENDINGS = (*ROWS, *PARQUET, *TABLES)
 _CALCULATION = re.compile(r"<<[^<>]*>>")  # a calculator's marks in GSM8K's solutions
 
@@ -115,7 +126,13 @@ def read_benchmarks(paths: Path | Sequence[Path], names: Sequence[str] = ()) -> 
     for name in names:
         if found[name] is None:
             raise UserError(f"benchmark {name}: not in {shown}; {_wanted(BENCHMARKS[name])}")
-    problems = [problem for name, path in found.items() if path for problem in read_benchmark(name, path)]
+    files = {path for path in found.values() if path and path.is_file()}
+    problems = [
+        problem
+        for name, path in found.items()
+        if path and (path in files or _parts(path, BENCHMARKS[name].parts, files))
+        for problem in _read(name, path, BENCHMARKS[name], files)
+    ]
     if not names:
         own = _own_files(given, found.values())
         _require_used(given, [*own, *filter(None, found.values())])
@@ -163,9 +180,10 @@ def read_benchmark(name: str, path: Path) -> list[Problem]:
     return _read(name, path, benchmark)
 
 
-def _read(name: str, path: Path, benchmark: Benchmark) -> list[Problem]:
+def _read(name: str, path: Path, benchmark: Benchmark, others: Collection[Path] = ()) -> list[Problem]:
+    """others: files in the folder `path` that are other benchmarks'."""
     problems = []
-    for row in _rows(path, benchmark.parts):
+    for row in _rows(path, benchmark.parts, others):
         try:
             fields = benchmark.parse(row)
         except RowError as error:
@@ -238,14 +256,15 @@ def _is_file_of(name: str, file: Path) -> bool:
     if ending is None:
         return False
     stem = _plain(file.name.removesuffix(ending))
-    above = {_plain(folder.name) for folder in list(file.absolute().parents)[:2]}
+    folder = file.absolute().parent
+    above = _plain((folder.parent if _plain(folder.name) in CONFIGS else folder).name)
     parts = re.fullmatch(r"test_\d+_of_0*(\d+)", stem)
-    if name in above and parts and parts[1] != "1":
+    if name == above and parts and parts[1] != "1":
         raise UserError(
             f"{file}: one of {parts[1]} parts, and one file is read: join them into {name}/test.jsonl"
         )
     return stem in (name, f"{name}_test") or (
-        name in above and re.fullmatch(r"test(_\d+_of_\d+)?", stem) is not None
+        name == above and re.fullmatch(r"test(_\d+_of_\d+)?", stem) is not None
     )
 
 
@@ -253,18 +272,19 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "_")
 
 
-def _parts(folder: Path, ending: str) -> list[Path]:
-    """The files of that ending, in order of their names with numbers as numbers."""
+def _parts(folder: Path, ending: str, others: Collection[Path] = ()) -> list[Path]:
+    """The files of that ending without `others`, in order of their names with numbers as numbers."""
 
     def numerically(file: Path) -> list[tuple[bool, int, str]]:
         pieces = re.split(r"(\d+)", str(file.relative_to(folder)))
         return [(piece.isdigit(), int(piece) if piece.isdigit() else 0, piece) for piece in pieces]
 
-    return sorted(folder.rglob(f"*{ending}"), key=numerically) if folder.is_dir() else []
+    found = set(folder.rglob(f"*{ending}")) - set(others) if folder.is_dir() else ()
+    return sorted(found, key=numerically)
 
 
-def _rows(path: Path, parts: str) -> Iterator[Row]:
-    for file in _parts(path, parts) if path.is_dir() else [path]:
+def _rows(path: Path, parts: str, others: Collection[Path]) -> Iterator[Row]:
+    for file in _parts(path, parts, others) if path.is_dir() else [path]:
         try:
             for number, (place, values) in enumerate(_values(file)):
                 if not isinstance(values, dict):

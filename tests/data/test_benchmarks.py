@@ -46,6 +46,36 @@ def test_every_kind_of_file_holds_the_same_problems(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("", "gsm8k_test.jsonl"),
+        ("", "gsm8k_test.json"),
+        ("math", "gsm8k/test.jsonl"),
+        ("math", "gsm8k/test.json"),
+        ("math/gsm8k", "test.jsonl"),
+        ("math/gsm8k", "main/test.jsonl"),
+        ("math/gsm8k", "test-00000-of-00001.jsonl"),
+    ],
+)
+def test_a_file_below_a_folder_of_another_benchmarks_name_is_read_once(tmp_path, given, name):
+    file = tmp_path / (given or "math") / name
+    file.parent.mkdir(parents=True)
+    write_jsonl(file, [ROWS[0][1]])
+    assert [problem.benchmark for problem in read_benchmarks(tmp_path / given)] == ["gsm8k"]
+    assert unused_files([tmp_path / given]) == []
+
+
+def test_a_folders_files_that_are_other_benchmarks_are_read_once(tmp_path):
+    agieval = next(row for name, row, *_ in ROWS if name == "agieval")
+    cloze = next(row for name, row, *_ in ROWS if name == "gaokao_mathcloze")
+    (tmp_path / "agieval").mkdir()
+    write_jsonl(tmp_path / "agieval/lsat-ar.jsonl", [agieval])
+    write_jsonl(tmp_path / "agieval/gaokao-mathcloze.jsonl", [cloze])
+    assert [one.benchmark for one in read_benchmarks(tmp_path)] == ["gaokao_mathcloze", "agieval"]
+    assert len(read_benchmarks(tmp_path, ["agieval"])) == 2
+
+
 def test_math_as_a_folder_of_files(tmp_path):
     for subject, number in (("algebra", 10), ("algebra", 9), ("geometry", 1)):
         path = tmp_path / "MATH" / "test" / subject / f"{number}.json"
