@@ -157,6 +157,7 @@ def _table(rounds: Sequence[Mapping[str, Any]]) -> str:
         "negatives": [f"{row['negatives']:,}" for row in rounds],
         "pages kept": [f"{row['pages_kept']:,}" for row in rounds],
         "words": [f"{row['tokens_kept']:,}" for row in rounds],
+        "least score": [f"{row['cut']['score']:.4f}" for row in rounds],
         "math domains": [f"{len(row['domains']):,}" for row in rounds],
         "kept before": [f"{row['share_already_there']:.1%}" for row in rounds],
     }

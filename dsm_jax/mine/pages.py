@@ -34,7 +34,7 @@ from dsm_jax.mine.tasks import HERE, Spread, for_each, mapped
 from dsm_jax.mine.tokens import count_words, fasttext_tokens
 from dsm_jax.mine.web.download import Missing
 from dsm_jax.mine.web.fetch import fetch
-from dsm_jax.mine.web.read import Block, Page, RecordBlocks, index_file, read_block
+from dsm_jax.mine.web.read import LOST, Block, Page, RecordBlocks, index_file, read_block
 from dsm_jax.mine.web.urls import canonical_url, domain_of, key_of
 from dsm_jax.run import atomic, attempt, progress, read_json, write_json
 
@@ -101,6 +101,11 @@ def read_totals(folder: Path, count: int) -> dict[str, Any]:
     total = {
         name: sum(manifest.get(name, 0) for manifest in manifests) for name in ("pages", "words", "records")
     }
+    if len(missing) == len(manifests):
+        source, reason = next(iter(missing.items()))
+        raise UserError(
+            f"--warc, --wet: every file is missing, such as {source} ({reason}): check the names and the connection"
+        )
     if not total["pages"]:
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(skipped.items())) or "no record"
         gone = f", {len(missing)} of them missing" if missing else ""
@@ -225,6 +230,13 @@ def _write_shard(folder: Path, number: int, name: str, broken: int, blocks: Iter
             groups.add(pa.table({**block.columns, "source": [name] * count}, SCHEMA))
             pages, words = pages + count, words + sum(block.columns["words"])
     counts = {kind: n for kind, n in sorted(skipped.items()) if n}
+    if cut := counts.keys() & {"broken stretch", LOST, "truncated"}:
+        print(
+            f"warning: {name} is damaged ({', '.join(f'{counts[kind]:,} {kind}' for kind in sorted(cut))}): the rest of it is "
+            "read; download it again if it should be whole",
+            file=sys.stderr,
+            flush=True,
+        )
     manifest = {"source": name, "records": pages + sum(counts.values()), "pages": pages, "words": words}
     write_json(_manifest(folder, number), manifest | {"skipped": counts})
 

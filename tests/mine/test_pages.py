@@ -216,6 +216,23 @@ def test_no_page_at_all_is_one_line(make_warc, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_file_is_said_once(warcs, tmp_path, capsys):
+    cut = tmp_path / "a.warc.gz"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 2 // 3])
+    make_shards(warcs, tmp_path / "pages")
+    said = [line for line in capsys.readouterr().err.splitlines() if "is damaged (" in line]
+    assert len(said) == 1 and said[0].startswith("warning: a.warc.gz is damaged (1 ")
+
+
+def test_where_every_file_is_missing_the_first_is_named(tmp_path, monkeypatch):
+    def refused(source, folder):
+        raise pages.Missing(source, "404")
+
+    monkeypatch.setattr(pages, "fetch", refused)
+    with pytest.raises(UserError, match=r"every file is missing, such as https://a.org/x.warc.gz \(404\)"):
+        make_shards(["https://a.org/x.warc.gz", "https://a.org/y.warc.gz"], tmp_path / "pages")
+
+
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 9), max_size=12))
 def test_row_groups_have_one_size_however_the_rows_come(tmp_path_factory, sizes):

@@ -58,7 +58,7 @@ def _not_empty(records: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, An
     first = next(records, None)
     if first is None:
         raise UserError(
-            "the corpus is empty after filtering: give more pages, or raise keep_tokens or keep_share, and give "
-            "another --out"
+            "the corpus is empty after filtering: give more pages, or raise --keep-tokens or --keep-share, and give another "
+            "--out"
         )
     yield from chain([first], records)

@@ -209,8 +209,8 @@ class Loop:
                 histogram[name] += np.histogram(scores[shard.pages][some], SCORE_BINS, (0, 1))[0]
         if not pages:
             raise UserError(
-                "the corpus is empty: no page fits into the budget, or has the least score; raise keep_tokens or "
-                "keep_share, lower min_score, and give another --out"
+                "the corpus is empty: no page fits into the budget of --keep-tokens and --keep-share, or where neither is "
+                "set, has the score of --min-score: raise the former, lower the latter"
             )
         domains = discover(
             self.crawl,

@@ -9,6 +9,8 @@ purpose: what else the rows hold.
 from __future__ import annotations
 
 import heapq
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,10 +104,12 @@ def read_examples(
     """Reads --seed or --negatives, at most `most` texts, without the rows of held-out URLs. Raises UserError for a missing
     file, a bad row (file:line), or no usable row."""
     urls: set[int] = set()
+    labels: Counter[object] = Counter()
     not_these = set(held_out.url_keys.tolist())
 
     def texts() -> Iterator[_Text]:
-        for place, row in _rows(option, files, ("text", "url")):
+        for place, row in _rows(option, files, ("text", "url", "label")):
+            labels[LABELS.get(row.get("label")) if isinstance(row.get("label"), str) else None] += 1
             text, url = row.get("text"), row.get("url")
             if not isinstance(text, str) and not isinstance(url, str):
                 raise UserError(f"{option} {place}: needs a string under text or url")
@@ -126,6 +130,12 @@ def read_examples(
     if not tokenised and not urls:
         but = ", not held out" if not_these else ""
         raise UserError(f"{option} {files[0]}: no usable text: give rows {{text}} or {{url}}{but}")
+    if labels[0] and labels[1]:
+        print(
+            f"warning: {option}: {labels[1]:,} rows have the label math and {labels[0]:,} other; labels count in --held-out "
+            "only: here every row is an example, so give the rows of one label",
+            file=sys.stderr,
+        )
     keys = sorted(tokenised)
     own_urls = _keys([text_urls[key] for key in keys])
     return Examples(tuple(tokenised[key] for key in keys), _keys(keys), own_urls, _keys(sorted(urls)))

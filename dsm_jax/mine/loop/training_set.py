@@ -81,8 +81,8 @@ def choose(
 def _require(kind: str, *examples: object) -> None:
     if not any(len(some) for some in examples):  # type: ignore[arg-type]
         raise UserError(
-            f"classifier: no {kind} page with text to train on: give a larger seed or crawl, or keep less, and another "
-            "--out"
+            f"classifier: no {kind} page with text to train on: give a larger seed or crawl, hold out or keep less, or give "
+            "--negatives"
         )
 
 

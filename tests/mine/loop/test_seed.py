@@ -244,3 +244,18 @@ def test_held_out_pages_need_urls(tmp_path, rows, message):
     with pytest.raises(UserError, match=message) as caught:
         read_held_out(write(tmp_path, rows))
     assert str(caught.value).startswith("--held-out ") and "\n" not in str(caught.value)
+
+
+def test_rows_of_both_labels_are_said(tmp_path, capsys):
+    """Labels count for held-out pages only; a labelled file given whole would be a seed of both kinds."""
+    rows = [
+        {"text": f"one {word}", "label": label}
+        for word, label in (("a b", "math"), ("c d", "other"), ("e", "other"))
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(read_examples("--seed", [file], 9).texts) == 3
+    assert "--seed: 1 rows have the label math and 2 other" in capsys.readouterr().err
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+    read_examples("--seed", [file], 9)
+    assert not capsys.readouterr().err
