@@ -217,11 +217,11 @@ def test_no_page_at_all_is_one_line(make_warc, tmp_path):
 
 
 def test_a_damaged_file_is_said_once(warcs, tmp_path, capsys):
-    cut = tmp_path / "a.warc.gz"
-    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 2 // 3])
+    cut = tmp_path / "c.warc.gz"
+    cut.write_bytes(cut.read_bytes()[:-20])
     make_shards(warcs, tmp_path / "pages")
     said = [line for line in capsys.readouterr().err.splitlines() if "is damaged (" in line]
-    assert len(said) == 1 and said[0].startswith("warning: a.warc.gz is damaged (1 ")
+    assert len(said) == 1 and said[0].startswith("warning: c.warc.gz is damaged (1 truncated)")
 
 
 def test_where_every_file_is_missing_the_first_is_named(tmp_path, monkeypatch):
