@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 expect.set_options(timeout=20_000)  # a machine may be busy
 SCRIPT = Path(__file__).parents[3] / "experiments" / "annotate_urls.py"
+AS_IN_A_TERMINAL = ("env", "--default-signal=INT")  # tests in the background have Ctrl-C ignored
 HOSTILE = "<script>window.hacked = 1; alert(1)</script><img src=x onerror='window.hacked = 1'>"
 
 
@@ -66,7 +67,10 @@ class Command:
     def __init__(self, run: Path, by: str, port: int = 0):
         options = [str(run), "--by", by, "--port", str(port), "--no-browser"]
         self.process = subprocess.Popen(
-            [sys.executable, SCRIPT, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [*AS_IN_A_TERMINAL, sys.executable, SCRIPT, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
         said = self.process.stdout.readline()
         self.url = re.search(r"http://127\.0\.0\.1:\d+/", said)[0]
