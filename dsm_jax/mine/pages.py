@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections import Counter
+import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, Self
 
@@ -140,10 +141,7 @@ def _make(
     """Makes the shards of these source files, over one stream of their blocks; not what another attempt has made."""
     numbers = tuple(i for i in numbers if not _is_made(folder, i))
     downloads = folder / f"downloads{attempt()}"
-    with ThreadPool(
-        DOWNLOADS
-    ) as pool:  # whose threads no end of the process waits for, as they may for a server
-        fetched = pool.map(partial(_fetched, downloads), [sources[i] for i in numbers], chunksize=1)
+    fetched = _fetch_all(partial(_fetched, downloads), [sources[i] for i in numbers])
     files = [file for file in fetched if isinstance(file, Path)]
     blocks = RecordBlocks(files, mapped(grain.MapDataset.source(files).map(index_file), workers))
     dataset = grain.MapDataset.source(blocks).map(partial(_extract_block, language_model))
@@ -159,6 +157,30 @@ def _make(
         if isinstance(file, Path) and file.parent == downloads:
             file.unlink(missing_ok=True)
         advance(note=name)
+
+
+def _fetch_all(fetch_one: Callable[[str], Path | Missing], sources: Sequence[str]) -> list[Path | Missing]:
+    """Each source's file, in their order, by a few threads that no end of the process waits for: a server may take long."""
+    waiting, found = deque(enumerate(sources)), dict[int, Path | Missing]()
+    errors: list[Exception] = []
+
+    def work() -> None:
+        with suppress(IndexError):
+            while not errors:
+                i, source = waiting.popleft()
+                try:
+                    found[i] = fetch_one(source)
+                except Exception as error:  # noqa: BLE001 - raised below
+                    errors.append(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(DOWNLOADS, len(sources)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [found[i] for i in range(len(sources))]
 
 
 def _fetched(downloads: Path, source: str) -> Path | Missing:
