@@ -1,6 +1,6 @@
 # make demo      the whole pipeline on this machine (runs/quickstart)
 # make test      the tests;  make test-all: the slow ones too (they install Apache Beam and playwright), and `make test` under
-#                Python 3.12 when it is there
+#                Python 3.12 when it is there;  make test-exhaustive: full numbers that would take them too long
 # make install   only makes .venv
 # make lint      ruff and mypy;  make drill: kills of every stage;  make check-extras: setup.py's extras resolve
 # make clean     removes what the others made, except runs/
@@ -26,7 +26,7 @@ endif
 endif
 endif
 
-.PHONY: install demo test test-all lint drill check-extras clean
+.PHONY: install demo test test-all test-exhaustive lint drill check-extras clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python experiments/quickstart.py
@@ -37,11 +37,14 @@ test: $(VENV)/installed
 	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/installed-slow
-	$(VENV)/bin/python -m pytest -m slow -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -m "slow and not exhaustive" -n 2 --dist loadfile
 	@python=$(call find,3.12); \
 	if [ -z "$$python" ]; then echo "skipped: make test under Python 3.12, which is not here"; \
 	elif [ "$(call version,$(VENV)/bin/python)" = 3.12 ]; then echo "make test ran under Python 3.12 already"; \
 	else $(MAKE) test VENV=.venv312 PYTHON=$$python; fi
+
+test-exhaustive: $(VENV)/installed-slow
+	$(VENV)/bin/python -m pytest -m exhaustive -n 2
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -41,6 +41,7 @@ def test_answers_agree_with_another_route():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_hundred_thousand_answers_agree_with_another_route():
     assert check_answers(667, seed=4) > 100_000
 
@@ -101,6 +102,7 @@ def test_no_held_out_problem_is_worked_out_in_an_earlier_split():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_hundred_thousand_problems_keep_their_splits():
     check_splits(180)  # 190 sets of 3 splits
 

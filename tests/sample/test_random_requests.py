@@ -91,11 +91,19 @@ def test_a_fixed_call() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2, suppress_health_check=[HealthCheck.too_slow])
 @given(calls())
 @example(AT_THE_BORDER)
 @example(FIXED | {"devices": 2, "mesh": "tensor=2"})
 def test_random_calls(call: dict[str, Any]) -> None:
+    check(**call)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@given(calls())
+def test_more_random_calls(call: dict[str, Any]) -> None:
     check(**call)
 
 

@@ -12,14 +12,13 @@ from tests.processes import run_processes
 from tests.sample.calls import alone, heard, make
 from tests.sample.models import assert_same
 
-MESHES = ("fsdp=4,tensor=2", "tensor=8")
-
 
 @pytest.mark.slow
-def test_two_processes_sample_as_one_device(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mesh", ["fsdp=4,tensor=2", pytest.param("tensor=8", marks=pytest.mark.exhaustive)])
+def test_two_processes_sample_as_one_device(mesh: str, tmp_path: Path) -> None:
     """Refilled slots, grown and shrunk caches, stop strings, truncated draws, and a tool that is called in the first
     process only: late, raising, and given up."""
-    run_processes(["-m", "tests.sample.calls", str(tmp_path), *MESHES], 2)
+    run_processes(["-m", "tests.sample.calls", str(tmp_path), mesh], 2)
     here = make(single_device_mesh())
     errors = [one["error"] for one in here["asked"].values()]
     assert any("raised ValueError: of" in error for error in errors)
@@ -27,15 +26,14 @@ def test_two_processes_sample_as_one_device(tmp_path: Path) -> None:
     assert sum(any(one["inserted"]) for one in here["asked"].values()) > 3
     by_itself = alone()
     assert any(any(one["inserted"]) for one in by_itself)
-    for name in MESHES:
-        for process in range(2):
-            there = json.loads((tmp_path / f"{name}-{process}.json").read_text())
-            for call in ("streamed", "asked", "last"):
-                assert there[call].keys() == here[call].keys()
-                for row, one in there[call].items():
-                    assert_same(heard(one), heard(here[call][row]))
-            for one, other in zip(there["alone"], by_itself, strict=True):
-                assert_same(heard(one), heard(other))
-            assert there["shown"] == here["shown"] and there["fingerprint"] == here["fingerprint"]
-            assert there["calls"] == (here["calls"] if process == 0 else 0)
-            assert {"empty", "prefill", "place", "decode", "grow", "take"} == {*there["programs"]}
+    for process in range(2):
+        there = json.loads((tmp_path / f"{mesh}-{process}.json").read_text())
+        for call in ("streamed", "asked", "last"):
+            assert there[call].keys() == here[call].keys()
+            for row, one in there[call].items():
+                assert_same(heard(one), heard(here[call][row]))
+        for one, other in zip(there["alone"], by_itself, strict=True):
+            assert_same(heard(one), heard(other))
+        assert there["shown"] == here["shown"] and there["fingerprint"] == here["fingerprint"]
+        assert there["calls"] == (here["calls"] if process == 0 else 0)
+        assert {"empty", "prefill", "place", "decode", "grow", "take"} == {*there["programs"]}
