@@ -19,7 +19,6 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -30,12 +29,10 @@ from dsm_jax.cli import run_script
 from dsm_jax.data.prompts import COT_INSTRUCTION, prompt_ids
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh
-from dsm_jax.model import load_hf
-from dsm_jax.model.hf_folder import find_folder, read_config
-from dsm_jax.run import METRICS
+from dsm_jax.sample.loading import find_model, load_sampler
 from dsm_jax.sample.request import Completion, Request, asked
 from dsm_jax.sample.sampler import Sampler
-from dsm_jax.tokenizer import Tokenizer, load_tokenizer
+from dsm_jax.tokenizer import Tokenizer
 
 # What steers a terminal or turns the direction of what follows, or is no character: all but newline and tab.
 STEERING = re.compile(
@@ -140,27 +137,16 @@ def piped_questions() -> tuple[str, ...]:
 
 def load(config: Generation) -> Asker:
     """The model, its tokenizer first: what is missing is told before the parameters are read."""
-    if not config.model:
-        raise UserError("--model: give the folder of a model, a hub id, or a run")
     mesh = parse_mesh(config.mesh)
     if jax.process_count() > 1:
         raise UserError("generate.py: one process answers, and there are several")
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    folder = find_folder(own_model(config.model))
-    tokenizer = load_tokenizer(folder, rows=read_config(folder).vocab_size)
-    template = ChatTemplate(folder) if config.chat else None
-    if error := asked(Request([tokenizer.bos_id], **options(config)), tokenizer, read_config(folder)).error:
+    found = find_model(config.model)
+    template = ChatTemplate(found.folder) if config.chat else None
+    if error := asked(
+        Request([found.tokenizer.bos_id], **options(config)), found.tokenizer, found.config
+    ).error:
         raise UserError(f"an option cannot be: {error}")
-    model = load_hf(folder, mesh, dtype=config.dtype or ("float32" if on_cpu else "bfloat16"))
-    return Asker(config, Sampler(model, tokenizer, mesh), tokenizer, template)
-
-
-def own_model(name: str) -> str:
-    """The folder of the model that a run of ours ended in; any other name as it is."""
-    result = Path(name) / "model"
-    if (Path(name) / METRICS).exists() and not (result / "config.json").is_file():
-        raise UserError(f"{name}: this run has no model yet; the command that began it goes on with it")
-    return str(result) if (result / "config.json").is_file() else name
+    return Asker(config, load_sampler(found, mesh, dtype=config.dtype), found.tokenizer, template)
 
 
 def ask_on_terminal(asker: Asker) -> None:

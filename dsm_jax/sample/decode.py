@@ -12,15 +12,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
-from dsm_jax.mesh import BATCH
+from dsm_jax.mesh import BATCH, batch_shards
 from dsm_jax.model.attention import Seats, keys_are_columns, mesh_platform
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params, bind, unstack
 from dsm_jax.model.layer import CACHE, LayerCache
 from dsm_jax.sample.sampling import Sampling, draw, row_key, token_key
+
+SCORED = 1024  # tokens of one device whose logits `logps` keeps at once
 
 
 class Rows(NamedTuple):
@@ -60,6 +63,40 @@ def score(config: ModelConfig, params: Params, ids: jax.Array, head: jax.Array) 
     return reshard(
         jnp.einsum("ntd,dr->ntr", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32), P()
     )
+
+
+class TokenScores(NamedTuple):
+    """How a model takes given tokens, [N, T] or [t] each."""
+
+    logps: jax.Array | np.ndarray  # fp32, log-probability after the tokens before
+    greedy: jax.Array | np.ndarray  # bool, whether it is the one that temperature 0 takes
+
+
+def logps(config: ModelConfig, params: Params, ids: jax.Array, targets: jax.Array) -> TokenScores:
+    """Of targets [N, T], each after the ids [N, T] up to its own place, left-aligned; on every device whole.
+
+    Logits of SCORED tokens of a device exist at once.
+    """
+    decoder = bind(config, params)
+    hidden, _ = decoder.prefill(ids)
+    n, t, d = hidden.shape
+    columns = min(t, max(1, SCORED * batch_shards(jax.typeof(hidden).sharding.mesh) // n))
+    parts = -(-t // columns)
+    padding = (0, 0), (0, parts * columns - t)
+    hidden = jnp.pad(hidden, (*padding, (0, 0))).reshape(n, parts, columns, d).swapaxes(0, 1)
+    targets = jnp.pad(targets, padding).reshape(n, parts, columns).swapaxes(0, 1)
+
+    def score_columns(part: tuple[jax.Array, jax.Array]) -> TokenScores:
+        logits, target = decoder.logits(part[0]), part[1][..., None]
+        vocab = jnp.arange(logits.shape[-1])
+        # A sum over a one-hot mask, not a gather: the vocabulary may be split over devices.
+        chosen = jnp.where(vocab == target, logits, 0.0).sum(-1, keepdims=True)
+        first = (logits == chosen) & (vocab < target)  # of equal ones the first is taken
+        better = (logits > chosen) | first
+        return TokenScores(chosen[..., 0] - jax.nn.logsumexp(logits, axis=-1), ~better.any(-1))
+
+    scored = jax.lax.map(score_columns, (hidden, targets))
+    return TokenScores(*(reshard(a.swapaxes(0, 1).reshape(n, -1)[:, :t], P()) for a in scored))
 
 
 def place(

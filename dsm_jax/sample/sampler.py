@@ -27,7 +27,18 @@ from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params, empty_caches
 from dsm_jax.model.hf import Model
 from dsm_jax.model.params import decode_shardings, param_shapes
-from dsm_jax.sample.decode import clear, decode_chunk, decode_params, longer, place, prefill, score, take
+from dsm_jax.sample.decode import (
+    TokenScores,
+    clear,
+    decode_chunk,
+    decode_params,
+    logps,
+    longer,
+    place,
+    prefill,
+    score,
+    take,
+)
 from dsm_jax.sample.decoding import Decoding, Finished, OnText
 from dsm_jax.sample.memory import Lengths, free_everywhere, round_up, sampling_bytes
 from dsm_jax.sample.programs import Program, possible_programs
@@ -43,7 +54,7 @@ from dsm_jax.sample.request import (
     requests_of,
 )
 from dsm_jax.sample.row import Row
-from dsm_jax.sample.score import score_texts
+from dsm_jax.sample.score import score_texts, text_logps
 from dsm_jax.sample.seating import Shape, choose_shape, in_parts, shared_prefixes
 from dsm_jax.sample.stops import StopText
 from dsm_jax.tokenizer import Tokenizer
@@ -58,6 +69,7 @@ PROGRAMS: Mapping[str, Callable[..., Any]] = {
     "take": jax.jit(take),
     "clear": jax.jit(clear, donate_argnums=0),
     "score": jax.jit(score, static_argnums=0),
+    "logps": jax.jit(logps, static_argnums=0),
     "grow": jax.jit(longer, static_argnames="length"),
     "decode": jax.jit(decode_chunk, static_argnums=0, donate_argnums=2),
 }
@@ -263,17 +275,34 @@ class Sampler:
 
         Raises UserError for a text that is empty, too long, or of ids outside the vocabulary.
         """
-        if self.params is None:
-            raise RuntimeError("Sampler: load parameters first")
-        most = self.config.max_seq_len
-        for number, text in enumerate(texts):
-            if not 0 < len(text) <= most:
-                raise UserError(f"score: text {number} has {len(text)} tokens; it must have 1 to {most}")
-            if outside := outside_vocabulary(text, self.config.vocab_size):
-                raise UserError(f"score: text {number}: {outside}")
+        self._require_texts("score", texts, 1, self.config.max_seq_len)
         return score_texts(self, texts, head)
 
-    # For Decoding and score_texts
+    def logps(
+        self, texts: Sequence[Sequence[int]], *, on_finish: Callable[[], None] = lambda: None
+    ) -> list[TokenScores]:
+        """Log-probability, at temperature 1, of each token of the texts but the first: [t - 1] of t tokens. on_finish is
+        called as each text is done.
+
+        Raises UserError for a text that has one token, is more than one token too long, or of ids outside the vocabulary.
+        """
+        self._require_texts(
+            "logps", texts, 2, self.config.max_seq_len + 1
+        )  # the last token is only looked at
+        return text_logps(self, texts, on_finish)
+
+    def _require_texts(self, name: str, texts: Sequence[Sequence[int]], least: int, most: int) -> None:
+        if self.params is None:
+            raise RuntimeError("Sampler: load parameters first")
+        for number, text in enumerate(texts):
+            if not least <= len(text) <= most:
+                raise UserError(
+                    f"{name}: text {number} has {len(text)} tokens; it must have {least} to {most}"
+                )
+            if outside := outside_vocabulary(text, self.config.vocab_size):
+                raise UserError(f"{name}: text {number}: {outside}")
+
+    # For Decoding and score.py
 
     def call(self, program: Program, *args: Any, **static: Any) -> Any:
         """Runs one of the compiled programs."""

@@ -18,6 +18,7 @@ from dsm_jax.mesh import single_device_mesh
 from dsm_jax.model import Model, save_hf
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.params import init_params
+from dsm_jax.sample import loading
 from dsm_jax.sample.request import Completion
 from dsm_jax.tokenizer import TextStream, load_tokenizer, train_sentencepiece
 from tests.experiments.scripts import error_line, load_script, run
@@ -57,8 +58,8 @@ class FakeSampler:
     texts: tuple[str, ...] = ()
     interrupt = False
 
-    def __init__(self, model: Model, tokenizer, mesh: jax.sharding.Mesh):
-        assert model.mesh == mesh
+    def __init__(self, model: Model, tokenizer, mesh: jax.sharding.Mesh, *, slots: None):
+        assert model.mesh == mesh and slots is None
         FakeSampler.last, self.tokenizer = self, tokenizer
 
     def stream(self, prompts, *, tool=None, on_text=None, **options) -> Iterator[Finished]:
@@ -85,7 +86,7 @@ class FakeSampler:
 @pytest.fixture
 def say(script, monkeypatch):
     """Sets what the model answers."""
-    monkeypatch.setattr(script, "Sampler", FakeSampler)
+    monkeypatch.setattr(loading, "Sampler", FakeSampler)
     monkeypatch.setattr(FakeSampler, "interrupt", False)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     return lambda *texts: monkeypatch.setattr(FakeSampler, "texts", texts)
