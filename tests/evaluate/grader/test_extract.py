@@ -1,0 +1,138 @@
+"""Where the answer stands: markers, boxes that one sentence joins, the last formula or number."""
+
+import pytest
+
+from dsm_jax.evaluate.grader import extract, grade
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "correct"),
+    [
+        (r"The solutions are $\boxed{1}$ and $\boxed{2}$.", "1,2", True),
+        (r"The solutions are $\boxed{1}$ and $\boxed{2}$.", "2", False),
+        (r"\boxed{1}, \boxed{2}, \boxed{3}", r"\{1,2,3\}", True),
+        (r"$x = \boxed{1}$ or $x = \boxed{2}$", "1, 2", True),
+        (r"\boxed{k = 45} \quad \text{and} \quad \boxed{n = 2}", "n=2, k=45", True),
+        (r"\boxed{3} is wrong, \boxed{5}", "5", True),
+        (r"\boxed{3}. Wait, it is \boxed{5}", "5", True),
+        (r"\boxed{3}. Wait, it is \boxed{5}", "3", False),
+        (r"First $a=\boxed{3}$, and so the answer is \boxed{5}", "5", True),
+        (r"\boxed{5} and again \boxed{5}", "5", True),
+        (r"\boxed{3}... final: \boxed{}", "3", False),
+        (r"\boxed 7", "7", True),
+        (r"\fbox{7}", "7", True),
+        (r"\boxed{7", "7", False),
+        (r"\boxed", "3", False),
+        ("The answer is (A), not (B).", "A", True),
+        ("The answer is (A), not (B).", "B", False),
+        ("Final Answer: The largest $n$ is 34.", "34", True),
+        ("The final answer is $x = 5$. I hope it is correct.", "5", True),
+        ("**Answer:** 12", "12", True),
+        ("The answer is:\n\\[ \\frac{1}{2} \\]", "0.5", True),
+        ("The answers are $2$ and $3$.", "2,3", True),
+        ("Answer: B) 24", "B", True),
+        ("所以答案是：12。", "12", True),
+        ("因此选B。", "B", True),
+        ("故选：C", "C", True),
+        ("答案为 3/4", "0.75", True),
+        ("#### 1,234", "1234", True),
+        ("The answer is 5 or 6.", "5", False),
+        ("It is 5.", "5", False),
+        ("\\boxed{1} \\boxed{2} \\boxed{3}", "3", False),
+        ("$\\boxed{20}$$ \\boxed{143}", "143", True),
+        ("\\boxed{3}}", "3", True),
+        ("\\boxed{3} or \\boxed{4}", "4", False),
+        ("\\boxed{3}\\boxed{}", "3", False),
+        ("\\boxed{\\boxed{3}}", "3", True),
+        ("The answer is 3", "3", True),
+        ("The answer is 3.", "3", True),
+        ("So the final answer is: $\\boxed{3}$.", "3", True),
+        ("\\boxed{A}. \\boxed{B}", "B", True),
+        ("\\boxed{A}, \\boxed{B}", "B", False),
+        ("答案：\\boxed{3}", "3", True),
+        ("**Answer: C**", "C", True),
+        ("Answer: $\\frac{1}{2}$", "0.5", True),
+        ("ANSWER: 5", "5", True),
+        ("The answer is \\(5\\).", "5", True),
+        ("The answer is $5$ dollars.", "5", True),
+        ("The answer is $5 per day.", "5", True),
+        ("The answer is \\$5.", "5", True),
+        ("The answer is 5 apples, not 6.", "5", True),
+        ("The answer is 5 apples, not 6.", "6", False),
+        ("The answer is 5%.", "5%", True),
+        ("Therefore, the answer is x=5 and y=6.", "x=5,y=6", True),
+        ("the answer is **42**", "42", True),
+        ("final answer is 42</s>", "42", True),
+        ("The answer is 42<|endoftext|>", "42", True),
+        ("#### 42\n\nextra", "42", True),
+        ("#### $42", "42", True),
+        ("The answer is: A) 5", "A", True),
+        ("Answer: (C) 12", "C", True),
+        ("The correct option is B", "B", True),
+        ("The correct answer is option B.", "B", True),
+        ("Option (B) is correct", "B", False),
+        ("正确答案是B", "B", True),
+        ("答案是：（B）", "B", True),
+        ("所以选择B", "B", True),
+        ("故答案为：12", "12", True),
+        ("故答案为$\\frac{1}{2}$。", "1/2", True),
+        ("答：一共有12个苹果。", "12", False),
+        ("The answer is not \\boxed{3}.", "3", False),
+        ("所以不是 $\\boxed{3}$", "3", False),
+        ("It is not 4. So \\boxed{3}", "3", True),
+    ],
+)
+def test_strict(response, gold, correct):
+    assert grade(response, gold).correct is correct, extract(response)
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "correct"),
+    [
+        ("So it is $\\frac{3}{4}$ of them.", "0.75", True),
+        ("There are 12 of them in 3 boxes.", "3", True),
+        ("There are 12 of them in 3 boxes.", "12", False),
+        ("$a = 1 + 1 = 2$", "2", True),
+        ("candidates: $1$ $2$ $3$", "3", False),
+        ("the roots are $1$ and $2$", "1,2", True),
+        ("28 percent", "28\\%", True),
+        ("x = 5", "5", True),
+        ("}}}3{{{", "3", False),
+        ("AZ2A", "2", False),
+        ("it is either 4 or 3", "3", False),
+        ("candidates are 1 2 3", "3", False),
+        ("in 2004, 3 of them", "3", True),
+        ("\\boxed{5} of 6", "5", True),
+        ("It is not 3.", "3", False),
+        ("It isn't $3$.", "3", False),
+        ("How many of the 8 cards are red?", "8", False),
+        ("How many are red? 8.", "8", True),
+        ("The change is -$12.", "12", False),
+        ("The change is -$12.", "-12", True),
+        ("So 7 > 5. Hence option D is right.", "D", True),
+        ("So 7 > 5. Hence option D is wrong.", "D", False),
+        ("由此可知，本题选D。", "D", True),
+        ("【答案】D", "D", True),
+        ("不能选D。", "D", False),
+        ("It is $\\frac14$ or $0.25$.", "1/4", True),
+        ("6\n% it was 7", "7", False),
+        ("6 % the right answer is 7", "7", False),
+        ("It is 6 % in all, so the answer is 6", "6", True),
+        ("\\boxed{6}\\hphantom{, that is \\boxed{\\frac{7}{2}}}", "7/2", False),
+        ("\\boxed{6}\\hphantom{, that is \\boxed{\\frac{7}{2}}}", "6", True),
+        ("\\boxed{6}\\sout{\\boxed{7}}", "7", False),
+        ("\\boxed{6} ~~\\boxed{7}~~", "7", False),
+        ("\\boxed{6} \\iffalse\\boxed{7}\\fi", "7", False),
+        ("\\boxed{6}{\\color{white}\\boxed{7}}", "7", False),
+        ("\\boxed{\\frac{\\cancel{2}}{3}}", "3", False),
+    ],
+)
+def test_flexible(response, gold, correct):
+    assert grade(response, gold, mode="flexible").correct is correct, extract(response, mode="flexible")
+
+
+def test_a_worked_solution_is_a_gold_answer():
+    gold = "We add 2 and 3, which gives a sum that is easy to see and that we write down here: $2 + 3 = 5$."
+    assert len(gold) > 90
+    assert grade("\\boxed{5}", gold + " So the answer is 5.").correct is True
+    assert grade("\\boxed{5}", "so $x=\\boxed{5}$ apples").correct is True
