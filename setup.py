@@ -1,4 +1,4 @@
-"""`pip install -e .`, with extras [gpu], [tpu], [beam], [browser], [torch] and [dev]. Requirements stand in requirements.txt only."""
+"""`pip install -e .`, with extras [gpu], [tpu], [beam], [browser], [torch], [lm-eval] and [dev]. Requirements stand in requirements.txt only."""
 
 from pathlib import Path
 
@@ -23,7 +23,10 @@ setup(
     description="DeepSeekMath in JAX: mine web pages, pretrain, finetune, GRPO, evaluate",
     license="Apache-2.0",
     packages=find_packages(include=["dsm_jax", "dsm_jax.*"]),
-    package_data={"dsm_jax.mine.annotate": ["*.html", "*.css", "*.js"]},
+    package_data={
+        "dsm_jax.mine.annotate": ["*.html", "*.css", "*.js"],
+        "dsm_jax.evaluate.prompts": ["sets/*.toml", "sketches/*.toml"],
+    },
     python_requires=">=3.11,<3.13",
     install_requires=RUNTIME,
     extras_require={
@@ -37,6 +40,7 @@ setup(
             "torch==2.13.0",
             "transformers==5.23.0",
         ],  # the peer of benchmarks and of tests/model/make_goldens.py
+        "lm-eval": ["lm-eval==0.4.13"],  # lm-evaluation-harness; without its own extras it brings no torch
         "dev": DEVELOPMENT,
     },
 )

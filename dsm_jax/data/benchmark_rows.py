@@ -64,8 +64,10 @@ class Row:
 def any_question(row: Row) -> Fields:
     """A file of one's own: a question, and what there is of options, answer and solution."""
     options = row.items("options", "choices") if row.values.keys() & {"options", "choices"} else []
+    question = row.text("question", "problem", "prompt", "input", "text")
     return _named(row, "id") | {
-        "question": row.text("question", "problem", "prompt", "input", "text"),
+        "question": question,
+        "language": "zh" if re.search("[\u4e00-\u9fff]", question) else "en",
         "answer": row.optional("answer", "target"),
         "solution": row.optional("solution"),
         "options": tuple(_strip_options(options)),
@@ -126,7 +128,7 @@ def mmlu(row: Row) -> Fields:
         [row.text(letter) for letter in "ABCD"] if "A" in row.values else row.items("options", "choices")
     )
     answer = row.values.get("answer")
-    if isinstance(answer, int) and 0 <= answer < len(options):
+    if isinstance(answer, int) and 0 <= answer < min(len(options), len(LETTERS)):
         answer = LETTERS[answer]
     subject = row.optional("topic", "subject") or row.file.stem.removesuffix("_test")
     name = f"{subject}/{row.number}" if "id" not in row.values else row.text("id")
@@ -218,9 +220,13 @@ def humaneval(row: Row) -> Fields:
 
 def mbpp(row: Row) -> Fields:
     """{} for a task of another split."""
-    if int(row.text("task_id")) not in MBPP_TEST:
+    number = row.text("task_id").rpartition("/")[2]
+    if not number.isdigit():
+        raise RowError(f"its task_id {number!r:.20} has no number")
+    if int(number) not in MBPP_TEST:
         return {}
-    setup = row.optional("test_setup_code") or "\n".join(map(_text, row.values.get("test_imports") or []))
+    imports = row.items("test_imports") if row.values.get("test_imports") else []
+    setup = row.optional("test_setup_code") or "\n".join(map(_text, imports))
     return _named(row, "task_id") | {
         "question": row.text("text", "prompt"),
         "answer": "",
@@ -262,6 +268,8 @@ def _named(row: Row, *names: str) -> Fields:
 
 
 def _choice(question: str, options: Sequence[str], answer: str) -> Fields:
+    if len(options) > len(LETTERS):
+        raise RowError(f"{len(options)} options, and {len(LETTERS)} are the most that have letters")
     letters = re.sub(r"[\s,]", "", answer)  # several are right in a few
     if not letters or not set(letters) <= set(LETTERS[: len(options)]):
         raise RowError(f"its answer {answer!r:.20} is no letter of its {len(options)} options")

@@ -136,7 +136,7 @@ def read_benchmarks(paths: Path | Sequence[Path], names: Sequence[str] = ()) -> 
     if not names:
         own = _own_files(given, found.values())
         _require_used(given, [*own, *filter(None, found.values())])
-        problems += [problem for file in own for problem in _read(file.name.partition(".")[0], file, OWN)]
+        problems += [problem for file in own for problem in read_own(file)]
     return problems
 
 
@@ -158,6 +158,16 @@ def _require_used(given: Sequence[Path], found: Sequence[Path]) -> None:
                 f"benchmarks {path}: no file has the name of a benchmark: {', '.join(BENCHMARKS)}; name it as "
                 "gsm8k_test.jsonl or gsm8k/test.jsonl, or give a file of rows {question, answer} itself, not its folder"
             )
+
+
+def own_name(file: Path) -> str:
+    """The name by which a file of one's own goes: mine.jsonl.gz is `mine`."""
+    return file.name.partition(".")[0]
+
+
+def read_own(file: Path) -> list[Problem]:
+    """The problems of a file of one's own, rows {question, answer, ..}, as a benchmark of its name."""
+    return _read(own_name(file), file, OWN)
 
 
 def unused_files(paths: Sequence[Path]) -> list[Path]:
@@ -312,7 +322,7 @@ def _values(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _table(file: Path) -> Iterator[tuple[str, Any]]:
-    """The rows of MMLU's or MGSM's tables, which have no line of names."""
+    """The rows of a table: by its line of names, or as MMLU's and MGSM's, which have none."""
     names = TABLES[file.suffix]
     with file.open(encoding="utf-8-sig", newline="") as lines:
         tabs = file.suffix == ".tsv"
@@ -321,6 +331,9 @@ def _table(file: Path) -> Iterator[tuple[str, Any]]:
         )
         try:
             for row in cells:
+                if cells.line_num == 1 and "question" in row:  # a line of names
+                    names = tuple(row)
+                    continue
                 if len(row) != len(names):
                     raise UserError(
                         f"{file}:{cells.line_num}: {len(row)} cells, not {len(names)} ({', '.join(names)})"

@@ -2,7 +2,7 @@
 
 A conversation is the same template again behind the end of sequence (the repository deepseek-ai/DeepSeek-Math, README).
 An answer may call a tool: the model writes a program and TOOL_STOP, the sandbox's answer is inserted, the model goes on.
-Left out on purpose: few-shot prompts of base models.
+Left out on purpose: few-shot prompts of base models (evaluate/prompts).
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,12 @@ from dsm_jax.tokenizer import Tokenizer
 COT_INSTRUCTION = {
     "en": "\nPlease reason step by step, and put your final answer within \\boxed{}.",
     "zh": "\n请通过逐步推理来解答问题，并把最终答案放置于\\boxed{}中。",
+}
+# The same for answers with programs that are run on the way.
+TOOL_INSTRUCTION = {
+    "en": "\nPlease integrate natural language reasoning with programs to solve the problem above, "
+    "and put your final answer within \\boxed{}.",
+    "zh": "\n请结合自然语言和Python程序语言来解答问题，并把最终答案放置于\\boxed{}中。",
 }
 
 # What the model writes to have its program run, and where sampling stops; the released evaluation stops there too.
