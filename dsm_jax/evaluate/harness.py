@@ -17,8 +17,9 @@ from typing import Protocol
 
 import numpy as np
 
+from dsm_jax.evaluate.at_k import majority_at_k, pass_at_k
 from dsm_jax.evaluate.grader import answer_key, grade, is_boxed
-from dsm_jax.evaluate.scores import Interval, majority_at_k, pass_at_k, share
+from dsm_jax.evaluate.scores import Interval, share
 from dsm_jax.processes import (
     first_process_finds,
     from_first_process,

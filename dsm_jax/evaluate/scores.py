@@ -1,19 +1,20 @@
-"""Shares with intervals: accuracy, paired differences, unbiased pass@k, majority votes. Pure numpy.
+"""Shares with intervals: accuracy, means over problems, paired differences and their test. Pure numpy.
 
-Every score carries its number of problems n and a 95% interval. Left out on purpose: p-values and corrections
-for many comparisons; an interval that holds 0 says "undecided".
+Every score carries its number of problems n and a 95% interval. Left out on purpose: corrections for many comparisons; an
+interval that holds 0 says "undecided".
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dsm_jax.errors import UserError
 
+Values = Sequence[float] | npt.NDArray[np.float64]  # one for each problem, 0 to 1
 Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
 
@@ -29,25 +30,27 @@ class Interval:
 
 def share(correct: Sequence[bool] | npt.NDArray[np.bool_]) -> Interval:
     """The share of True over n problems, with Wilson's 95% interval (Wilson 1927)."""
-    outcomes = _checked("share", correct)
+    outcomes = checked("share", correct)
     return wilson(outcomes.sum(), outcomes.size)
 
 
-def wilson(successes: float, n: int) -> Interval:
-    """Wilson's 95% interval of successes / n; a mean of n values in 0..1 may stand for the share."""
-    p, shrink = successes / n, 1 + Z95**2 / n
-    centre = (p + Z95**2 / (2 * n)) / shrink
-    half = Z95 / shrink * sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
-    return Interval(n, float(p), float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+def wilson(successes: float, n: float, quantile: float = Z95) -> Interval:
+    """Wilson's 95% interval of successes / n."""
+    z = quantile
+    p, shrink = successes / n, 1 + z**2 / n
+    centre = (p + z**2 / (2 * n)) / shrink
+    half = z / shrink * sqrt(p * (1 - p) / n + z**2 / (4 * n * n))
+    low = 0.0 if p == 0 else max(0.0, centre - half)
+    return Interval(round(n), float(p), float(low), float(1.0 if p == 1 else min(1.0, centre + half)))
 
 
-def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+def paired_difference(ours: Values, theirs: Values) -> Interval:
     """Mean of ours[i] - theirs[i] over the same n problems, scores in 0..1.
 
     95% interval: the normal one of the n differences, with one success and one failure added to each side
     (Agresti and Min 2005), so that few or no disagreements do not give an interval of width 0.
     """
-    a, b = _checked("paired_difference", ours), _checked("paired_difference", theirs)
+    a, b = checked("paired_difference", ours), checked("paired_difference", theirs)
     if a.size != b.size:
         raise UserError(
             f"paired_difference: {a.size} scores against {b.size}: both must be of the same problems"
@@ -61,51 +64,66 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Interva
     return Interval(difference.size, float(difference.mean()), float(low), float(high))
 
 
-def pass_at_k(correct: Sequence[Sequence[bool]] | npt.NDArray[np.bool_], k: int) -> Interval:
-    """Unbiased pass@k (Chen et al. 2021): the mean over problems of 1 - C(s - c, k) / C(s, k).
+def paired_test(ours: Values, theirs: Values) -> float:
+    """Two-sided p-value that neither of two is better on the same n problems: signs of differences flipped.
 
-    correct: [N, S], S samples of each of N problems, S >= k. With S = k every problem is 0 or 1 and the
-    interval is Wilson's; with more samples Wilson's interval of the mean is wider than needed.
+    Where all differences have one size this is McNemar's exact test; else 100,000 drawn flips, always the same.
     """
-    outcomes = _checked("pass@k", correct)
-    samples = outcomes.shape[1]
-    _check_k("pass@k", k, samples)
-    missed = [comb(samples - int(right), k) / comb(samples, k) for right in outcomes.sum(axis=1)]
-    return wilson(float(len(missed) - sum(missed)), len(missed))
+    a, b = checked("paired_test", ours), checked("paired_test", theirs)
+    if a.size != b.size:
+        raise UserError(f"paired_test: {a.size} scores against {b.size}: both must be of the same problems")
+    differences = (a - b)[a != b]
+    if not differences.size:
+        return 1.0
+    if np.ptp(np.abs(differences)) < 1e-12:
+        fewer = int(min((differences > 0).sum(), (differences < 0).sum()))
+        return min(1.0, 2 * sum(comb(differences.size, i) for i in range(fewer + 1)) / 2**differences.size)
+    return _flipped(differences, np.random.default_rng(0))
 
 
-def majority_at_k(
-    keys: Sequence[Sequence[str | None]], correct: Sequence[Sequence[bool]], k: int
-) -> Interval:
-    """maj@k: the share of problems whose most frequent answer among the first k samples is right.
+def _flipped(differences: npt.NDArray[np.float64], rng: np.random.Generator) -> float:
+    """The share of sign flips whose sum is as far from 0; the observed one counts as one of them."""
+    reached, total = 1, 1
+    for _ in range(100):
+        signs = rng.integers(0, 2, (1_000, differences.size)) * 2 - 1
+        reached += int((np.abs(signs @ differences) >= abs(differences.sum()) - 1e-9).sum())
+        total += len(signs)
+    return reached / total
 
-    keys: [N, S], normalised answers (grader.answer_key); None is a sample without an answer: it does not
-    vote. correct: [N, S]. Ties go to the answer seen first; a problem without any vote is wrong.
+
+def mean_share(values: npt.NDArray[np.float64], samples: int) -> Interval:
+    """The mean of n problems' values in 0..1, each estimated from so many samples, with its 95% interval.
+
+    Wilson's, of as many problems as would have this variance if each were right or wrong, with Student's quantile, since the
+    variance is estimated. Of one sample a problem it is Wilson's own; so it is of one problem, where the sample says nothing
+    of others.
     """
-    if len(keys) != len(correct):
-        raise UserError(
-            f"maj@k: answers of {len(keys)} problems, verdicts of {len(correct)}: use the same problems"
-        )
-    for row in keys:
-        _check_k("maj@k", k, len(row))
-    return share([_majority(row[:k], right[:k]) for row, right in zip(keys, correct, strict=True)])
+    n, p = values.size, float(values.mean())
+    if samples == 1 or n == 1 or p in (0, 1):
+        interval = wilson(p * n, n)
+    else:
+        spread = ((n - 1) * float(values.var(ddof=1)) + p * (1 - p)) / n  # with one more, right or wrong
+        alike = n * samples  # values that hardly differ are no better known than their samples allow
+        effective = min(n * p * (1 - p) / spread, alike) if spread > 0 else alike
+        interval = wilson(p * effective, effective, quantile=_t95(n - 1))
+    return Interval(n, p, interval.low, interval.high)
 
 
-def _majority(keys: Sequence[str | None], correct: Sequence[bool]) -> bool:
-    votes = Counter(key for key in keys if key is not None)
-    if not votes:
-        return False
-    winner, _ = votes.most_common(1)[0]  # of equals, the one counted first
-    return bool(correct[keys.index(winner)])
+def _t95(freedom: int) -> float:
+    """Two-sided 95% quantile of Student's t; from 5 degrees on by its expansion (Abramowitz and Stegun 26.7.5)."""
+    if freedom < 5:
+        return (12.7062, 4.30265, 3.18245, 2.77645)[freedom - 1]
+    z, v = Z95, freedom
+    return (
+        z
+        + (z**3 + z) / (4 * v)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+    )
 
 
-def _checked(name: str, values: Sequence[object] | npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def checked(name: str, values: Sequence[object] | npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
         raise UserError(f"{name}: no problems were scored, give at least one")
     return array
-
-
-def _check_k(name: str, k: int, samples: int) -> None:
-    if not 1 <= k <= samples:
-        raise UserError(f"{name}: k = {k} with {samples} samples a problem, choose k from 1 to {samples}")

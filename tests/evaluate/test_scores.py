@@ -5,13 +5,9 @@ from math import isclose
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dsm_jax.errors import UserError
-from dsm_jax.evaluate.scores import Interval, majority_at_k, paired_difference, pass_at_k, share
-
-SAMPLES = st.lists(st.booleans(), min_size=5, max_size=5)
+from dsm_jax.evaluate.scores import Interval, mean_share, paired_difference, paired_test, share
 
 
 def test_wilson_agrees_with_published_numbers():
@@ -64,32 +60,45 @@ def test_no_disagreement_is_not_certainty():
     assert interval.value == 0 and -0.05 < interval.low < 0 < interval.high < 0.05
 
 
-@given(st.lists(SAMPLES, min_size=1, max_size=6), st.integers(1, 5))
-def test_pass_at_k_is_the_mean_over_all_subsets(correct, k):
-    brute = np.mean([[any(subset) for subset in itertools.combinations(row, k)] for row in correct])
-    interval = pass_at_k(correct, k)
-    assert isclose(interval.value, brute, abs_tol=1e-12)
-    assert 0 <= interval.low <= interval.value + 1e-12 and interval.value - 1e-12 <= interval.high <= 1
+@pytest.mark.parametrize("n, samples, spread", [(200, 4, 0.3), (500, 16, 0.1), (250, 64, 0.45)])
+def test_interval_of_means_covers_the_truth(n, samples, spread):
+    """Problems of differing difficulty, each answered so many times."""
+    rng = np.random.default_rng(2)
+    difficulty = rng.beta(0.5 / spread, 0.4 / spread, (20_000, n))
+    values = rng.binomial(samples, difficulty) / samples
+    truth = 0.5 / 0.9
+    covered = [i.low <= truth <= i.high for i in (mean_share(row, samples) for row in values)]
+    assert 0.935 <= np.mean(covered) <= 0.97
 
 
-@given(
-    st.lists(st.lists(st.sampled_from(["1", "2", "3", None]), min_size=4, max_size=4), min_size=1, max_size=6)
-)
-def test_majority_is_the_most_frequent_answer(keys):
-    correct = [[key == "1" for key in row] for row in keys]
-    expected = []
-    for row in keys:
-        voted = [key for key in row if key is not None]
-        winner = max(voted, key=lambda key: (voted.count(key), -voted.index(key)), default=None)
-        expected.append(winner == "1")
-    assert majority_at_k(keys, correct, 4) == share(expected)
+@pytest.mark.parametrize("n, most", [(1, 1), (5, 1), (20, 0.97)])
+def test_interval_of_means_of_few_problems_covers_the_truth(n, most):
+    rng = np.random.default_rng(3)
+    values = rng.binomial(64, rng.beta(1, 1, (5_000, n))) / 64
+    covered = [i.low <= 0.5 <= i.high for i in (mean_share(row, 64) for row in values)]
+    assert 0.935 <= np.mean(covered) <= most
 
 
-def test_majority_takes_the_first_k_and_ties_go_to_the_first_seen():
-    keys, correct = [["7", "8", "8", None]], [[True, False, False, False]]
-    assert majority_at_k(keys, correct, 2).value == 1
-    assert majority_at_k(keys, correct, 3).value == 0
-    assert majority_at_k([[None, None]], [[False, False]], 2).value == 0
+def test_interval_of_means_of_zeros_and_ones_is_wilsons():
+    outcomes = np.arange(50) < 20
+    assert mean_share(outcomes.astype(float), 1) == share(outcomes)
+
+
+def test_paired_test_is_mcnemars_exact_one():
+    """20 to 8 disagreements: 2 * P(Binomial(28, 1/2) <= 8) = 0.03570; none: 1."""
+    ours = [True] * 20 + [False] * 8 + [True] * 30
+    theirs = [False] * 20 + [True] * 8 + [True] * 30
+    assert paired_test(ours, theirs) == pytest.approx(0.0357, abs=1e-4)
+    assert paired_test(ours, ours) == 1
+
+
+def test_paired_test_of_shares_agrees_with_all_flips():
+    differences = np.array([0.5, 0.25, -0.25, 0.75, 0.125, 0.5, -0.125, 0.25])
+    sums = [abs(np.dot(signs, differences)) for signs in itertools.product((1, -1), repeat=8)]
+    exact = np.mean([one >= abs(differences.sum()) - 1e-9 for one in sums])
+    assert paired_test(np.maximum(differences, 0), np.maximum(-differences, 0)) == pytest.approx(
+        exact, abs=0.005
+    )
 
 
 def test_one_problem():
@@ -101,10 +110,6 @@ def test_one_problem():
     [
         (lambda: share([]), "share: no problems"),
         (lambda: paired_difference([True], [True, False]), "1 scores against 2"),
-        (lambda: pass_at_k([[True, False]], 3), "k = 3 with 2 samples"),
-        (lambda: pass_at_k([[True, False]], 0), "k = 0"),
-        (lambda: majority_at_k([["1"]], [[True]], 2), "k = 2 with 1 samples"),
-        (lambda: majority_at_k([["1"]], [], 1), "answers of 1 problems, verdicts of 0"),
     ],
 )
 def test_bad_input_is_one_line(call, words):
