@@ -1,6 +1,7 @@
 # make demo      the whole pipeline on this machine (runs/quickstart)
-# make test      the tests;  make test-all: the slow ones too (they install Apache Beam and playwright), and `make test` under
-#                Python 3.12 when it is there;  make test-exhaustive: full numbers that would take them too long
+# make test      the tests;  make test-all: the slow ones too (they install Apache Beam, playwright and
+#                lm-evaluation-harness), and `make test` under Python 3.12 when it is there;  make test-exhaustive: full
+#                numbers that would take them too long
 # make install   only makes .venv
 # make lint      ruff and mypy;  make drill: kills of every stage;  make check-extras: setup.py's extras resolve
 # make clean     removes what the others made, except runs/
@@ -67,6 +68,10 @@ drill: $(VENV)/installed
 	  -- python experiments/grpo_7b.py --preset smoke --init .cache/drill/tiny/model --reward accuracy overlong \
 	  --grpo.max-completion-length 72 --grpo.num-iterations 2 --grpo.loop.steps 8 --grpo.loop.checkpoint-every 3 \
 	  --grpo.optimizer.peak-lr 3e-4 --eval-count 64 --out {out}
+	$(VENV)/bin/python experiments/drill.py --kills 10 --json docs/drill/evaluate.json \
+	  --compare results.json report.html samples/generator-tool/000002.jsonl --writes samples model.json \
+	  -- python experiments/evaluate.py --model .cache/drill/tiny/model --protocols all --shots 2 --limit 60 \
+	  --sampling.n 4 --sampling.temperature 0.7 --sampling.chunk 80 --sampling.max-new-tokens 72 --out {out}
 	$(VENV)/bin/python experiments/quickstart.py --preset smoke --stage mine --out .cache/drill/docs
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/mine.json \
 	  --compare corpus/math_corpus-train.array_record-00000-of-00001 scores.jsonl.gz contamination.jsonl.gz funnel.json \
@@ -75,7 +80,7 @@ drill: $(VENV)/installed
 	  --seed .cache/drill/docs/mine/crawl/seed.jsonl --out {out}
 
 check-extras: $(VENV)/installed
-	@for extra in gpu tpu beam browser torch dev; do \
+	@for extra in gpu tpu beam browser torch lm-eval dev; do \
 	  said=$$($(VENV)/bin/pip install --quiet --dry-run ".[$$extra]" 2>&1) || { echo "$$said"; exit 1; }; \
 	  case "$$said" in *"does not provide the extra"*) echo "$$said"; exit 1;; esac; \
 	  echo "[$$extra] resolves"; done
@@ -89,7 +94,7 @@ $(VENV)/installed: requirements.txt constraints.txt setup.py
 	@touch $@
 
 $(VENV)/installed-slow: $(VENV)/installed
-	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[beam,browser]"
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[beam,browser,lm-eval]"
 	@touch $@
 
 clean:

@@ -19,6 +19,7 @@ from dsm_jax.evaluate.scores import Interval
 
 COLORS = ("#2563eb", "#ea580c", "#059669", "#7c3aed", "#db2777", "#64748b", "#ca8a04", "#0891b2")
 MAX_LABEL = 40  # characters
+CROWDED = 70  # characters of all labels under bars: more are written slanted
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.edgecolor": "#94a3b8",
@@ -86,7 +87,11 @@ def interval_bars(
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.set_xticks(range(len(groups)), [_label(group) for group in groups])
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        if sum(map(len, groups)) > CROWDED:
+            for label in axes.get_xticklabels():
+                label.set(rotation=30, ha="right")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_ylabel(_label(ylabel))
         if len(names) > 1:
             axes.legend(frameon=False, ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1))

@@ -35,16 +35,18 @@ section > :last-child { margin-bottom: 0; }
 .scroll { overflow-x: auto; margin: 0 0 1rem; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .75rem .45rem 0;
-  border-bottom: 1px solid var(--line); white-space: pre-wrap; overflow-wrap: anywhere; }
+  border-bottom: 1px solid var(--line); white-space: pre-wrap; overflow-wrap: anywhere; min-width: 6.5rem; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { text-align: right; white-space: nowrap; min-width: 0; }
 figure { margin: 0 0 1.25rem; }
 img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: .5rem;
   padding: .5rem; }
 figcaption { color: var(--soft); font-size: .85rem; margin-top: .35rem; }
 """
 
-_NUMBER = re.compile(r"[-+−]?\d[\d,.]*( ?[%A-Za-z]{1,4})?( to [-+−]?\d[\d,.]*%?)?")
+_NUMBER = re.compile(
+    r"[-+−]?\d[\d,.]*( ?[%A-Za-z]{1,4})?( to [-+−]?\d[\d,.]*%?| \([-\d.]+ to [\d.]+\)( @\d+)?)?"
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return not cell or bool(_NUMBER.fullmatch(cell))
+    return cell in ("", "-") or bool(_NUMBER.fullmatch(cell))
 
 
 def _width(png: bytes) -> int:

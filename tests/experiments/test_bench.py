@@ -131,6 +131,33 @@ def test_the_benchmark_of_tokenising(tmp_path, peer):
     assert found["tokens_per_s"] > 0 and found["share_of_library_rate"] > 0
 
 
+def test_the_benchmark_of_the_sandbox(tmp_path):
+    out = tmp_path / "bench.json"
+    ended = run("bench_sandbox.py", "--preset", "smoke", "--json", str(out))
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(out.read_text())
+    assert found["sandbox_per_s"] > found["fresh_interpreter_per_s"] > 0
+
+
+def test_the_benchmark_of_grading(tmp_path):
+    out, cases = tmp_path / "bench.json", tmp_path / "cases.jsonl"
+    case = {"source": "own", "form": "answer", "contested": False}
+    rows = [
+        case | {"gold": "1/2", "pred": "0.5", "expected": True},
+        case | {"gold": "3", "pred": "4", "expected": False},
+        case | {"gold": "3", "pred": "3?", "expected": False, "source": "adversarial"},
+        case | {"gold": "3", "pred": "4", "expected": True, "contested": True},
+    ]
+    cases.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ended = run("bench_grader.py", "--preset", "smoke", "--cases", str(cases), "--json", str(out))
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(out.read_text())
+    assert found["cases_right"] == 1
+    assert 0 < found["ms_per_pair_simple"] < 50 and 0 < found["ms_per_pair_all"] <= found["max_ms"]
+    ended = run("bench_grader.py", "--preset", "smoke", "--cases", str(tmp_path / "no"))
+    assert ended.returncode == 2 and "no: No such file or directory; give --cases FILE" in ended.stderr
+
+
 def test_parity_is_measured():
     """Of the CPU with itself, on another device of it."""
     found = parity(TINY, parse_mesh(("fsdp=1",), jax.devices()[1:2]))
