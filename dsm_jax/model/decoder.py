@@ -130,8 +130,9 @@ def segment_positions(segment_ids: jax.Array) -> jax.Array:
 
 @lru_cache
 def abstract(config: ModelConfig, stacked: bool) -> tuple[Any, Any]:
-    """Graph definition and abstract state of a decoder; no array is made."""
-    return jax.eval_shape(lambda: nnx.split(Decoder(nnx.Rngs(0), config, stacked)))
+    """Graph definition and abstract state of a decoder, of no mesh, whichever one is set when it is first asked for."""
+    graph, state = jax.eval_shape(lambda: nnx.split(Decoder(nnx.Rngs(0), config, stacked)))
+    return graph, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
 
 
 def bind(config: ModelConfig, params: Params) -> Decoder:

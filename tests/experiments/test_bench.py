@@ -48,6 +48,7 @@ def test_windows_are_cut_into_documents():
     np.testing.assert_array_equal(batch["loss_mask"], [[0, 1, 1] * 4] * 2)
 
 
+@pytest.mark.slow
 def test_the_accelerator_s_benchmark(tmp_path):
     small = ("--rows", "1", "--time", "64", "--rounds", "1", "--model.n-layers", "1")
     out = tmp_path / "bench.json"
@@ -131,6 +132,7 @@ def test_the_benchmark_of_tokenising(tmp_path, peer):
     assert found["tokens_per_s"] > 0 and found["share_of_library_rate"] > 0
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_the_sandbox(tmp_path):
     out = tmp_path / "bench.json"
     ended = run("bench_sandbox.py", "--preset", "smoke", "--json", str(out))
@@ -139,6 +141,7 @@ def test_the_benchmark_of_the_sandbox(tmp_path):
     assert found["sandbox_per_s"] > found["fresh_interpreter_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_grading(tmp_path):
     out, cases = tmp_path / "bench.json", tmp_path / "cases.jsonl"
     case = {"source": "own", "form": "answer", "contested": False}

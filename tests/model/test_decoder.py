@@ -13,7 +13,7 @@ from dsm_jax.mesh import BATCH, abstract_mesh, parse_mesh, single_device_mesh
 from dsm_jax.mesh import PRESETS as MESHES
 from dsm_jax.model.attention import Seats
 from dsm_jax.model.config import DEEPSEEK_MATH_7B, SMOKE, ModelConfig, param_count
-from dsm_jax.model.decoder import bind, empty_caches, segment_positions, unstack
+from dsm_jax.model.decoder import abstract, bind, empty_caches, segment_positions, unstack
 from dsm_jax.model.layer import _product
 from dsm_jax.model.params import decode_shardings, init_params, param_shapes, param_specs
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -200,3 +200,10 @@ def test_decoding_parameters_are_whole_along_fsdp() -> None:
 
 def param_shapes_zeros() -> dict:
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), param_shapes(SMOKE))
+
+
+def test_shapes_are_of_no_mesh_whichever_is_set_when_they_are_first_asked_for():
+    config = dataclasses.replace(SMOKE, d_ff=48)  # of no other test
+    with jax.set_mesh(single_device_mesh()):
+        abstract(config, True)
+    assert {leaf.sharding for leaf in jax.tree.leaves(param_shapes(config))} == {None}
