@@ -65,7 +65,7 @@ class Evaluation:
     rewards: Path | None = None
     # HOST:PORT of `isabelle server`, whose password stands in ISABELLE_PASSWORD; it checks the proofs of minif2f
     isabelle: str = ""
-    out: Path = Path("runs/evaluation")
+    out: Path = Path("runs/evaluation")  # the run's folder; a second start goes on in it
     print_prompt: bool = False  # prints the first prompt of each and ends
     chat: bool = False  # zero-shot questions by the model's own chat template
     slots: int | None = None  # rows decoded at once; left out: as many as memory has room for

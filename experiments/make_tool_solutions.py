@@ -48,7 +48,7 @@ class Making:
     per_question: int = 4  # solutions that are kept of a question, at most
     executions: int = 3  # programs in a solution, at most
     sampling: Sampling = Sampling(n=8, temperature=0.7)
-    out: Path = Path("runs/tool_solutions")
+    out: Path = Path("runs/tool_solutions")  # the run's folder; a second start goes on in it
     slots: int | None = None  # rows decoded at once; left out: as many as memory has room for
     # such as fsdp=8 or data=2,tensor=4, or a name (gpu-8; README); left out: every device on fsdp
     mesh: tuple[str, ...] = ()

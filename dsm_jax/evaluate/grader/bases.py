@@ -4,34 +4,13 @@ import re
 from fractions import Fraction
 
 from dsm_jax.evaluate.grader.tree import Based, Number
+from dsm_jax.evaluate.grader.words import NUMBER_WORDS
 
 _SUBSCRIPT = re.compile(
     r"(-?[0-9A-Fa-f]+|\([0-9A-Fa-f]+\)) ?_ ?\{? ?(?:\\text ?\{ ?)?(\d{1,2}|[a-z]+) ?\}{0,2}", re.IGNORECASE
 )
 _WORDS = re.compile(r"(-?[0-9A-Fa-f]+)(?: in)? \(?(?:\\text ?\{)? ?(?:in )?base[- ](\d{1,2}|[a-z]+)\}?\)?")
-_NAMES = {
-    name: base
-    for base, name in enumerate(
-        [
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-        ],
-        2,
-    )
-}
+_NAMES = {NUMBER_WORDS[base]: base for base in range(2, 17)}
 
 
 def in_base(text: str) -> Based | Number | None:

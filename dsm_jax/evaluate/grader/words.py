@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from dsm_jax.evaluate.grader.normalise import as_text
 
-_UNITS = [
+NUMBER_WORDS = [
     "zero",
     "one",
     "two",
@@ -33,7 +33,7 @@ _UNITS = [
     "nineteen",
 ]
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_SMALL = {word: value for value, word in enumerate(_UNITS)} | {
+_SMALL = {word: value for value, word in enumerate(NUMBER_WORDS)} | {
     word: 10 * ten for ten, word in enumerate(_TENS, 2)
 }
 _LARGE = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
