@@ -6,12 +6,13 @@
 # make lint      ruff and mypy;  make drill: kills of every stage;  make check-extras: setup.py's extras resolve
 # make clean     removes what the others made, except runs/
 #
-# `make test` has XLA compile quickly: a small test's programs run for less time than their optimisation takes. The slow
-# tests run what users run.
+# The tests have XLA compile quickly: a small program runs for less time than its optimisation takes. Scripts that tests
+# run as users do are compiled as users' are.
 #
 # Each creates .venv when it is missing or the requirements changed. PYTHON=... chooses the Python (3.11 or 3.12).
 
 VENV := .venv
+QUICKLY := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
 PYTHON ?= $(or $(call find,3.11),$(call find,3.12))
 
 # The first Python of a version that runs and can make environments. A pyenv shim may stand on the PATH and fail.
@@ -35,10 +36,10 @@ demo: $(VENV)/installed
 install: $(VENV)/installed
 
 test: $(VENV)/installed
-	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+	XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/installed-slow
-	$(VENV)/bin/python -m pytest -m "slow and not exhaustive" -n 2 --dist loadfile
+	XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(VENV)/bin/python -m pytest -m "slow and not exhaustive" -n 2 --dist loadfile
 	@python=$(call find,3.12); \
 	if [ -z "$$python" ]; then echo "skipped: make test under Python 3.12, which is not here"; \
 	elif [ "$(call version,$(VENV)/bin/python)" = 3.12 ]; then echo "make test ran under Python 3.12 already"; \
@@ -72,6 +73,26 @@ drill: $(VENV)/installed
 	  --compare results.json report.html samples/generator-tool/000002.jsonl --writes samples model.json \
 	  -- python experiments/evaluate.py --model .cache/drill/tiny/model --protocols all --shots 2 --limit 60 \
 	  --sampling.n 4 --sampling.temperature 0.7 --sampling.chunk 80 --sampling.max-new-tokens 72 --out {out}
+	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/label_steps.json \
+	  --compare labels.jsonl math_shepherd.jsonl results.json report.html --writes pool labelled rounds.json \
+	  -- python experiments/label_steps_7b.py --preset smoke --cache .cache/drill --out {out}
+	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/reward_model.json \
+	  --compare results.json metrics.jsonl model/model.safetensors model/reward_model.json \
+	  --writes orbax-checkpoint windows results.json \
+	  -- python experiments/reward_model_7b.py --preset smoke --out {out}
+	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/iterative_grpo.json \
+	  --compare results.json $(foreach i,1 2,$(foreach file,labels/results.json labels/labels.jsonl \
+	  reward_model/results.json reward_model/metrics.jsonl reward_model/model/model.safetensors \
+	  policy/results.json policy/metrics.jsonl policy/completions/000001.jsonl policy/model/model.safetensors,\
+	  iteration-0$(i)/$(file))) iteration-02/replay.jsonl \
+	  --writes pool labelled rounds.json reward_model/checkpoints completions.npz policy/checkpoints \
+	  -- python experiments/iterative_grpo_7b.py --preset smoke --cache .cache/drill --out {out}
+	$(VENV)/bin/python experiments/drill.py --kills 10 --json docs/drill/compare_algorithms.json \
+	  --compare results.json seed-0/online_rft/metrics.jsonl seed-0/online_rft/answers/greedy-000002.jsonl \
+	  seed-0/grpo_steps/metrics.jsonl seed-0/grpo_steps/answers/greedy-000002.jsonl \
+	  seed-0/grpo_steps/completions/000001.jsonl base/labels/labels.jsonl base/process/model/model.safetensors \
+	  --writes rollouts labelled orbax-checkpoint completions.npz answers \
+	  -- python experiments/compare_algorithms.py --preset smoke --cache .cache/drill --out {out}
 	$(VENV)/bin/python experiments/quickstart.py --preset smoke --stage mine --out .cache/drill/docs
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/mine.json \
 	  --compare corpus/math_corpus-train.array_record-00000-of-00001 scores.jsonl.gz contamination.jsonl.gz funnel.json \

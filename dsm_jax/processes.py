@@ -7,6 +7,7 @@ those that are not arrays. Left out on purpose: processes that come and go durin
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -132,6 +133,11 @@ def from_first_process(work: Callable[[], bytes]) -> bytes:
     made: list[bytes] = []
     on_first_process(lambda: made.append(work()))
     return broadcast_bytes(made[0] if made else b"")
+
+
+def json_from_first_process(work: Callable[[], Any]) -> Any:
+    """What work() gives in the first process, as JSON has it, in all of them."""
+    return json.loads(from_first_process(lambda: json.dumps(work()).encode()))
 
 
 def first_process_finds(check: Callable[[], bool]) -> bool:

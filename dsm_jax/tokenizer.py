@@ -14,6 +14,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +35,11 @@ BOS_NAMES = ("<｜begin▁of▁sentence｜>", "<|begin_of_text|>", "<s>", "<bos>
 EOS_NAMES = ("<｜end▁of▁sentence｜>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "<|endoftext|>")
 PAD_NAMES = ("<pad>", "<|pad|>", "[PAD]")
 BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>")  # where rare characters are spelled in bytes
+PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+# Character -> byte as GPT-2 writes bytes: the printable ones are themselves, the others stand behind Latin-1 in order.
+BYTE_LEVEL = {chr(byte): byte for byte in PRINTABLE} | {
+    chr(0x100 + i): byte for i, byte in enumerate(sorted(set(range(256)) - set(PRINTABLE)))
+}
 BROKEN = "\ufffd"  # what decoding gives for bytes that are no character
 UNFINISHED = 3  # at most this many of them may still become a character: all of its bytes but the last
 CONTEXT = 16  # ids that a stream keeps at least
@@ -60,6 +66,13 @@ class Tokenizer(Protocol):
         """Text of `ids`; bytes that are no UTF-8 become U+FFFD.
 
         Dropped: special tokens, and ids outside the vocabulary (a model's may be padded beyond it).
+        """
+        ...
+
+    def spelled(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes that each id adds to the text, b"" where decode drops it; a character may be in several of them.
+
+        In a row they are UTF-8 of the text, but for white space that decode may take away in front.
         """
         ...
 
@@ -164,6 +177,20 @@ class SentencePieceTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return self._model.decode([int(i) for i in ids if int(i) in self._text_ids])
 
+    def spelled(self, ids: Sequence[int]) -> list[bytes]:
+        return [self._spellings.get(int(i), b"") for i in ids]
+
+    @cached_property
+    def _spellings(self) -> dict[int, bytes]:
+        """The bytes of each id that is text."""
+        pieces = {i: self._model.id_to_piece(i) for i in self._text_ids}
+        return {
+            i: bytes.fromhex(piece[3:5])
+            if self._model.is_byte(i)
+            else piece.replace(SPACE_MARK, " ").encode()
+            for i, piece in pieces.items()
+        }
+
 
 class JsonTokenizer:
     """A Hugging Face tokenizer.json; the special tokens' names come from tokenizer_config.json beside it."""
@@ -224,6 +251,32 @@ class JsonTokenizer:
             else:
                 tokens += filter(None, map(self._model.id_to_token, run))
         return self._model.decoder.decode(tokens)
+
+    def spelled(self, ids: Sequence[int]) -> list[bytes]:
+        return [self._spellings.get(int(i), b"") for i in ids]
+
+    @cached_property
+    def _spellings(self) -> dict[int, bytes]:
+        """The bytes of each id that is text."""
+        names = {i: name for name, i in self._model.get_vocab().items() if i not in self._dropped}
+        decoder = self._model.decoder
+        if decoder is None or decoder.decode(["a", "Ġ", "ä", "½", "ł"]) != "a 你":
+            return {i: self._bytes_of(i, name) for i, name in names.items()}
+        return {i: _byte_level(name) for i, name in names.items()}
+
+    def _bytes_of(self, token: int, name: str) -> bytes:
+        """Of a vocabulary that is not byte-level: what the token adds behind another one."""
+        if token in self._bytes:
+            return bytes([self._bytes[token]])
+        decode = self._model.decoder.decode if self._model.decoder else " ".join
+        return str(decode(["a", name])).removeprefix("a").encode()
+
+
+def _byte_level(name: str) -> bytes:
+    """The bytes of a token of a byte-level vocabulary, which writes each as a character (GPT-2's table)."""
+    if BYTE_LEVEL.keys() >= set(name):
+        return bytes(map(BYTE_LEVEL.__getitem__, name))
+    return name.encode()  # an added token, kept as it is
 
 
 def _byte_names(run: bytes) -> Iterator[str]:

@@ -73,8 +73,12 @@ class Run:
         self.grpo = GRPO(
             config, self.model, Ids(self.model.vocab_size), self.mesh, prompts=rows, reward=self.reward
         )
-        owners = {"rollout": self.grpo.actor, "rewards": self.grpo.actor, "update": self.grpo}
-        self.timed = {name: Timed(owner, name) for name, owner in owners.items()}
+        actor = self.grpo.actor
+        self.timed = {
+            "rollout": Timed(actor, "rollout"),
+            "rewards": Timed(actor, "scorer"),
+            "update": Timed(self.grpo, "update"),
+        }
         self.state: GRPOState | None = self.grpo.start(params)
         self.number, self.folder = 0, Path(tempfile.mkdtemp())
         (self.folder / "completions").mkdir()
@@ -100,6 +104,9 @@ class Timed:
     def __init__(self, owner: Any, name: str):
         self.call, self.took, self.result = getattr(owner, name), [0.0, 0.0], None
         setattr(owner, name, self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.call, name)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         begun, cpu = time.perf_counter(), time.process_time()

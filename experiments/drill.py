@@ -19,15 +19,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
-from dsm_jax.run import write_json
+from dsm_jax.run import METRICS, read_metrics, write_json
 
 QUICKSTART = ("python", "experiments/quickstart.py", "--preset", "smoke", "--out", "{out}")
+# What a metric is of the process, not of the training: what a killed run had decoded it does not decode again.
+TIMES = ("seconds", "step_time", "tokens_per_second", "data_wait_share", "compilations")
+TIMES += ("idle_share", "bandwidth_share", "mfu")
 TRIES = 10  # draws of a moment until the run is still going at it
 POLL_S = 0.0005
 
@@ -41,11 +45,11 @@ class Drill:
     rng_seed: int | None = None
     """Seed of the moments; None draws one and prints it."""
     compare: tuple[str, ...] = ("results.json",)
-    """Files of the run directory to compare: JSON by value, others by their bytes."""
+    """Files of the run directory to compare: JSON and metrics.jsonl by value, others by their bytes."""
     writes: tuple[str, ...] = ("",)
     """The last kills, one for each of these texts, come at the write of a file whose path holds the text."""
-    ignore: tuple[str, ...] = ("seconds",)
-    """Top-level keys of JSON files that may differ."""
+    ignore: tuple[str, ...] = TIMES
+    """Keys of what is compared by value that may differ, with what stands behind a / of theirs."""
     out: Path = Path("runs/drill")
     """Folder of the runs and their logs."""
     json: Path | None = None
@@ -180,14 +184,26 @@ def _result(config: Drill, out: Path) -> dict[str, Any]:
 def _content(config: Drill, path: Path) -> Any:
     if not path.exists():
         raise UserError(f"the command ended without {path}: --compare names files it writes")
+    if path.name == METRICS:
+        return _timeless(read_metrics(path), config.ignore)
     if path.suffix != ".json":
         return path.read_bytes()
-    value = json.loads(path.read_text())
-    return {k: v for k, v in value.items() if k not in config.ignore} if isinstance(value, dict) else value
+    return _timeless(json.loads(path.read_text()), config.ignore)
+
+
+def _timeless(value: Any, ignore: Sequence[str]) -> Any:
+    """JSON without the keys that may differ."""
+    if isinstance(value, list):
+        return [_timeless(one, ignore) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: _timeless(v, ignore) for k, v in value.items() if k.split("/")[0] not in ignore}
 
 
 def _difference(a: Any, b: Any, name: str = "") -> str:
     """The dotted name of the first value that differs; empty where all are equal."""
+    if isinstance(a, list) and isinstance(b, list):
+        a, b = (dict(enumerate(one)) for one in (a, b))
     if isinstance(a, dict) and isinstance(b, dict):
         parts = (_difference(a.get(k), b.get(k), f"{name}.{k}") for k in sorted(a.keys() | b.keys()))
         return next(filter(None, parts), "")

@@ -28,6 +28,7 @@ from dsm_jax.cli import run_script
 from dsm_jax.data.benchmarks import Problem, own_name
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.answering import Sampling, answer_benchmark, claim, forget_unchecked
+from dsm_jax.evaluate.at_k import usual_ks
 from dsm_jax.evaluate.isabelle import IsabelleClient
 from dsm_jax.evaluate.problems import read_problems
 from dsm_jax.evaluate.prompts import PAPER, Task, protocols_of, task
@@ -254,11 +255,6 @@ def report(config: Evaluation, asked: Sequence[Asked], rewards: dict[Key, Reward
     write_evaluation_report(config.out / "report.html", config.model, summaries, shown, [how(config)])
     print_summaries(summaries)
     print(f"{config.out}: report.html, results.json, samples/")
-
-
-def usual_ks(n: int) -> tuple[int, ...]:
-    """1, 2, 4, .. and n."""
-    return tuple(sorted({*(2**i for i in range(n.bit_length()) if 2**i <= n), n}))
 
 
 def how(config: Evaluation) -> str:

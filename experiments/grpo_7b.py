@@ -5,8 +5,8 @@
     python experiments/grpo_7b.py --mesh --preset tiny    1M parameters: a CPU does it in three to four minutes
 
 Prompts are the questions of GSM8K's or MATH's training split (gsm8k:DIR, math:DIR), of a data set on the Hugging Face hub
-(hub:openai/gsm8k/main, hub:OWNER/NAME), or of files and folders of JSON lines, JSON or parquet: a question and an answer a row
-(dsm_jax/rl/questions.py); without --prompts the problem generator's.
+(hub:openai/gsm8k/main, hub:OWNER/NAME), or of files and folders of JSON lines, JSON or parquet: a question and an answer a
+row (dsm_jax/rl/questions.py); without --prompts the problem generator's.
 The paper takes MathInstruct's words on GSM8K and MATH: --prompts MathInstruct.json --source-filter CoT/gsm8k CoT/MATH.
 Before anything is downloaded or allocated, the memory that the run needs is compared with what is there. Before the first
 update, every --grpo.loop.stop-every updates and after the last one the policy answers test questions. Without --init, tiny
@@ -18,45 +18,33 @@ Several processes (a pod's hosts) run the same command with --out on a disk that
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 from grpo_evaluation import Evaluation, Sampling, answerable, read_test_questions
 from grpo_report import collect, print_results, report
+from grpo_rewards import judge_configs, kind_of, require_judges, require_judges_room, require_known, rewards
 from jax.sharding import Mesh
 from sft_questions import Asked, Question
-from small_model import (
-    SMOKE_MODEL,
-    TINY_MODEL,
-    SmallModel,
-    finetune,
-    held_out,
-    make_tokenizer,
-    pretrain,
-    questions,
-)
+from small_folders import is_made, make_policy, policy_folder, require_made
+from small_model import SMOKE_MODEL, STEPS_MODEL, TINY_MODEL, held_out, questions
 
 from dsm_jax.cli import run_script
 from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.prompts import COT_INSTRUCTION
 from dsm_jax.errors import UserError
-from dsm_jax.mesh import parse_mesh, single_device_mesh
+from dsm_jax.mesh import parse_mesh
 from dsm_jax.model.config import DEEPSEEK_MATH_7B
 from dsm_jax.model.hf import Model, save_hf
+from dsm_jax.origin import hash_of, require_same_origin
 from dsm_jax.processes import (
     first_process_finds,
-    from_first_process,
     is_first_process,
+    json_from_first_process,
     on_first_process,
     wait_for_first_process,
 )
@@ -65,8 +53,7 @@ from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.memory import require_memory
 from dsm_jax.rl.prompts import Prompts, problem_prompts, prompt_rows, read_all_questions, told
 from dsm_jax.rl.questions import has_test
-from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, overlong_penalty
-from dsm_jax.rl.rewards import Reward, Rewards
+from dsm_jax.rl.scoring import require_weights
 from dsm_jax.run import (
     CONFIG,
     claim_export_folder,
@@ -80,14 +67,11 @@ from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.train.start import Start, compute_dtype, find_start, keep_shape
 
 INSTRUCT_7B = "deepseek-ai/deepseek-math-7b-instruct"
-SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL}  # what these presets start from without --init
-SMALL_SEED = 0  # of that model, whatever --rng-seed: runs of several seeds start from the same one
+# What these presets start from without --init, and whose problems they ask.
+SMALL = {"tiny": TINY_MODEL, "smoke": SMOKE_MODEL, "steps-tiny": STEPS_MODEL}
 FREE = (*CHANGEABLE, "--out", "--cache", "--mesh", "--export")
-QUESTIONS, RESULTS, EXPORT = "questions.json", "results.json", "model"  # in the run's folder
+ORIGIN, RESULTS, EXPORT = "origin.json", "results.json", "model"  # in the run's folder
 ASKED = tuple(field.name for field in fields(Question))
-OVERLONG = (
-    5  # the overlong penalty begins a fifth below the longest completion (DAPO: 4,096 of 20,480 tokens)
-)
 REMEDY = (
     "give more devices, fewer --grpo.slots or --grpo.micro-batch-tokens, --grpo.lora.rank 16 or a smaller --init, or try "
     "--preset tiny"
@@ -98,7 +82,7 @@ REMEDY = (
 class GRPORun:
     """Options of a GRPO run."""
 
-    preset: str = "paper"  # paper, tiny or smoke
+    preset: str = "paper"  # paper, tiny, smoke or steps-tiny
     # a Hugging Face folder, a hub id, or a run of ours; None: the preset's own small model
     init: str | None = INSTRUCT_7B
     # gsm8k:DIR, math:DIR, hub:OWNER/NAME, files, folders; none: the problem generator
@@ -106,8 +90,9 @@ class GRPORun:
     # of files and the hub, only rows whose field `source` holds one of these
     source_filter: tuple[str, ...] = ()
     instruction: str = COT_INSTRUCTION["en"]  # appended to every question
-    # what completions are rewarded for: the right answer, exactly one box, keeping clear of the longest completion
-    reward: tuple[Literal["accuracy", "format", "overlong"], ...] = ("accuracy",)
+    # what completions are rewarded for: the right answer (accuracy), exactly one box (format), keeping clear of the longest
+    # completion (overlong), or what a reward model says of each step (process:DIR) or of the whole (outcome:DIR)
+    reward: tuple[str, ...] = ("accuracy",)
     # as --prompts, but sets their test split; none: the test splits of --prompts, or the generator's
     eval_questions: tuple[str, ...] = ()
     eval_count: int = 1_000  # questions of an evaluation, at most; --grpo.loop.stop-every says how often
@@ -128,6 +113,7 @@ class GRPORun:
             raise UserError(
                 "--eval-count must be at least 1, --eval-samples at least 0, --eval-temperature above 0"
             )
+        require_known(self.reward)
         if self.source_filter and not self.prompts:
             raise UserError("--source-filter: is for the files of --prompts; give both or neither")
 
@@ -151,7 +137,13 @@ SMOKE = replace(
     grpo=replace(SMOKE_MODEL.grpo, loop=replace(SMOKE_MODEL.grpo.loop, stop_every=2)),
     out=Path("runs/grpo_smoke"),
 )
-PRESETS = {config.preset: config for config in (PAPER, TINY, SMOKE)}
+STEPS_TINY = replace(  # longer solutions, for rewards of steps
+    TINY,
+    preset="steps-tiny",
+    grpo=replace(STEPS_MODEL.grpo, loop=replace(STEPS_MODEL.grpo.loop, steps=70, stop_every=70)),
+    out=Path("runs/grpo_steps_tiny"),
+)
+PRESETS = {config.preset: config for config in (PAPER, TINY, SMOKE, STEPS_TINY)}
 
 
 class Prepared(NamedTuple):
@@ -171,6 +163,9 @@ def main(config: GRPORun) -> None:
         with preparing(config.out):
             prepared = prepare(config, start)
             grpo = make_grpo(config, start, mesh, prepared)
+            described = grpo.scorer.described()
+            given = {"the models of --reward": described}
+            on_first_process(lambda: require_same_origin(config.out / ORIGIN, given))
         train(config, start, grpo, prepared)
         on_first_process(lambda: finish(config, prepared))
     if is_first_process():
@@ -198,35 +193,23 @@ def check(config: GRPORun, start: Start, mesh: Mesh) -> None:
         )
     if config.grpo.curriculum and not config.prompts:
         raise UserError("--grpo.curriculum: the problem generator has no end; give --prompts")
-    Rewards(rewards(config), config.grpo.rewards)
-    require_memory(config.grpo, start.config, mesh, remedy=REMEDY)
+    require_weights([kind_of(name) for name in config.reward], config.grpo.rewards.weights)
+    judges = judge_configs(config.reward, mesh)
+    require_memory(config.grpo, start.config, mesh, judges=judges, remedy=REMEDY)
     if config.init:
         start.require_params(mesh)
-    elif jax.process_count() > 1 and not is_made(small_sft_folder(config)):
-        raise UserError(
-            f"--preset {config.preset}: one process makes the small model that it starts from, and there are several; run the "
-            f"command once in one, with a --cache that all see (now {config.cache}), or give --init"
-        )
+    else:
+        require_made(config.preset, config.cache, [small_sft_folder(config)], "--init")
 
 
 def begin(config: GRPORun, start: Start) -> None:
     """The run's folder; UserError where it is another run's."""
     if config.export:
         require_export_folder(config.export, config.out)
-    if (noted := config.out / QUESTIONS).exists() and not (config.out / CONFIG).exists():
+    if (noted := config.out / ORIGIN).exists() and not (config.out / CONFIG).exists():
         noted.unlink()  # by a start that failed
     # Another folder of the small model makes no other run; another recipe of it does.
     open_run(config.out, replace(config, init=config.init or Path(str(start.init)).name), FREE)
-
-
-def rewards(config: GRPORun) -> list[Reward]:
-    length = config.grpo.max_completion_length
-    known = {
-        "accuracy": accuracy_reward,
-        "format": format_reward,
-        "overlong": overlong_penalty(length, margin=-(-length // OVERLONG)),
-    }
-    return [known[name] for name in config.reward]
 
 
 def is_finished(config: GRPORun) -> bool:
@@ -239,7 +222,7 @@ def exported(config: GRPORun) -> Path:
 
 def prepare(config: GRPORun, start: Start) -> Prepared:
     """What the first process has read, in all; each has a tokenizer of its own."""
-    read = json.loads(from_first_process(lambda: json.dumps(read_all(config, start)).encode()))
+    read = json_from_first_process(lambda: read_all(config, start))
     folder = start.tokenizer()
     assert folder is not None  # only random numbers have none
     prompts = of_rows(config, read["rows"]) if config.prompts else generated(config)
@@ -257,16 +240,20 @@ def read_all(config: GRPORun, start: Start) -> dict[str, Any]:
         seen = {one.question for one in asked}
         rows = read_all_questions(config.prompts, skipped, only=config.source_filter, without=seen)
     if config.init is None:
-        train_small_sft(SMALL[config.preset], Path(str(start.init)))
+        make_policy(SMALL[config.preset], Path(str(start.init)))
     folder = start.tokenizer()
     assert folder is not None  # only random numbers have none
     tokenizer = load_tokenizer(folder, rows=start.config.vocab_size)
-    room = start.config.max_seq_len - config.grpo.max_completion_length
+    require_judges(config.reward, tokenizer, config.grpo.splitting)
+    length = config.grpo.max_completion_length
+    room = start.config.max_seq_len - length
     if asked:
         asked = answerable(asked, tokenizer, config.instruction, room)
     if config.prompts:
         rows = prompt_rows(rows, tokenizer, config.instruction, room, skipped)
         print(f"prompts: {told(len(rows), skipped)}")
+    require_judges_room(config.reward, rows or generated(config)(0), tokenizer, length)
+    if config.prompts:
         require_same_questions(config.out, of_rows(config, rows), asked)
     keep_shape(start.config, folder, config.out)
     return {"rows": rows, "asked": [[getattr(one, name) for name in ASKED] for one in asked]}
@@ -300,23 +287,17 @@ def generated(config: GRPORun) -> Callable[[int], Sequence[Mapping[str, Any]]]:
 
 
 def require_same_questions(out: Path, prompts: Prompts, asked: Asked) -> None:
-    """Notes a run's questions. UserError where a run that goes on had others."""
-    tested = hashlib.sha256(repr([(one.question, one.answer) for one in asked]).encode()).hexdigest()[:16]
-    found = {"prompts": prompts.fingerprint(), "evaluation": tested}
-    if not (out / QUESTIONS).exists():
-        write_json(out / QUESTIONS, found)
-    elif read_json(out / QUESTIONS) != found:
-        raise UserError(
-            f"{out}: the files of --prompts or --eval-questions have changed since this run began; give the same ones, or "
-            "another --out"
-        )
+    """UserError where a run that goes on had others."""
+    tested = hash_of([(one.question, one.answer) for one in asked])
+    given = {"the files of --prompts": prompts.fingerprint(), "the files of --eval-questions": tested}
+    require_same_origin(out / ORIGIN, given)
 
 
 def make_grpo(config: GRPORun, start: Start, mesh: Mesh, prepared: Prepared) -> GRPO:
     tokenizer = load_tokenizer(prepared.tokenizer, rows=start.config.vocab_size)
     return GRPO(
         config.grpo, start.config, tokenizer, mesh,
-        prompts=prepared.prompts, reward=rewards(config), rng_seed=config.rng_seed,
+        prompts=prepared.prompts, reward=rewards(config.reward, config.grpo, mesh), rng_seed=config.rng_seed,
     )  # fmt: skip
 
 
@@ -354,51 +335,8 @@ def lead(config: GRPORun, prepared: Prepared) -> str:
 
 
 def small_sft_folder(config: GRPORun) -> Path:
-    """Where the cache keeps the small SFT model of this recipe.
-
-    GRPO's numbers are part of it: SFT's stop rule samples with its slots and its longest completion.
-    """
-    recipe = hashlib.sha256(repr(SMALL[config.preset]).encode()).hexdigest()[:8]
-    return config.cache.expanduser() / f"{config.preset}-sft-{recipe}"
-
-
-def is_made(folder: Path) -> bool:
-    return (folder / "config.json").exists()  # save_hf writes it last
-
-
-def train_small_sft(small: SmallModel, folder: Path) -> None:
-    """Makes `folder` a Hugging Face folder of the small SFT model, trained on the first device; once.
-
-    Raises UserError while another process makes it.
-    """
-    if is_made(folder):
-        return
-    with locked(folder):
-        if is_made(folder):  # by another process just now
-            return
-        mesh = single_device_mesh()
-        tokenizer = make_tokenizer(small, [], folder / "tokenizer", SMALL_SEED)
-        base = pretrain(small, [], tokenizer, mesh, folder / "pretrain", SMALL_SEED)
-        sft = finetune(small, base, tokenizer, mesh, folder / "sft", SMALL_SEED)
-        save_hf(Model(small.model, sft), folder, folder / "tokenizer" / "tokenizer.model")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds folder/lock, which names this process. The system lets go of it when the process ends, killed or not."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"{folder}: process {file.read()} is making this model; start again when it has, or give another --cache"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+    """Where the cache keeps the small SFT model that the preset starts from."""
+    return policy_folder(config.cache, config.preset, SMALL[config.preset])
 
 
 if __name__ == "__main__":

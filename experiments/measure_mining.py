@@ -29,6 +29,7 @@ import numpy as np
 
 from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
+from dsm_jax.evaluate.report import markdown
 from dsm_jax.mine.annotate.annotations import FILE, Decision, append_decision, read_annotations
 from dsm_jax.mine.annotate.candidates import SAMPLES
 from dsm_jax.mine.annotate.prefixes import folders
@@ -254,11 +255,6 @@ def _precisions(sources: Sequence[str], rounds: Sequence[Mapping[str, Any]]) -> 
     worst = [min(one["ap"] for one in rounds)]
     worst += [min(one["by_source"][source] for one in rounds) for source in sources]
     return [f"{value:.4f}" for value in worst]
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    header, *rows = lines
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows))
 
 
 PRESETS = {"default": Measure("default"), "quick": Measure("quick", seeds=1, kinds=("default",))}

@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
+from own_tokenizer import tokenizer_file
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Printed
@@ -53,7 +54,6 @@ from dsm_jax.run import (
     write_json,
     write_text,
 )
-from dsm_jax.tokenizer import train_sentencepiece
 from dsm_jax.train.held_out import HeldOut, first_windows, make_scorer, unigram
 from dsm_jax.train.lm import FREE, LMTraining, check_rows, train_lm
 from dsm_jax.train.loop import LoopConfig
@@ -218,7 +218,7 @@ def make_windows(
 ) -> None:
     """The run's tokenizer, and the windows of every source."""
     sources = sources or own_sources(place.folder / "sources")
-    tokenizer = tokenizer_file(place.folder, sources, start)
+    tokenizer = tokenizer_file(place.folder, start, lambda: first_texts(sources))
     for name, paths in sources.items():
         tokenize_source(
             paths, tokenizer, config.training.window, windows_of(config, place, name), held_out=config.held_out, workers=config.workers
@@ -248,15 +248,9 @@ def own_sources(folder: Path) -> dict[str, tuple[Path, ...]]:
     return dict(zip(OWN_SOURCES, own, strict=True))
 
 
-def tokenizer_file(out: Path, sources: Mapping[str, tuple[Path, ...]], start: Start) -> Path:
-    """The model's own tokenizer, or one trained on the beginning of each source."""
-    if (own := start.tokenizer()) is not None:
-        return own
-    path = out / "tokenizer" / "tokenizer.model"
-    if not path.exists():
-        texts = [text for paths in sources.values() for text in islice(_texts(paths), TOKENIZER_TEXTS)]
-        train_sentencepiece(texts, path, vocab_size=start.config.vocab_size)
-    return path
+def first_texts(sources: Mapping[str, tuple[Path, ...]]) -> list[str]:
+    """The beginning of each source, for a tokenizer."""
+    return [text for paths in sources.values() for text in islice(_texts(paths), TOKENIZER_TEXTS)]
 
 
 def _texts(paths: tuple[Path, ...]) -> Any:

@@ -1,7 +1,8 @@
 """The whole of DeepSeekMath on this machine: mine, tokenise, pretrain, SFT, GRPO, evaluate, report.
 
     python experiments/quickstart.py                      8 to 10 minutes on 2 CPU cores
-    python experiments/quickstart.py --full               with the controls: noise rewards, SFT continued
+    python experiments/quickstart.py --full               with the controls (noise rewards, SFT continued), Math-Shepherd
+                                                          and GRPO with its process rewards
     python experiments/quickstart.py --stage mine --warc crawl/*.warc.gz --seed seed.jsonl --out runs/mine
 
 The same command goes on where a killed run was. The run's folder holds results.json, report.html, the mined
@@ -22,6 +23,8 @@ from typing import Any, Literal
 from jax.sharding import Mesh
 from quickstart_report import write_quickstart_report
 from quickstart_results import collect, print_table
+from quickstart_supervision import SMOKE as SMOKE_SUPERVISION
+from quickstart_supervision import Supervised, Supervision
 from small_model import (
     SMOKE_MODEL,
     TINY_MODEL,
@@ -55,8 +58,12 @@ from dsm_jax.processes import require_one_process
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.prompts import problem_prompts
+from dsm_jax.rl.reward_functions import accuracy_reward
+from dsm_jax.rl.reward_model.score import RewardModel
+from dsm_jax.rl.scoring import AnyReward
 from dsm_jax.run import CONFIG, DONE, is_done, open_run, read_json, write_json
 from dsm_jax.sample.sampler import Sampler
+from dsm_jax.train.lm import check_rows
 
 EXPORT = "model"  # folder of the GRPO model in Hugging Face's format
 PLANTED = 20  # held-out problems put into crawled pages, to see that decontamination finds them
@@ -90,11 +97,13 @@ class Quickstart:
     docs: DocsConfig
     small: SmallModel
     evaluation: Evaluation = Evaluation()
+    supervision: Supervision = Supervision()
     out: Path = Path("runs/quickstart")  # the run's folder
     stage: Literal["all", "mine"] = "all"  # mine: stop when the corpus is there
     warc: tuple[Path, ...] = ()  # WARC files to mine; none: the documentation of the installed packages
     seed: Path | None = None  # JSONL of {text} or {url}: the mathematical seed for --warc
-    full: bool = False  # also train the controls, with as many steps as GRPO
+    # also train the controls, with as many steps as GRPO; and label steps, train a process reward model, and GRPO with it
+    full: bool = False
     mesh: tuple[str, ...] = ()  # such as fsdp=2,tensor=2; bare or left out: the first device alone
     workers: int = 0  # Grain worker processes of the mining stage; the bytes are the same
     rng_seed: int = 0  # of everything random
@@ -113,9 +122,11 @@ SMOKE = replace(
     docs=DocsConfig(40, ("absl", "etils", "mpmath", "packaging", "rich", "sympy", "tyro")),
     small=SMOKE_MODEL,
     evaluation=Evaluation(problems=32, sampled_problems=8, samples=4),
+    supervision=SMOKE_SUPERVISION,
     out=Path("runs/smoke"),
 )
 CONTROLS = {"random_reward": random_rewards, "shuffled_reward": shuffled_rewards}
+PROCESS = "process_reward"  # the policy that a process reward model has trained
 PRESETS = {config.preset: config for config in (DEMO, SMOKE)}
 
 
@@ -173,6 +184,11 @@ def check(config: Quickstart) -> Mesh:
                 f"{option} {count} does not divide over the {batch_shards(mesh)} devices of data x fsdp: change it, or "
                 "give --mesh with more devices on tensor"
             )
+    check_rows(config.supervision.reward_model, mesh)
+    if (window := config.supervision.reward_model.window) > config.small.model.max_seq_len:
+        raise UserError(
+            f"--supervision.reward-model.window {window} is longer than the model's {config.small.model.max_seq_len} tokens"
+        )
     check_mesh(config.small.model, mesh)
     return mesh
 
@@ -183,7 +199,7 @@ def finished(config: Quickstart) -> dict[str, Any] | None:
     if not path.exists() or not (config.out / "report.html").exists():
         return None
     results = read_json(path)
-    wanted = (*CONTROLS, "sft_longer") if config.full else ()
+    wanted = (*CONTROLS, "sft_longer", PROCESS) if config.full else ()
     return results if all(name in results["models"] for name in wanted) else None
 
 
@@ -238,16 +254,18 @@ class Training:
 
     def run(self, funnel: dict[str, Any]) -> dict[str, Any]:
         """Trains and evaluates every model; the content of results.json."""
-        models = self.train()
+        models, supervision = self.train()
         answers = {name: self.evaluate(name, params) for name, params in models.items()}
         if not (self.config.out / EXPORT / "config.json").exists():
             tokenizer = self.config.out / "tokenizer" / "tokenizer.model"
             save_hf(Model(self.small.model, models["grpo"]), self.config.out / EXPORT, tokenizer)
         seconds = read_json(self.config.out / "seconds.json")
-        return collect(answers, funnel, seconds | {"total": round(sum(seconds.values()), 1)})
+        seconds |= {"total": round(sum(seconds.values()), 1)}
+        return collect(answers, funnel, seconds, supervision)
 
-    def train(self) -> dict[str, Params]:
-        """Parameters by model: base, sft, grpo, and the controls where they are asked for."""
+    def train(self) -> tuple[dict[str, Params], dict[str, Any]]:
+        """Parameters by model: base, sft, grpo, and where they are asked for the controls and what process rewards have
+        trained; what is known of those rewards."""
         config, out, rng_seed = self.config, self.config.out, self.config.rng_seed
         with self.phase("pretrain"):
             base = pretrain(self.small, self.corpus, self.tokenizer, self.mesh, out / "pretrain", rng_seed)
@@ -269,10 +287,31 @@ class Training:
                     steps=config.small.grpo.loop.steps,
                     skip=ended["step"],
                 )
-        return models
+        if not (config.full or is_done(out / PROCESS)):
+            return models, {}
+        judge, supervision = self.supervise(sft, models["sft_longer"])
+        return models | {PROCESS: self.grpo(PROCESS, sft, judge)}, supervision
 
-    def grpo(self, name: str, params: Params) -> Params:
-        """GRPO from `params` with the true rewards, or with those of the control `name`."""
+    def supervise(self, sft: Params, completer: Params) -> tuple[RewardModel, dict[str, Any]]:
+        """The process reward model: Math-Shepherd's labels of SFT's solutions, and what learns from them."""
+        config = self.config
+        stages = Supervised(
+            config.supervision,
+            self.small,
+            self.tokenizer,
+            self.mesh,
+            self.sampler,
+            config.out,
+            config.rng_seed,
+        )
+        with self.phase("labels"):
+            labels = stages.label(sft, completer)
+        with self.phase("reward_model"):
+            judge, found = stages.train(sft)
+        return judge, {"labels": labels, "reward_model": found}
+
+    def grpo(self, name: str, params: Params, reward: AnyReward = accuracy_reward) -> Params:
+        """GRPO from `params` with these rewards, the true ones by default, or with those of the control `name`."""
         config, rng_seed = self.small.grpo, self.config.rng_seed
         fresh = questions(self.small, "grpo", rng_seed)
         grpo = GRPO(
@@ -281,6 +320,7 @@ class Training:
             self.tokenizer,
             self.mesh,
             prompts=problem_prompts(fresh, config.prompts_per_rollout),
+            reward=reward,
             control=CONTROLS.get(name),
             rng_seed=rng_seed,
         )
@@ -288,7 +328,7 @@ class Training:
             return run_grpo(grpo, lambda: params, self.config.out / name, description=name)
 
     def evaluate(self, name: str, params: Params) -> dict[str, list[Answers]]:
-        """The model's answers on held-out problems: `greedy`, and `sampled` for SFT and GRPO."""
+        """The model's answers on held-out problems: `greedy`, and `sampled` for SFT and GRPO with either reward."""
         config, folder = self.config.evaluation, self.config.out / "eval" / name
         ask = partial(
             answer_problems,
@@ -301,7 +341,7 @@ class Training:
             answers = {
                 "greedy": ask(self.problems, folder / "greedy.jsonl", description=f"evaluate {name}, greedy")
             }
-            if name in ("sft", "grpo"):
+            if name in ("sft", "grpo", PROCESS):
                 answers["sampled"] = ask(
                     self.problems[: config.sampled_problems],
                     folder / "sampled.jsonl",

@@ -10,10 +10,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from label_steps_report import HEADER as LABELS_HEADER
+from label_steps_report import truth_rows
 from mining_report import mining_parts
-from quickstart_results import percent, points
+from quickstart_results import percent, points, supervised
+from reward_model_report import HEADER as MEASURES_HEADER
+from reward_model_report import measure_rows
 
-from dsm_jax.evaluate.figures import Picture, curves, horizontal_bars, interval_bars, metric_points
+from dsm_jax.evaluate.figures import (
+    Picture,
+    calibration_curves,
+    curves,
+    horizontal_bars,
+    interval_bars,
+    metric_points,
+)
 from dsm_jax.evaluate.harness import Answers, accuracy_by
 from dsm_jax.evaluate.report import Section, Table, write_report
 from dsm_jax.evaluate.scores import Interval
@@ -25,9 +36,12 @@ CONTROLS = {
     "shuffled_reward": "shuffled rewards",
     "sft_longer": "SFT continued",
 }
-MODELS = {"base": "base", "sft": "SFT", "grpo": "GRPO"} | CONTROLS
+PROCESS = "process_reward"
+MODELS = {"base": "base", "sft": "SFT", "grpo": "GRPO", PROCESS: "GRPO, process rewards"} | CONTROLS
 SCORES = {"greedy": "greedy", "boxed": "boxed", "greedy_boxed": "greedy of boxed"}
-STAGES = ("mine", "tokenise", "pretrain", "sft", "grpo", *CONTROLS, "evaluate")
+STAGES = (
+    "mine", "tokenise", "pretrain", "sft", "grpo", *CONTROLS, "labels", "reward_model", PROCESS, "evaluate",
+)  # fmt: skip
 EXAMPLES = {"gained": 3, "lost": 2, "both wrong": 2}  # completions shown of each kind
 
 
@@ -44,6 +58,7 @@ def write_quickstart_report(out: Path, results: Mapping[str, Any]) -> None:
         Section("Where the gain comes from", _gain(results)),
         Section("By family and level", tuple(_by_family(greedy))),
         Section("GRPO, step by step", tuple(_grpo_curves(out))),
+        *_supervision(out, results),
         Section("Answers before and after", _examples(greedy["sft"], greedy["grpo"])),
         Section("Pretraining and SFT", tuple(_losses(out, config["small"]))),
         Section("Mining", tuple(mining_parts(results["corpus"]))),
@@ -61,7 +76,9 @@ def read_answers(path: Path) -> list[Answers]:
 def _lead(results: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     sft, grpo = (results["models"][name]["greedy"] for name in ("sft", "grpo"))
     paired = {name.removeprefix("grpo-"): difference for name, difference in results["paired"].items()}
-    told = [name for name in paired if name == "sft" or (name in CONTROLS and paired[name]["high"] < 0)]
+    told = [
+        name for name in paired if name in ("sft", PROCESS) or (name in CONTROLS and paired[name]["high"] < 0)
+    ]
     corpus, parameters = results["corpus"], param_count(ModelConfig(**config["small"]["model"]))
     return (
         f"A decoder of {parameters / 1e6:.2f}M parameters, made on this machine in "
@@ -84,7 +101,9 @@ def verdict(name: str, difference: Mapping[str, float]) -> str:
         return f"GRPO beats {label}: {points(difference)} points, {basis}."
     if difference["high"] < 0:
         lead = {"value": -difference["value"], "low": -difference["high"], "high": -difference["low"]}
-        what = "A control beats GRPO: " if name in CONTROLS else "GRPO made it worse: "
+        what = (
+            "GRPO made it worse: " if name == "sft" else "A control beats GRPO: " if name in CONTROLS else ""
+        )
         return f"{what}{label} is ahead by {points(lead)} points, {basis}."
     return (
         f"GRPO against {label} is undecided, the interval includes 0: {points(difference)} points, {basis}."
@@ -116,7 +135,10 @@ def _result_bars(models: Mapping[str, Any], sampled: Sequence[str]) -> tuple[Pic
         for name, scores in models.items()
     }
     by_vote = {
-        key: {MODELS[name]: Interval(**models[name][key]) for name in ("sft", "grpo")} for key in sampled
+        key: {
+            MODELS[name]: Interval(**models[name][key]) for name in ("sft", "grpo", PROCESS) if name in models
+        }
+        for key in sampled
     }
     n, n_sampled = models["sft"]["greedy"]["n"], models["sft"][sampled[0]]["n"]
     return (
@@ -228,6 +250,35 @@ def _grpo_curves(out: Path) -> list[str | Picture]:
             ylabel="share of groups",
         ),
     ]
+
+
+def _supervision(out: Path, results: Mapping[str, Any]) -> list[Section]:
+    """Labels, reward model and the run that it has rewarded; nothing where there is none."""
+    if not (found := results["supervision"]):
+        return []
+    truth, held_out = found["labels"]["steps"], found["reward_model"]["held_out"]
+    counts = found["reward_model"]["examples"]
+    parts: list[str | Table | Picture] = [
+        (
+            "Math-Shepherd: of SFT's solutions each step is completed by SFT continued, and is good where a completion finds the "
+            f"right answer. The SFT model then learned to judge steps from {counts['solutions']:,} of these solutions, in "
+            f"{found['reward_model']['updates']:,} updates, and GRPO was run anew from SFT with what it says of each step as the "
+            "only reward: it never saw whether an answer is right."
+        ),
+        verdict(PROCESS, results["paired"][f"grpo-{PROCESS}"]),
+        "\n\n".join(supervised(found)),
+    ]
+    if truth["truth"]:
+        parts.append(Table(LABELS_HEADER, tuple(truth_rows(truth))))
+    if held_out:
+        parts.append(Table(MEASURES_HEADER, tuple(measure_rows(held_out))))
+        bins = [(score, Interval(**share)) for score, share in held_out["calibration"]]
+        caption = "Calibration: share of right steps by the reward model's mean score, in ten bins"
+        parts.append(calibration_curves(caption, {"held-out steps": bins}))
+    rows = read_metrics(out / PROCESS / "metrics.jsonl")
+    rewards = {"reward": metric_points(rows, "rewards/process/mean")}
+    parts.append(curves("What the reward model gives the policy's steps, mean", rewards, ylabel="reward"))
+    return [Section("Process supervision", tuple(parts))]
 
 
 def _examples(sft: Sequence[Answers], grpo: Sequence[Answers]) -> tuple[str | Table, ...]:

@@ -17,9 +17,12 @@ ModelAnswers = Mapping[str, list[Answers]]  # "greedy", and "sampled" for some m
 
 
 def collect(
-    answers: Mapping[str, ModelAnswers], funnel: dict[str, Any], seconds: dict[str, float]
+    answers: Mapping[str, ModelAnswers],
+    funnel: dict[str, Any],
+    seconds: dict[str, float],
+    supervision: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of results.json; all shares from 0 to 1."""
+    """The content of results.json; all shares from 0 to 1. supervision: of labels of steps and the reward model."""
     return {
         "models": {
             name: {key: asdict(value) for key, value in _scores(a).items()} for name, a in answers.items()
@@ -39,6 +42,7 @@ def collect(
         "gain": _gain(answers["sft"], answers["grpo"]),
         "seconds": seconds,
         "corpus": funnel,
+        "supervision": dict(supervision or {}),
     }
 
 
@@ -79,11 +83,41 @@ def print_table(results: Mapping[str, Any]) -> None:
     console.print(table)
     for name, difference in results["paired"].items():
         console.print(f"{name}: {points(difference)} points, paired 95% interval, n = {difference['n']}")
+    if found := results["supervision"]:
+        for line in supervised(found):
+            console.print(line)
     corpus = results["corpus"]
     console.print(
         f"corpus: {corpus['pages_kept']} of {corpus['pages_in']} pages kept; "
         f"seconds: {results['seconds']['total']:.0f} in all"
     )
+
+
+def supervised(found: Mapping[str, Any]) -> list[str]:
+    """How right the labels of steps are, and what the process reward model makes of them."""
+    labels, measures = found["labels"]["steps"]["truth"], found["reward_model"]["held_out"]
+    lines = []
+    for name, said in {"all": "all steps", "completed": "steps that were completed"}.items():
+        if one := labels.get(name):
+            lines.append(
+                f"labels of {said}: accuracy {percent(one['accuracy'])}, the more frequent label alone "
+                f"{percent(one['majority'])}, balanced {_known(one['balanced_accuracy'])}; {one['steps']:,} steps, "
+                f"{one['true']:.0%} of them right"
+            )
+    if measures:
+        lines.append(
+            f"process reward model: AUC {_auc(measures['auc'])} over the steps of {measures['solutions']:,} held-out solutions, "
+            f"{_auc(measures['auc_within'])} within a solution"
+        )
+    return lines
+
+
+def _auc(interval: Mapping[str, float] | None) -> str:
+    return "unknown" if interval is None else "{value:.3f} [{low:.3f}, {high:.3f}]".format_map(interval)
+
+
+def _known(interval: Mapping[str, float] | None) -> str:
+    return percent(interval) if interval else "unknown"
 
 
 def _cell(interval: Mapping[str, float]) -> str:

@@ -6,7 +6,7 @@ python experiments/quickstart_table.py --runs runs/seed-0 runs/seed-1 runs/seed-
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from quickstart_results import percent, points
 
 from dsm_jax.cli import run_script
 from dsm_jax.errors import UserError
+from dsm_jax.evaluate.report import markdown
 from dsm_jax.run import read_json, write_text
 
 INTRO = """# The quickstart on three random seeds
@@ -27,9 +28,11 @@ Shares in %, with 95% intervals over the held-out problems, which are the same f
 all of them, `greedy_boxed` of those whose answer ends in a box, `maj@8` and `pass@8` of the first quarter, sampled at
 temperature 0.7. Differences in points, paired problem by problem. `random_reward` and `shuffled_reward` are GRPO runs of
 the same length whose rewards are fair coins, or the true rewards shuffled within each group; `sft_longer` is SFT
-continued on its own set for as many updates, its optimiser begun anew. Seconds are of a machine that had other work.
+continued on its own set for as many updates, its optimiser begun anew.{process} Seconds are of a machine that had other work.
 """
-
+PROCESS = """
+`process_reward` is a GRPO run of the same length whose only rewards are those of a process reward model, which has learned from
+Math-Shepherd's labels of SFT's solutions, completed by `sft_longer`."""
 
 PARTS = ("models", "paired", "gain", "corpus", "seconds")  # of a quickstart's results.json that are read here
 
@@ -55,7 +58,8 @@ def main(config: TableOptions) -> None:
             )
         results[name] = read_results(run / "results.json")
     command = "\n".join("    " + line.strip() for line in (__doc__ or "").splitlines()[2:4])
-    parts = [INTRO.format(command=command)]
+    supervised = any("process_reward" in result["models"] for result in results.values())
+    parts = [INTRO.format(command=command, process=PROCESS if supervised else "")]
     parts += [f"## {name}\n\n{_scores(result)}\n\n{_notes(result)}\n" for name, result in results.items()]
     parts.insert(1, f"## GRPO against the others, greedy\n\n{_differences(results)}\n")
     try:
@@ -81,7 +85,7 @@ def _differences(results: Mapping[str, Any]) -> str:
     rows = [
         [run, *(points(pair[name]) if name in pair else "" for name in names)] for run, pair in pairs.items()
     ]
-    return _markdown(["run", *names], rows)
+    return markdown([["run", *names], *rows])
 
 
 def _scores(result: Mapping[str, Any]) -> str:
@@ -90,7 +94,7 @@ def _scores(result: Mapping[str, Any]) -> str:
         [name, *(percent(scores[column]) if column in scores else "" for column in columns)]
         for name, scores in result["models"].items()
     ]
-    return _markdown(["model", *columns], rows)
+    return markdown([["model", *columns], *rows])
 
 
 def _notes(result: Mapping[str, Any]) -> str:
@@ -103,11 +107,6 @@ def _notes(result: Mapping[str, Any]) -> str:
         f"{corpus['pages_in']} pages kept, precision outside the seed {precision}. "
         f"Seconds: {', '.join(f'{name} {value:.0f}' for name, value in seconds.items())}."
     )
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

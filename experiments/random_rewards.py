@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 from grpo_7b import PRESETS as GRPO_RUNS
-from grpo_7b import SMALL, small_sft_folder, train_small_sft
+from grpo_7b import SMALL, small_sft_folder
+from small_folders import make_policy
 from small_model import SmallModel, held_out, questions
 
 from dsm_jax.cli import run_script
@@ -66,7 +67,7 @@ def main(config: RandomRewards) -> None:
     small, folder = SMALL[config.preset], config.init
     if folder is None:
         folder = small_sft_folder(GRPO_RUNS[config.preset])
-        train_small_sft(small, folder)
+        make_policy(small, folder)
     open_run(config.out, replace(config, out=Path(), json=None, init=Path(folder.name)))
     control = Control(config, small, folder)
     before = control.answers("sft", control.sft)

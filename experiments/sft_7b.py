@@ -7,9 +7,9 @@
 Files of any form that dsm_jax/data/instructions.py reads are tokenised once, into windows/: loss on the answers only, tool
 outputs masked. A share of the questions is held out: their answers' perplexity is written as training goes on, and at
 the end the model answers held-out questions, which are graded. The same command goes on where a killed run was. The
-run's folder holds config.json, metrics.jsonl, tb/, windows/, checkpoints/, answers/, results.json, report.html and model/, the
-result in Hugging Face's format. Several processes (a pod's hosts) run the same command on a disk that all of them see, with
---questions 0.
+run's folder holds config.json, metrics.jsonl, tb/, windows/, checkpoints/, answers/, results.json, report.html and model/,
+the result in Hugging Face's format. Several processes (a pod's hosts) run the same command on a disk that all of them see,
+with --questions 0.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
+from own_tokenizer import tokenizer_file
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Printed
@@ -59,7 +60,7 @@ from dsm_jax.run import (
     write_json,
     write_text,
 )
-from dsm_jax.tokenizer import load_tokenizer, train_sentencepiece
+from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.train.held_out import HeldOut, first_windows, make_scorer
 from dsm_jax.train.lm import FREE, LMTraining, check_rows, train_lm
 from dsm_jax.train.loop import LoopConfig
@@ -207,7 +208,7 @@ def prepare(config: Finetuning, out: Path, start: Start) -> None:
 def make_windows(config: Finetuning, out: Path, start: Start) -> None:
     """The run's tokenizer and its examples' windows."""
     data = config.data or own_data(config, out)
-    tokenizer = tokenizer_file(out, data, start)
+    tokenizer = tokenizer_file(out, start, lambda: first_texts(data), SYMBOLS)
     windows = tokenize_sft(
         data, tokenizer, config.training.window, windows_of(config, out),
         held_out=config.held_out, workers=config.workers, only_correct=config.only_correct,
@@ -238,16 +239,10 @@ def own_data(config: Finetuning, out: Path) -> tuple[Path, ...]:
     return (file,)
 
 
-def tokenizer_file(out: Path, data: Sequence[Path], start: Start) -> Path:
-    """The model's own tokenizer, or one trained on the first examples."""
-    if (own := start.tokenizer()) is not None:
-        return own
-    path = out / "tokenizer" / "tokenizer.model"
-    if not path.exists():
-        records = islice(read_sft(data), TOKENIZER_RECORDS)
-        texts = [f"{prompt_text(record.question)} {record.turns[-1].text}" for record in records]
-        train_sentencepiece(texts, path, vocab_size=start.config.vocab_size, symbols=SYMBOLS)
-    return path
+def first_texts(data: Sequence[Path]) -> list[str]:
+    """Of the first examples, for a tokenizer."""
+    records = islice(read_sft(data), TOKENIZER_RECORDS)
+    return [f"{prompt_text(record.question)} {record.turns[-1].text}" for record in records]
 
 
 def train(config: Finetuning, place: Place, start: Start, mesh: Mesh) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """The small model that quickstart.py and grpo_7b.py --preset tiny start from: tokenizer, pretraining, SFT;
-and the numbers of its GRPO.
+and the numbers of its GRPO. STEPS_MODEL is the one of longer solutions, for process supervision.
 
 The 7B's own code path at 1M parameters. Pretraining mixes equations and worked formulas of the train split (drills),
 questions without their solutions, and a corpus where there is one; SFT trains on a fixed set of worked solutions and stops at a stated
@@ -41,8 +41,19 @@ QUESTIONS_PER_DOCUMENT = 3
 CORPUS_SHARE_FOR_TOKENIZER = 0.1  # of the corpus texts; the problems decide most of 512 pieces
 
 
-# The split of problems that each use draws from: what GRPO asks, and SFT's stop rule, is solved nowhere.
-USES = {"tokenizer": "train", "pretrain": "train", "sft": "train", "sft_check": "rl", "grpo": "rl"}
+# The split of problems that each use draws from, and its stream there: what GRPO asks is solved nowhere, nor what SFT's stop
+# rule, labels of steps and the choice of a learning rate ask.
+USES = {
+    "tokenizer": ("train", 0),
+    "pretrain": ("train", 1),
+    "sft": ("train", 2),
+    "sft_check": ("rl", 3),
+    "grpo": ("rl", 4),
+    "labels": ("rl", 0),
+    "search": ("rl", 1),
+}
+LABELLED = 2_000  # problems of "labels" that others stay clear of
+STREAMS = 5  # of a split, for each random seed
 
 
 @dataclass(frozen=True)
@@ -149,16 +160,67 @@ SMOKE_MODEL = replace(
     ),
 )
 
+# Solutions of four lines in the mean, of which over half are wrong: a policy to supervise step by step.
+STEPS_MODEL = replace(
+    TINY_MODEL,
+    families=("sequences", "averages", "rates"),
+    levels=(1, 2),
+    pretrain=replace(TINY_MODEL.pretrain, loop=LoopConfig(steps=2_000, log_every=50, checkpoint_every=500)),
+    sft=replace(
+        TINY_MODEL.sft,
+        loop=LoopConfig(steps=2_000, log_every=25, checkpoint_every=250, stop_every=100),
+    ),
+    sft_problems=20_000,
+    sft_stop=0.4,
+    sft_checks=200,
+    grpo=replace(TINY_MODEL.grpo, max_completion_length=88),
+)
+# Its completer, which tells right steps from wrong ones by where they lead: the policy's SFT goes on.
+STEPS_COMPLETER = replace(
+    STEPS_MODEL.sft,
+    loop=LoopConfig(steps=3_400, log_every=50, checkpoint_every=500),
+    optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=20, schedule="cosine"),
+    batch_size=4,
+)
+
+# Knows its few problems nearly by heart after seconds: some of its completions have to be right.
+STEPS_SMOKE_MODEL = replace(
+    SMOKE_MODEL,
+    families=("chains",),
+    pretrain=replace(SMOKE_MODEL.pretrain, loop=LoopConfig(steps=10, log_every=10, checkpoint_every=10)),
+    sft=replace(SMOKE_MODEL.sft, loop=LoopConfig(steps=120, log_every=10, checkpoint_every=40)),
+    sft_problems=8,
+    grpo=replace(SMOKE_MODEL.grpo, max_completion_length=40),
+)
+STEPS_SMOKE_COMPLETER = replace(
+    STEPS_SMOKE_MODEL.sft, loop=LoopConfig(steps=10, log_every=10, checkpoint_every=10)
+)
+
 
 def questions(config: SmallModel, use: str, rng_seed: int) -> ProblemSet:
     """The problems of one use, in a stream of its own."""
-    seed = len(USES) * rng_seed + list(USES).index(use)
-    return ProblemSet(USES[use], config.families, config.levels, seed=seed)
+    split, stream = USES[use]
+    return ProblemSet(split, config.families, config.levels, seed=STREAMS * rng_seed + stream)
 
 
 def held_out(config: SmallModel, count: int) -> list[Problem]:
     """The test problems, the same for every seed: disjoint by construction from all that is trained on."""
     return ProblemSet("test", config.families, config.levels, seed=0).distinct(count)
+
+
+def unlabelled(config: SmallModel, count: int) -> list[Problem]:
+    """Problems of the split whose solutions are labelled, none with the mathematics of the first LABELLED of these.
+
+    UserError where there are not so many.
+    """
+    labelled = {one.form for one in questions(config, "labels", 0).distinct(LABELLED)}
+    there = questions(config, "search", 0).distinct(4 * count)
+    found = [one for one in there if one.form not in labelled][:count]
+    if len(found) < count:
+        raise UserError(
+            f"{len(found):,} problems are unlike those labelled, and {count:,} are asked: ask fewer"
+        )
+    return found
 
 
 def make_tokenizer(config: SmallModel, corpus: Sequence[str], folder: Path, rng_seed: int) -> Tokenizer:

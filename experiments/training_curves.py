@@ -18,7 +18,9 @@ Rows = Sequence[Mapping[str, Any]]
 
 # metric (* stands for any name) -> caption, label of the axis
 METRICS = {
-    "loss": ("Loss of the update, nats a token", "loss"),
+    "loss": ("Loss of the update, nats a token (a reward model's: a step)", "loss"),
+    "held_out/*/bce": ("Held-out solutions: binary cross-entropy a step, nats", "loss"),
+    "held_out/*/auc": ("Held-out solutions: AUC over all steps", "AUC"),
     "held_out/*/bits_per_byte": ("Held-out text: bits per byte", "bits per byte"),
     "held_out/*/perplexity": ("Held-out text: perplexity a token", "perplexity"),
     "check/*": ("Answers to check problems: share", "share"),

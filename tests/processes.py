@@ -21,8 +21,9 @@ def start_processes(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
+    ours = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
     flags = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // count}",
+        "XLA_FLAGS": " ".join([*ours, f"--xla_force_host_platform_device_count={DEVICES // count}"]),
         # Threads of XLA:CPU, by default as few as devices: a launch that waits for room would hold the one in which the
         # device it waits for could run.
         "PJRT_NPROC": str(2 * DEVICES),

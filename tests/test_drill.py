@@ -56,6 +56,33 @@ def test_a_command_that_takes_up_a_torn_file_is_found(tmp_path):
     assert "results.json.sum.value DIFFERS" in done.stdout
 
 
+# A loss, and the time: in a run that was started again the loss is another one where `loss` says so.
+METRICS = """
+import sys, time
+from pathlib import Path
+from dsm_jax.run import write_json
+out = Path(sys.argv[1])
+out.mkdir(parents=True, exist_ok=True)
+starts = len(list(out.glob("*tmp*"))) + 1
+(out / f"tmp{{starts}}").touch()
+time.sleep(0.3)
+row = '{{"step": 1, "loss": %f, "seconds/update": %f}}' % ({loss}, time.time())
+(out / "metrics.jsonl").write_text(row + chr(10))
+write_json(out / "results.json", dict(rounds=[dict(loss=1, seconds=dict(all=time.time()))]))
+"""
+COMPARED = ("--kills", "1", "--rng-seed", "3", "--compare", "metrics.jsonl", "results.json")
+
+
+def test_times_may_differ_wherever_they_stand(tmp_path):
+    done = drill(tmp_path, METRICS.format(loss="1"), *COMPARED)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_loss_may_not(tmp_path):
+    done = drill(tmp_path, METRICS.format(loss="starts"), *COMPARED)
+    assert done.returncode == 1 and "metrics.jsonl.0.loss DIFFERS" in done.stdout
+
+
 def test_a_command_that_disagrees_with_itself_is_found(tmp_path):
     done = drill(tmp_path, COMMAND.format(first="", starts="time.time()"), "--kills", "1")
     assert done.returncode == 1

@@ -18,6 +18,7 @@ ALLOWED = {
     "cli": {"errors", "run", "host_memory"},
     "ending": {"errors", "run"},
     "processes": {"errors", "ending"},
+    "origin": {"errors", "run"},
     "place": {"errors", "run"},
     "mesh": {"errors", "processes"},
     "memory": {"errors", "run", "host_limits"},

@@ -18,6 +18,7 @@ from dsm_jax.mine.corpus import decontaminate
 from dsm_jax.model.config import PRESETS, ModelConfig, param_count
 from dsm_jax.rl.config import GRPOLoop, GRPOOptimizer, GRPOTraining
 from dsm_jax.rl.objectives import GRPOConfig
+from dsm_jax.rl.shepherd.config import Shepherd
 from dsm_jax.train import pretrain, sft
 from dsm_jax.train.optimizer import make_schedule
 
@@ -73,6 +74,12 @@ GRPO_LOSS = {"beta": 0.04}
 GRPO_7B = {"num_generations": 64, "max_completion_length": 1024}
 GRPO_7B_LEARNING_RATE = 1e-6
 GRPO_7B_OUTPUTS = 1024
+
+# Math-Shepherd (arXiv 2312.08935), sections 3.3 and 4.1: 15 solutions of each problem, 8 completions of a step, hard labels
+MATH_SHEPHERD = {"solutions": 15, "n": 8, "estimate": "hard", "search": "every"}
+# section 4.2: the reward model's; one epoch is Math-Shepherd's (arXiv 2312.08935)
+REWARD_MODEL_LEARNING_RATE = 2e-5
+REWARD_MODEL_EPOCHS = 1.0
 
 # section 2.1
 FASTTEXT = {"dim": 256, "lr": 0.1, "word_ngrams": 3, "min_count": 3, "epoch": 3}
@@ -146,6 +153,26 @@ def test_grpo_holds_the_papers_numbers(monkeypatch):
     assert grpo.optimizer.peak_lr == GRPO_7B_LEARNING_RATE
     assert grpo.batch_size == GRPO_7B_OUTPUTS
     assert grpo.loop.steps * grpo.prompts_per_rollout == 144_000
+
+
+def test_labelling_holds_the_papers_numbers(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "experiments"))
+    from label_steps_7b import PRESETS as LABEL_PRESETS
+
+    run = LABEL_PRESETS["math_shepherd"]
+    assert_facts(run, MATH_SHEPHERD)
+    assert_facts(Shepherd(), MATH_SHEPHERD)
+    assert run.generator == "deepseek-ai/deepseek-math-7b-instruct" and run.completer is None
+
+
+def test_the_reward_model_holds_the_papers_numbers(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "experiments"))
+    from reward_model_7b import PRESETS as REWARD_MODEL_PRESETS
+
+    paper = REWARD_MODEL_PRESETS["paper"]
+    assert (paper.init, paper.kind) == ("deepseek-ai/deepseek-math-7b-base", "process")
+    assert paper.training.optimizer.peak_lr == REWARD_MODEL_LEARNING_RATE
+    assert paper.epochs == REWARD_MODEL_EPOCHS
 
 
 def test_one_number_of_grpo_s_loop_or_optimiser_changes_no_other():

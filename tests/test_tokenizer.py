@@ -78,6 +78,20 @@ def test_round_trip_without_special_tokens(tokenizer, text):
     assert tokenizer.decode([tokenizer.bos_id, *ids, tokenizer.eos_id, tokenizer.pad_id]) == text
 
 
+@given(st.text(st.sampled_from("a 1+\n三😀\ufffd") | st.characters(exclude_categories=["Cs"])), st.data())
+def test_the_bytes_of_tokens(trained, hub_folder, text, data):
+    for tokenizer in (trained, load_tokenizer(hub_folder)):
+        ids = tokenizer.encode(text)
+        assert b"".join(tokenizer.spelled(ids)) == text.encode()
+        cut = ids[: data.draw(st.integers(0, len(ids)))]
+        assert (
+            b"".join(tokenizer.spelled(cut)).decode(errors="ignore") == tokenizer.decode(cut).rstrip("\ufffd")
+            or "\ufffd" in text
+        )
+        dropped = [tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id, tokenizer.vocab_size, -1, 2**40]
+        assert tokenizer.spelled(dropped) == [b""] * len(dropped)
+
+
 @given(st.text(), st.text(alphabet="▁ \n\t</s>1小\\boxed{}"))
 def test_round_trip_of_any_text(trained, text, odd):
     assert trained.decode(trained.encode(text)) == text

@@ -7,7 +7,7 @@ manifest.json: its presence says that the folder is complete, its digest of what
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -28,7 +28,8 @@ class StoredWindows:
     """Random access to the windows in a folder made by `tokenize_to_windows` or tokenize.py's `tokenize_source`.
 
     `manifest` holds inputs (digest), window (tokens), documents, tokens (bos and eos included) and windows; of a source
-    also files, tokenizer (its fingerprint) and text_bytes; of held-out windows target_bytes. Errors: UserError where the folder is not complete.
+    also files, tokenizer (its fingerprint) and text_bytes; of held-out windows target_bytes. Errors: UserError where the
+    folder is not complete.
     """
 
     def __init__(self, folder: Path):
@@ -58,7 +59,13 @@ class StoredWindows:
         return _unpack(self._records[index])
 
 
-def require_same_windows(run: Path, sources: Mapping[str, StoredWindows]) -> None:
+class Identified(Protocol):
+    """Windows that can be told from others."""
+
+    def identity(self) -> str: ...
+
+
+def require_same_windows(run: Path, sources: Mapping[str, Identified]) -> None:
     """UserError where a run that has begun goes on with other windows than it began with; a new run's are noted."""
     here = {name: windows.identity() for name, windows in sources.items()}
     if not (run / METRICS).exists() or not (run / SEEN).exists():

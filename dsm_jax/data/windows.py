@@ -5,6 +5,7 @@ A window of T tokens is a dict of numpy arrays of shape [T]:
     segment_ids  int32    1, 2, .. for the documents in the window, 0 for padding
     loss_mask    float32  1 where the token at t is a target: the model predicts it from the tokens before it
                           in its segment. A segment's first token is never one: nothing stands before it
+Examples of another kind than Example bring other arrays in loss_mask's place (Packable).
 Attention stays inside a segment and positions restart with it: a packed document trains as it would alone.
 Left out on purpose: positions (the model derives them), storage (corpus.py), mixing (mixture.py).
 """
@@ -12,6 +13,7 @@ Left out on purpose: positions (the model derives them), storage (corpus.py), mi
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -20,12 +22,29 @@ Ids = Sequence[int] | np.ndarray  # token ids of one document
 OPEN_WINDOWS = 64  # windows that first-fit looks at; it bounds the time and memory of packing
 
 
+class Packable(Protocol):
+    """A document that stays whole."""
+
+    @property
+    def ids(self) -> Ids: ...
+
+    def arrays(self) -> Window:
+        """fp32 [len(ids)] each, by name: what a window holds of it beside the tokens."""
+        ...
+
+
 @dataclass(frozen=True)
 class Example:
     """A document that stays whole: its token ids, and which of them are targets (one flag per id, or one for all)."""
 
     ids: Ids
     is_target: Sequence[bool] | bool
+
+    def arrays(self) -> Window:
+        mask = np.zeros(len(self.ids), np.float32)
+        mask[:] = self.is_target
+        mask[:1] = 0.0
+        return {"loss_mask": mask}
 
 
 @dataclass(frozen=True)
@@ -56,11 +75,11 @@ def pack_documents(documents: Iterable[Ids], length: int) -> Iterator[Window]:
         yield _window([Example(ids, True) for ids in segments], length)
 
 
-def pack_examples(examples: Iterable[Example], length: int) -> Packed:
+def pack_examples(examples: Iterable[Packable], length: int) -> Packed:
     """The windows of `pack_fitting`; an example longer than `length` is dropped and counted."""
     dropped = 0
 
-    def fitting() -> Iterator[Example]:
+    def fitting() -> Iterator[Packable]:
         nonlocal dropped
         for example in examples:
             if len(example.ids) <= length:
@@ -72,12 +91,12 @@ def pack_examples(examples: Iterable[Example], length: int) -> Packed:
     return Packed(windows, dropped)
 
 
-def pack_fitting(examples: Iterable[Example], length: int) -> Iterator[Window]:
+def pack_fitting(examples: Iterable[Packable], length: int) -> Iterator[Window]:
     """Puts each example, in order, into the first open window with room for it (first-fit over 64 windows).
 
     No example may be longer than `length`. Windows come in the order in which they opened, as soon as they close.
     """
-    windows: deque[list[Example]] = deque()
+    windows: deque[list[Packable]] = deque()
     room: deque[int] = deque()
     for example in examples:
         size = len(example.ids)
@@ -95,18 +114,14 @@ def pack_fitting(examples: Iterable[Example], length: int) -> Iterator[Window]:
         yield _window(window, length)
 
 
-def _window(segments: Sequence[Example], length: int) -> Window:
-    window = {
-        "tokens": np.zeros(length, np.int32),
-        "segment_ids": np.zeros(length, np.int32),
-        "loss_mask": np.zeros(length, np.float32),
-    }
+def _window(segments: Sequence[Packable], length: int) -> Window:
+    window = {"tokens": np.zeros(length, np.int32), "segment_ids": np.zeros(length, np.int32)}
     at = 0
     for number, segment in enumerate(segments, start=1):
         end = at + len(segment.ids)
         window["tokens"][at:end] = segment.ids
         window["segment_ids"][at:end] = number
-        window["loss_mask"][at:end] = segment.is_target
-        window["loss_mask"][at] = 0.0
+        for name, array in segment.arrays().items():
+            window.setdefault(name, np.zeros(length, np.float32))[at:end] = array
         at = end
     return window

@@ -23,7 +23,7 @@ from dsm_jax.evaluate.isabelle import IsabelleClient
 from dsm_jax.evaluate.judge import judge
 from dsm_jax.evaluate.prompts import Task
 from dsm_jax.evaluate.samples import chunk_file, rows_in, write_samples
-from dsm_jax.processes import from_first_process, is_first_process, on_first_process
+from dsm_jax.processes import is_first_process, json_from_first_process, on_first_process
 from dsm_jax.run import progress, read_json, write_json
 from dsm_jax.sample.request import LEAST_TEMPERATURE, Completion, Request, Tool
 from dsm_jax.sample.sampler import Sampler
@@ -109,7 +109,7 @@ def answer_benchmark(
     """
     chunks = _chunks(problems, sampling)
     sizes = [len(chunk) * sampling.n for chunk in chunks]
-    missing = json.loads(from_first_process(lambda: json.dumps(_missing(folder, sizes)).encode()))
+    missing = json_from_first_process(lambda: _missing(folder, sizes))
     if not missing:
         return
     total, done = len(problems) * sampling.n, sum(map(len, chunks)) - sum(len(chunks[i]) for i in missing)

@@ -16,6 +16,11 @@ from dsm_jax.errors import UserError
 from dsm_jax.evaluate.scores import Interval, checked, mean_share
 
 
+def usual_ks(samples: int) -> tuple[int, ...]:
+    """1, 2, 4, .. and all of them."""
+    return tuple(sorted({*(2**i for i in range(samples.bit_length())), samples}))
+
+
 def pass_at_k(correct: Sequence[Sequence[bool]] | npt.NDArray[np.bool_], k: int) -> Interval:
     """Unbiased pass@k (Chen et al. 2021): the mean over problems of 1 - C(s - c, k) / C(s, k).
 

@@ -1,12 +1,13 @@
-"""Pictures of a report: curves of metrics, bars with intervals, horizontal bars. Equal numbers give equal bytes.
+"""Pictures of a report: curves, bars with intervals, calibration, histograms, horizontal bars.
 
-Drawn by matplotlib's Agg canvas, without pyplot and its global state. Labels may be any text (a domain of the
-web): they are shown as they are, never read as mathematics. Left out on purpose: interactive charts.
+Equal numbers give equal bytes. Drawn by matplotlib's Agg canvas, without pyplot and its global state. Labels may be any text
+(a domain of the web): they are shown as they are, never read as mathematics. Left out on purpose: interactive charts.
 """
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from dsm_jax.evaluate.scores import Interval
+from dsm_jax.run import atomic
 
 COLORS = ("#2563eb", "#ea580c", "#059669", "#7c3aed", "#db2777", "#64748b", "#ca8a04", "#0891b2")
 MAX_LABEL = 40  # characters
@@ -43,6 +45,14 @@ class Picture:
     caption: str
 
 
+def save(pictures: Mapping[str, Picture], folder: Path) -> None:
+    """Writes each as NAME.png, for pages that are not a report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures.items():
+        with atomic(folder / f"{name}.png") as path:
+            path.write_bytes(picture.png)
+
+
 def metric_points(rows: Iterable[Mapping[str, Any]], column: str) -> list[tuple[float, float]]:
     """(step, value) of each row of a metrics.jsonl that has the column."""
     return [(row["step"], row[column]) for row in rows if row.get(column) is not None]
@@ -64,6 +74,33 @@ def curves(caption: str, series: Mapping[str, Points], *, xlabel: str = "step", 
         axes.set_ylabel(_label(ylabel))
         if len(series) > 1:
             axes.legend(frameon=False)
+        return _picture(figure, caption)
+
+
+def bands(
+    caption: str,
+    series: Mapping[str, Sequence[Points]],
+    *,
+    xlabel: str = "step",
+    ylabel: str = "",
+    log_x: bool = False,
+) -> Picture:
+    """The mean of several runs' curves, which have the same x, and the band between their least and largest values."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.2))
+        axes = figure.subplots()
+        for color, (name, runs) in zip(_colors(series), series.items(), strict=True):
+            x = [point[0] for point in runs[0]]
+            y = np.array([[point[1] for point in run] for run in runs])
+            axes.plot(x, y.mean(axis=0), color=color, linewidth=1.8, marker=".", label=_label(name))
+            axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=color, alpha=0.15, linewidth=0)
+        axes.grid(axis="y")
+        if log_x:
+            axes.set_xscale("log", base=2)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_xlabel(_label(xlabel))
+        axes.set_ylabel(_label(ylabel))
+        axes.legend(frameon=False)
         return _picture(figure, caption)
 
 
@@ -95,6 +132,40 @@ def interval_bars(
         axes.set_ylabel(_label(ylabel))
         if len(names) > 1:
             axes.legend(frameon=False, ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1))
+        return _picture(figure, caption)
+
+
+def calibration_curves(
+    caption: str,
+    series: Mapping[str, Sequence[tuple[float, Interval]]],
+    *,
+    xlabel: str = "score",
+    ylabel: str = "",
+) -> Picture:
+    """The share that is right, with its 95% interval, over the score that should say it; in 0..1, points near the diagonal
+    are calibrated. A point for each bin, its area by its share of n."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.2, 4.0))
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color="#94a3b8", linewidth=1, linestyle="--")
+        for color, (name, bins) in zip(_colors(series), series.items(), strict=True):
+            x = [score for score, _ in bins]
+            y, low, high = np.array([(one.value, one.low, one.high) for _, one in bins]).reshape(-1, 3).T
+            sizes = np.array([one.n for _, one in bins])
+            reach = np.maximum(0, [y - low, high - y])
+            axes.errorbar(x, y, yerr=reach, fmt="-", color=color, linewidth=1.2, elinewidth=1, capsize=2)
+            axes.scatter(
+                x, y, 10 + 200 * sizes / max(1, sizes.sum()), color=color, zorder=3, label=_label(name)
+            )
+        axes.grid()
+        axes.set_axisbelow(True)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel(_label(xlabel))
+        axes.set_ylabel(_label(ylabel))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        if len(series) > 1:
+            axes.legend(frameon=False)
         return _picture(figure, caption)
 
 

@@ -1,7 +1,7 @@
 """report.html: one file that needs nothing else, pictures inside, light or dark as the reader's system.
 
-Sections hold paragraphs, tables and pictures. Every text is escaped: web pages and model text are data here.
-Leaves out on purpose: what a report says (the experiment's part), scripts, and anything from the network.
+Sections hold paragraphs, tables, pictures and texts with marked parts. Every text is escaped: web pages and model text are
+data here. Leaves out on purpose: what a report says (the experiment's part), scripts, and anything from the network.
 """
 
 import base64
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 from dsm_jax.evaluate.figures import Picture
 from dsm_jax.run import write_text
@@ -39,6 +40,8 @@ th, td { text-align: left; vertical-align: top; padding: .45rem .75rem .45rem 0;
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 td.number, th.number { text-align: right; white-space: nowrap; min-width: 0; }
 figure { margin: 0 0 1.25rem; }
+.marked { white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; }
+.good { background: #22c55e33; } .bad { background: #ef444433; } .soft { color: var(--soft); font-size: .85em; }
 img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: .5rem;
   padding: .5rem; }
 figcaption { color: var(--soft); font-size: .85rem; margin-top: .35rem; }
@@ -57,12 +60,28 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table for a page of docs/; its first line is the header."""
+    header, *rows = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows))
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A text in pieces, each with how it is shown; line breaks stay."""
+
+    pieces: tuple[tuple[str, Literal["", "good", "bad", "soft"]], ...]
+
+
+Part = str | Table | Picture | Marked
+
+
 @dataclass(frozen=True)
 class Section:
-    """A titled part of a report: paragraphs (a blank line starts a new one), tables and pictures in order."""
+    """A titled part of a report: paragraphs (a blank line starts a new one) and other parts in order."""
 
     title: str
-    parts: tuple[str | Table | Picture, ...]
+    parts: tuple[Part, ...]
 
 
 def write_report(path: Path, title: str, lead: str, sections: Sequence[Section]) -> None:
@@ -99,7 +118,13 @@ def _section(number: int, section: Section) -> str:
     return f'<section id="s{number}">\n<h2>{_text(section.title)}</h2>\n{parts}\n</section>'
 
 
-def _part(part: str | Table | Picture) -> str:
+def _part(part: Part) -> str:
+    if isinstance(part, Marked):
+        pieces = (
+            f'<span class="{kind}">{_text(text)}</span>' if kind else _text(text)
+            for text, kind in part.pieces
+        )
+        return f'<p class="marked">{"".join(pieces)}</p>'
     if isinstance(part, Table):
         return _table(part)
     if isinstance(part, Picture):

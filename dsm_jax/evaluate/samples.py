@@ -57,10 +57,11 @@ def write_samples(path: Path, rows: Iterable[Sample]) -> None:
 
 def read_samples(folder: Path) -> list[Sample]:
     """All rows of a benchmark's folder. Raises UserError for a row that is none (file:line)."""
-    return [row for file in sorted(Path(folder).glob("*.jsonl")) for row in _read(file)]
+    return [row for file in sorted(Path(folder).glob("*.jsonl")) for row in read_chunk(file)]
 
 
-def _read(file: Path) -> list[Sample]:
+def read_chunk(file: Path) -> list[Sample]:
+    """The rows of one file."""
     rows = []
     lines = file.read_text(encoding="utf-8").split("\n")[:-1]  # splitlines() would also split inside answers
     for number, line in enumerate(lines, start=1):

@@ -127,3 +127,41 @@ def checked(name: str, values: Sequence[object] | npt.NDArray[Any]) -> npt.NDArr
     if array.size == 0:
         raise UserError(f"{name}: no problems were scored, give at least one")
     return array
+
+
+def paired_bootstrap(differences: npt.NDArray[np.float64], *, replicates: int = 10_000) -> Interval:
+    """The mean of differences [S, N], of N problems under each of S random seeds, with its 95% interval.
+
+    The interval is the percentile one of a bootstrap that draws seeds and problems anew, both with replacement: it says what
+    other seeds and other problems might give. Of one seed it says what other problems might.
+    """
+    values = checked("paired_bootstrap", differences)
+    rng, mean = np.random.default_rng(0), values.mean()
+    by_seed, by_problem = values.mean(axis=1) - mean, values.mean(axis=0) - mean
+    means = mean + _widening(values) * _drawn(by_seed, rng, replicates) + _drawn(by_problem, rng, replicates)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(values.shape[1], float(mean), float(low), float(high))
+
+
+def _drawn(
+    values: npt.NDArray[np.float64], rng: np.random.Generator, replicates: int
+) -> npt.NDArray[np.float64]:
+    """Means [replicates] of as many values, drawn with replacement; equal ones are drawn together."""
+    found, counts = np.unique(values, return_counts=True)
+    return rng.multinomial(values.size, counts / values.size, replicates) @ found / values.size
+
+
+def _widening(values: npt.NDArray[np.float64]) -> float:
+    """Of what seeds drawn anew deviate by, so that few seeds do not look like a certain thing.
+
+    Student's quantile in the normal one's place, and the deviation of S - 1 in that of S; of the seeds' variance the part
+    that is their own: what single problems do under a seed is drawn with the problems already.
+    """
+    seeds, problems = values.shape
+    by_seed, by_problem = values.mean(axis=1, keepdims=True), values.mean(axis=0)
+    spread = problems * by_seed.var(ddof=1) if seeds > 1 else 0.0
+    if spread == 0 or problems == 1:
+        return 0.0
+    rest = np.square(values - by_seed - by_problem + values.mean()).sum() / ((seeds - 1) * (problems - 1))
+    own = max(0.0, 1 - rest / spread)
+    return float(_t95(seeds - 1) / Z95 * sqrt(seeds / (seeds - 1) * own))

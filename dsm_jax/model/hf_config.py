@@ -1,6 +1,7 @@
-"""Hugging Face's config.json of a Llama-shaped model (Llama, Qwen2, Qwen3) <-> ModelConfig.
+"""Hugging Face's config.json of a Llama-shaped model (Llama, Mistral, Qwen2, Qwen3) <-> ModelConfig.
 
-What the decoder does not compute is refused by name, never ignored.
+What the decoder does not compute is refused by name, never ignored. A Mistral is a Llama as far as its window of attention
+reaches, which is then its longest sequence; it is written as a Llama.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dsm_jax.model.config import ModelConfig, RopeScaling
 # model_type -> what it adds to the plain decoder
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
+    "mistral": {},
     "qwen2": {"qkv_bias": True},
     "qwen3": {"qk_norm": True},
 }
@@ -31,6 +33,7 @@ ONLY: dict[str, Any] = {
 # What the family's own default would fill in, another one than Llama's: published files all have it
 DEFAULT_IS_ITS_OWN = {
     "llama": (),
+    "mistral": ("num_key_value_heads", "max_position_embeddings"),
     "qwen2": ("num_key_value_heads",),
     "qwen3": ("num_key_value_heads", "head_dim"),
 }
@@ -44,7 +47,7 @@ IS: dict[str, Callable[[Any], bool]] = {
 ROPE_KINDS = {"default": "none", "linear": "linear", "llama3": "llama3"}
 FREQUENCY_FACTORS = ("low_freq_factor", "high_freq_factor")
 ORIGINAL = "original_max_position_embeddings"
-WHOLE_NUMBERS = (*REQUIRED, "num_key_value_heads", "head_dim", "max_position_embeddings")
+WHOLE_NUMBERS = (*REQUIRED, "num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window")
 NUMBERS = ("rms_norm_eps", "initializer_range")
 COMPUTE = {"float32": "float32", "float16": "float32", "bfloat16": "bfloat16"}  # stored -> computed
 
@@ -75,7 +78,7 @@ def config_from_hf(entries: Any, file: str | Path = "config.json") -> ModelConfi
         rope_theta=_number(rope, "rope_theta", file, 10_000.0),
         rope_scaling=_rope_scaling(rope, file),
         rms_eps=entries.get("rms_norm_eps", 1e-6),
-        max_seq_len=entries.get("max_position_embeddings", 2048),
+        max_seq_len=_longest(entries, family),
         tie_embeddings=entries.get("tie_word_embeddings", False),
         init_std=entries.get("initializer_range", 0.02),
         dtype=COMPUTE[stored],
@@ -103,6 +106,11 @@ def _family(entries: Mapping[str, Any], file: str | Path) -> str:
             f"{file}: layer_types are {layers!r}; only a list of 'full_attention' is supported; take another model"
         )
     return family
+
+
+def _longest(entries: Mapping[str, Any], family: str) -> int:
+    longest = entries.get("max_position_embeddings", 2048)
+    return min(longest, entries.get("sliding_window", longest)) if family == "mistral" else longest
 
 
 def _checked(entries: Any, file: str | Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "chat_template.jinja",
 )
-HUB_FILES = ["config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES]
+HUB_FILES = ["config.json", "model*.safetensors", INDEX, *TOKENIZER_FILES, "reward_model.json"]
 FETCH = "fetch it again"
 
 

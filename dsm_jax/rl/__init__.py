@@ -5,6 +5,7 @@ from dsm_jax.rl.config import GRPOLoop, GRPOOptimizer, GRPOTraining
 from dsm_jax.rl.objectives import GRPOConfig, LossOutput, grpo_loss
 from dsm_jax.rl.reward_functions import accuracy_reward, format_reward, length_penalty, overlong_penalty
 from dsm_jax.rl.rewards import RewardOptions, Rewards
+from dsm_jax.rl.scoring import StepReward
 from dsm_jax.rl.train import train_grpo
 from dsm_jax.sample.request import Tool
 
@@ -16,6 +17,7 @@ __all__ = [
     "LossOutput",
     "RewardOptions",
     "Rewards",
+    "StepReward",
     "Tool",
     "accuracy_reward",
     "format_reward",

@@ -37,18 +37,24 @@ def outcome_advantages(
 
 
 def process_advantages(
-    step_rewards: ArrayLike, step_ends: ArrayLike, length: int, *, ddof: int = 0, eps: float = 1e-6
+    step_rewards: ArrayLike,
+    step_ends: ArrayLike,
+    length: int,
+    *,
+    ddof: int = 0,
+    eps: float = 1e-6,
+    scale: Scale = "group",
 ) -> jax.Array:
     """Sums of normalised step rewards (section 4.1.3): step_rewards [N, G, K] -> advantages [N, G, length].
 
     step_ends: int32 [N, G, K], the index of each step's last token, -1 where there is no step. All steps of all of a
     group's completions are normalised together; a token's advantage is the sum over the steps that end at it or later,
-    0 after the last one. A group of equal step rewards gets exactly 0.
+    0 after the last one. A group of equal step rewards gets exactly 0. ddof, eps, scale: as of outcome_advantages.
     """
     ends = jnp.asarray(step_ends)
     rewards = jnp.asarray(step_rewards, jnp.result_type(float))
     pooled = jnp.where(ends >= 0, rewards, jnp.nan).reshape(len(rewards), -1)
-    normalised = outcome_advantages(pooled, ddof=ddof, eps=eps).reshape(rewards.shape)
+    normalised = outcome_advantages(pooled, ddof=ddof, eps=eps, scale=scale).reshape(rewards.shape)
     counts = ends[..., None] >= jnp.arange(length)  # [N, G, K, T]
     return jnp.where(counts, normalised[..., None], 0.0).sum(axis=2)
 

@@ -10,6 +10,7 @@ from dsm_jax.model.decoder import Remat
 from dsm_jax.rl.alarms import AlarmOptions
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.rewards import RewardOptions
+from dsm_jax.rl.steps.segments import Splitting
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.optimizer import OptimizerConfig, Schedule
 
@@ -52,6 +53,9 @@ class GRPOTraining:
     temperature: float = 1.0  # of the rollouts; not stated in the paper
     loss: GRPOConfig = GRPOConfig(max_completion_length=1024)
     rewards: RewardOptions = RewardOptions()
+    # where rewards of steps cut a completion: at every line, before "Step k:", or behind sentences and lines
+    splitting: Splitting = "lines"
+    process_weight: float = 1.0  # of the steps' advantages beside those of whole completions
     alarms: AlarmOptions = AlarmOptions()
     mask_truncated_completions: bool = False  # leave completions cut at the limit out of the loss (DAPO)
     # draw further questions in place of those whose completions are all right or all wrong, up to so many rollouts for
@@ -94,6 +98,8 @@ class GRPOTraining:
                 f"num_generations is {self.num_generations}; it must divide the batch_size {self.batch_size}, so that every "
                 "question has a whole group"
             )
+        if not self.process_weight > 0:
+            raise UserError(f"process_weight is {self.process_weight}; it must be above 0")
         if not self.temperature > 0:
             raise UserError(
                 f"temperature is {self.temperature}; a rollout needs one above 0 (the paper's preset: 1)"

@@ -4,15 +4,12 @@ One process, one mesh: the sampler decodes from the parameters that the learner 
 the policy, mu of which follow a rollout. The reference policy is the one training started from, or follows the policy
 (sync_ref_model); with beta 0 there is none. Of several processes all sample and train; the first one calls the rewards and
 writes the files.
-Left out on purpose: process rewards.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,16 +24,18 @@ from dsm_jax.model import lora
 from dsm_jax.model.config import ModelConfig
 from dsm_jax.model.decoder import Params
 from dsm_jax.processes import on_first_process
+from dsm_jax.rl.actor import Actor, Control
 from dsm_jax.rl.alarms import Alarms
+from dsm_jax.rl.completions_file import completions_text
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.journal import Journal
 from dsm_jax.rl.micro_batches import Arrays, micro_batches, of_completions
 from dsm_jax.rl.prompts import Prompts, Row
 from dsm_jax.rl.reference import make_reference, mixed, reference_target
 from dsm_jax.rl.reward_functions import accuracy_reward
-from dsm_jax.rl.rewards import Reward, Rewards
-from dsm_jax.rl.rollout import Actor, Control, Rollout
+from dsm_jax.rl.rollout import Rollout
 from dsm_jax.rl.rollout_metrics import num_tokens, rollout_metrics, rollout_sums
+from dsm_jax.rl.scoring import AnyReward, Scorer
 from dsm_jax.rl.speed import compilations, rollout_speed, update_speed
 from dsm_jax.rl.update import Learner
 from dsm_jax.run import METRICS, read_metrics, write_text
@@ -78,20 +77,20 @@ class GRPO:
         mesh: Mesh,
         *,
         prompts: Sequence[Row] | Prompts | Callable[[int], Sequence[Row]],
-        reward: Reward | Sequence[Reward] = accuracy_reward,
+        reward: AnyReward | Sequence[AnyReward] = accuracy_reward,
         control: Control | None = None,
         tool: Tool | None = None,
         rng_seed: int = 0,
     ):
         model = replace(model, lora=config.lora)
         self.config, self.model, self.mesh, self.rng_seed = config, model, mesh, rng_seed
-        self.rewards = Rewards(reward, config.rewards)
+        self.scorer = Scorer(reward, config.rewards, tokenizer, config.splitting)
         if not callable(prompts):
             prompts = Prompts(prompts, config.prompts_per_rollout, rng_seed)
         self._questions = len(prompts.rows) if config.curriculum and isinstance(prompts, Prompts) else 0
         self.actor = Actor(
             config, model, tokenizer, mesh,
-            prompts=prompts, rewards=self.rewards, control=control, tool=tool, rng_seed=rng_seed,
+            prompts=prompts, scorer=self.scorer, control=control, tool=tool, rng_seed=rng_seed,
         )  # fmt: skip
         self.learner = Learner(config, model, mesh)
 
@@ -150,7 +149,7 @@ class GRPO:
     def update(
         self, state: GRPOState, rollout: Rollout, journal: Journal, place: int = 0
     ) -> tuple[GRPOState, dict[str, float]]:
-        """The update with this place among the mu of a rollout; with `overlap` the next rollout is sampled beside the first."""
+        """The update of this place among a rollout's mu; with `overlap` the next rollout is sampled beside the first."""
         began, (first, following) = time.monotonic(), (int(draw) for draw in np.asarray(state.draws))
         batch = self.micro_batches(rollout, journal.old_logps(first) if place else None)
         has_others = place == 0 and self.config.num_iterations > 1
@@ -190,7 +189,7 @@ class GRPO:
     def _keep(self, rollout: Rollout, step: int, folder: Path, journal: Journal, first: int) -> None:
         """Writes the completions for people, and forgets the rollouts that no checkpoint needs any more."""
         name, loop = folder / COMPLETIONS / f"{step:06d}.jsonl", self.config.loop
-        on_first_process(lambda: write_text(name, _jsonl(_rows(rollout))))
+        on_first_process(lambda: write_text(name, completions_text(rollout)))
         journal.forget(first - (loop.keep + 1) * loop.checkpoint_every * self.config.most_rollouts)
 
     def _put(self, array: np.ndarray) -> jax.Array:
@@ -252,7 +251,7 @@ def run_grpo(
         on_first_process(grpo.actor.check_rewards)
         return grpo.start(start())
 
-    with grpo.rewards:
+    with grpo.scorer:
         state = run_loop(
             update,
             begin,
@@ -266,30 +265,3 @@ def run_grpo(
     if look:
         look(grpo.policy(state), grpo.config.loop.steps)
     return lora.merged(grpo.model, state.reference, state.train.params, grpo.mesh)
-
-
-def _rows(rollout: Rollout) -> Iterable[Mapping[str, Any]]:
-    groups = zip(
-        rollout.prompts, rollout.completions, rollout.rewards, rollout.advantages, rollout.used, strict=True
-    )
-    at = itertools.count()
-    for row, completions, rewards, advantages, used in groups:
-        for completion, reward, advantage in zip(completions, rewards, advantages, strict=True):
-            i = next(at)
-            yield {
-                **row,
-                "completion": completion.text,
-                "finish_reason": completion.finish_reason,
-                "rewards": {name: _plain(values[i]) for name, values in rollout.scores.by_name.items()},
-                "reward": _plain(reward),
-                "advantage": round(float(advantage), 6),
-                "used": bool(used),
-            }
-
-
-def _plain(reward: float) -> float | None:
-    return None if np.isnan(reward) else float(reward)
-
-
-def _jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)

@@ -14,7 +14,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +22,14 @@ import numpy as np
 
 from dsm_jax.errors import UserError
 from dsm_jax.processes import from_first_process, is_first_process, on_first_process
-from dsm_jax.rl.rewards import Scores
+from dsm_jax.rl.rewards import Scores, Steps
 from dsm_jax.run import atomic
 from dsm_jax.sample.request import Completion
 
 Arrays = dict[str, np.ndarray]
 TOKENWISE = ("tokens", "logps", "full_logps", "inserted")
 PLAIN = ("text", "finish_reason", "error")
+OF_STEPS = ("step_counts", "step_ends", "step_rewards", "step_by_name")
 
 
 class Kept(NamedTuple):
@@ -80,22 +81,40 @@ class Journal:
             found = self._read(name)
         if found is None:
             raise UserError(f"{self.folder}: {name}.npz cannot be read; every process must see this folder")
-        plain = json.loads(found["json"].tobytes())
-        by_name = dict(zip(plain["names"], found["by_name"], strict=True))
-        return Scores(found["total"], by_name, plain["failures"])
+        return _scores(found)
+
+    def model_scores(self, draw: int, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """What trained models gave, by their names; where that is not there, every process makes it."""
+        name = f"{draw:06d}.models"
+        found = self._read(name)
+        if found is None:
+            made = make()
+            on_first_process(lambda: self._write(name, _named(made)))
+            return made
+        return dict(zip(json.loads(found.pop("json").tobytes()), found.values(), strict=True))
 
     def old_logps(self, draw: int) -> list[np.ndarray]:
         """The old policy's log-probabilities, of each completion that is trained on. UserError where they are not there."""
+        return self.old(draw)["logps"]
+
+    def keep_old_logps(self, draw: int, logps: Sequence[np.ndarray]) -> None:
+        self.keep_old(draw, {"logps": logps})
+
+    def old(self, draw: int) -> dict[str, list[np.ndarray]]:
+        """What the policy of the rollout's first update gave, by name. UserError where it is not there."""
         arrays = self._read(f"{draw:06d}.old")
         if arrays is None:
             raise UserError(
                 f"{self.folder}: the old policy's log-probabilities of rollout {draw} are missing, and that policy is gone; "
                 "start the run anew in another folder"
             )
-        return _pieces(arrays["logps"], arrays["lengths"])
+        lengths = arrays.pop("lengths")
+        return {name: _pieces(joined, lengths) for name, joined in arrays.items()}
 
-    def keep_old_logps(self, draw: int, logps: Sequence[np.ndarray]) -> None:
-        arrays = {"logps": np.concatenate(logps), "lengths": np.array([len(one) for one in logps])}
+    def keep_old(self, draw: int, columns: Mapping[str, Sequence[np.ndarray]]) -> None:
+        """Of each completion's tokens, by name."""
+        arrays = {name: np.concatenate(pieces) for name, pieces in columns.items()}
+        arrays["lengths"] = np.array([len(one) for one in next(iter(columns.values()))])
         on_first_process(lambda: self._write(f"{draw:06d}.old", arrays))
 
     def forget(self, before: int) -> None:
@@ -138,8 +157,26 @@ def _pieces(joined: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
 
 def _scores_arrays(scores: Scores) -> Arrays:
     plain = {"names": list(scores.by_name), "failures": scores.failures}
-    by_name = np.stack(list(scores.by_name.values()))
-    return {"total": scores.total, "by_name": by_name, "json": _bytes(plain)}
+    arrays = {"total": scores.total, "by_name": np.stack(list(scores.by_name.values()))}
+    if scores.steps:
+        plain["of_steps"] = list(scores.steps.by_name)
+        by_name = np.stack(list(scores.steps.by_name.values()))
+        arrays |= dict(zip(OF_STEPS, (*scores.steps[:3], by_name), strict=True))
+    return arrays | {"json": _bytes(plain)}
+
+
+def _scores(arrays: Arrays) -> Scores:
+    plain = json.loads(arrays["json"].tobytes())
+    by_name = dict(zip(plain["names"], arrays["by_name"], strict=True))
+    steps = None
+    if "of_steps" in plain:
+        counts, ends, rewards, values = (arrays[name] for name in OF_STEPS)
+        steps = Steps(counts, ends, rewards, dict(zip(plain["of_steps"], values, strict=True)))
+    return Scores(arrays["total"], by_name, plain["failures"], steps)
+
+
+def _named(arrays: dict[str, np.ndarray]) -> Arrays:
+    return {"json": _bytes(list(arrays))} | {f"{i}": one for i, one in enumerate(arrays.values())}
 
 
 def _bytes(value: Any) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Does a GRPO run fit? The memory that grpo.py needs on each device, from shapes alone, against what is there.
 
-Held all the time: the fp32 master, its two AdamW moments, and with a KL the reference policy in the compute dtype (each split
-over fsdp x tensor). On top of that, by phase,
+Held all the time: the fp32 master, its two AdamW moments, and with a KL the reference policy in the compute dtype (each
+split over fsdp x tensor), and the trained models that give rewards (each as a decode copy). On top of that, by phase,
 - the rollout: the decode copy in the compute dtype (split over tensor only), and what sample/memory.py says of the sampler's
   caches and steps;
 - the update, before which those are freed (but with `overlap`): two fp32 gradients (the sum so far and a micro-batch's own)
@@ -15,6 +15,7 @@ other processes' devices: of several hosts each looks at its own.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -46,6 +47,7 @@ class Memory:
     parameters: int  # fp32 master
     moments: int  # of AdamW
     reference: int
+    judges: int  # decode copies of reward models
     decode_copy: int
     gradients: int
     activations: int  # of the update
@@ -54,7 +56,7 @@ class Memory:
 
     @property
     def held(self) -> int:
-        return self.parameters + self.moments + self.reference
+        return self.parameters + self.moments + self.reference + self.judges
 
     @property
     def rollout(self) -> int:
@@ -71,6 +73,7 @@ class Memory:
 
     def __str__(self) -> str:
         held = _told(parameters=self.parameters, moments=self.moments, reference=self.reference)
+        held += f", {_told(reward_models=self.judges)}" if self.judges else ""
         rollout = _told(decode_copy=self.decode_copy, caches_and_steps=self.sampling)
         update = _told(gradients=self.gradients, activations=self.activations)
         return f"{held}; rollout {self.rollout / GB:.3g} with {rollout}; update {self.update / GB:.3g} with {update}"
@@ -81,15 +84,21 @@ def _told(**parts: int) -> str:
 
 
 def require_memory(
-    config: GRPOTraining, model: ModelConfig, mesh: Mesh, *, remedy: str, available: int | None = None
+    config: GRPOTraining,
+    model: ModelConfig,
+    mesh: Mesh,
+    *,
+    remedy: str,
+    judges: Sequence[ModelConfig] = (),
+    available: int | None = None,
 ) -> Memory:
     """The run's memory, which stderr gets too; UserError where it does not fit, or the mesh does not divide the model.
 
-    remedy: what the error tells the user to do. available: bytes on a device, measured where it is None; where
-    the backend does not say, nothing is refused.
+    judges: the models that give rewards. remedy: what the error tells the user to do. available: bytes on a device, measured
+    where it is None; where the backend does not say, nothing is refused.
     """
     check_mesh(model, mesh)
-    needed = grpo_memory(config, model, mesh)
+    needed = grpo_memory(config, model, mesh, judges)
     here = available_memory(mesh) if available is None else available
     platform = mesh.devices.flat[0].platform
     place = f"on each of {mesh.size} {platform} devices" if mesh.size > 1 else f"on the {platform}"
@@ -104,7 +113,9 @@ def require_memory(
     return needed
 
 
-def grpo_memory(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Memory:
+def grpo_memory(
+    config: GRPOTraining, model: ModelConfig, mesh: Mesh, judges: Sequence[ModelConfig] = ()
+) -> Memory:
     """What a run needs on each device of the mesh."""
     optimizer, _ = make_optimizer(config.optimizer, config.loop.steps)
     state = abstract_state(replace(model, lora=config.lora), optimizer, mesh)
@@ -116,6 +127,7 @@ def grpo_memory(config: GRPOTraining, model: ModelConfig, mesh: Mesh) -> Memory:
         parameters=parameters,
         moments=moments,
         reference=bytes_of(reference),
+        judges=sum(_decode_copy(judge, mesh) for judge in judges),
         decode_copy=_decode_copy(model, mesh),
         gradients=2 * parameters,
         activations=activation_bytes(

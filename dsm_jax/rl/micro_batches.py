@@ -26,7 +26,7 @@ class Group:
 
     prompt_ids: Sequence[int]
     completions: Sequence[Completion]
-    advantages: np.ndarray  # [G]
+    advantages: Sequence[float | np.ndarray]  # [G], a completion's, or of each of its tokens [t]
 
 
 class Row(NamedTuple):
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     number: int  # of the completion, over all groups
     prompt: list[int]
     completion: Completion
-    advantage: float
+    advantage: float | np.ndarray
 
     @property
     def length(self) -> int:
@@ -68,7 +68,7 @@ def micro_batches(
     """Batches of at most `tokens` tokens (rows x width), but at least a row for each of `shards`; the longest rows first.
 
     Each holds tokens, segment_ids (1 on the sequence, 0 on padding), mask (1 on drawn tokens, end of
-    sequence included) and sampler_logps, all [rows, T], advantages [rows], and for of_completions places [rows, 3]. Rows
+    sequence included), sampler_logps and advantages, all [rows, T], and for of_completions places [rows, 3]. Rows
     divide over the shards; the last batch is filled up with empty ones. mask_truncated: a completion that was cut at its
     limit has no token in the mask (DAPO's overlong filtering). old_logps: of each completion's tokens, group after group;
     the batches then hold them, as [rows, T], too.
@@ -151,7 +151,7 @@ def _collate(plan: Plan, mask_truncated: bool, old_logps: Sequence[np.ndarray] |
         "segment_ids": np.zeros((rows, width), np.int32),
         "mask": np.zeros((rows, width), np.float32),
         "sampler_logps": np.zeros((rows, width), np.float32),
-        "advantages": np.zeros(rows, np.float32),
+        "advantages": np.zeros((rows, width), np.float32),
         "places": np.full((rows, 3), -1, np.int32),
     }
     if old_logps is not None:
@@ -166,7 +166,7 @@ def _collate(plan: Plan, mask_truncated: bool, old_logps: Sequence[np.ndarray] |
             if mask_truncated and not completion.finished:
                 batch["mask"][row] = 0
             batch["sampler_logps"][row, start:end] = completion.logps
-            batch["advantages"][row] = advantage
+            batch["advantages"][row, start:end] = advantage
             batch["places"][row] = place, start, end
             if old_logps is not None:
                 batch["old_logps"][row, start:end] = old_logps[place]

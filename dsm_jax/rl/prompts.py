@@ -22,7 +22,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.rl.questions import TRAIN, name_of, read_questions
 from dsm_jax.tokenizer import Tokenizer
 
-TAKEN = ("prompt", "prompts", "completions", "completion_ids")  # a reward's other arguments
+TAKEN = ("prompt", "prompts", "completions", "completion_ids", "step")  # a reward's other arguments
 LEAST_WEIGHT = 0.05  # of a question that is always or never answered right, beside one that never was asked
 Row = Mapping[str, Any]  # "prompt", the text that is completed, and the columns that rewards take
 
@@ -30,8 +30,8 @@ Row = Mapping[str, Any]  # "prompt", the text that is completed, and the columns
 class Prompts:
     """Called with the number of a rollout it gives that one's `count` rows, over the ends of epochs.
 
-    An epoch's order is a function of (rng_seed, epoch, number of rows) alone. Raises UserError for a field that is named as a
-    reward's other arguments are.
+    An epoch's order is a function of (rng_seed, epoch, number of rows) alone. Raises UserError for a field that is named as
+    a reward's other arguments are.
     """
 
     def __init__(self, rows: Sequence[Row], count: int, rng_seed: int):
@@ -61,7 +61,7 @@ class Prompts:
 
     def _place(self, index: int) -> int:
         epoch, at = divmod(index, len(self.rows))
-        return int(_order(self.rng_seed, epoch, len(self.rows))[at])
+        return int(epoch_order(self.rng_seed, epoch, len(self.rows))[at])
 
 
 def column_names(rows: Sequence[Row]) -> list[str]:
@@ -118,8 +118,13 @@ def prompt_rows(
     return _not_empty(found, skipped)
 
 
+def longest_prompt(rows: Sequence[Row], tokenizer: Tokenizer) -> int:
+    """Tokens of the longest one, bos included."""
+    return max(1 + len(tokenizer.encode(row["prompt"])) for row in rows)
+
+
 def problem_prompts(problems: ProblemSet, count: int, instruction: str = "") -> Callable[[int], list[Row]]:
-    """Prompts of the problem generator: rollout i asks problems i * count to (i + 1) * count, the instruction behind each."""
+    """Prompts of the generator: rollout i asks problems i * count to (i + 1) * count, the instruction behind each."""
 
     def rows(iteration: int) -> list[Row]:
         asked = (problems[iteration * count + i] for i in range(count))
@@ -145,5 +150,6 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=2)  # the rollouts at an epoch's end take from two
-def _order(rng_seed: int, epoch: int, count: int) -> np.ndarray:
+def epoch_order(rng_seed: int, epoch: int, count: int) -> np.ndarray:
+    """int [count], the order in which an epoch takes what there is."""
     return np.random.default_rng((rng_seed, epoch)).permutation(count)

@@ -1,9 +1,9 @@
 """Rewards: plain Python functions from prompts and completions to numbers, called together, checked and weighted.
 
-A reward is called with keywords, `reward(prompts=..., completions=..., **columns)`, each a list with one entry a row; it gets
-those that it names, or all where it takes `**columns` (reward_calls.py). It returns one number a row, None where a row has none;
-it may be a coroutine function. Rewards run on the host, at the same time, each in a thread, or with its rows shared out to
-processes of their own. Ready-made ones stand in reward_functions.py.
+A reward is called with keywords, `reward(prompts=..., completions=..., **columns)`, each a list with one entry a row; it
+gets those that it names, or all where it takes `**columns` (reward_calls.py). It returns one number a row, None where a row
+has none; it may be a coroutine function. Rewards run on the host, at the same time, each in a thread, or with its rows
+shared out to processes of their own. Ready-made ones stand in reward_functions.py.
 """
 
 from __future__ import annotations
@@ -57,19 +57,33 @@ class RewardOptions:
             raise UserError(f"processes is {self.processes}; it must be at least 0")
 
 
+class Steps(NamedTuple):
+    """The steps of B completions, one after the other: S in all."""
+
+    counts: np.ndarray  # int [B], steps of each completion
+    ends: np.ndarray  # int [S], the index in its completion of each step's last token
+    rewards: np.ndarray  # float64 [S], the weighted sum; NaN where there is none
+    by_name: dict[str, np.ndarray]  # float64 [S]
+
+    def of_completions(self, values: np.ndarray) -> list[np.ndarray]:
+        """Each completion's part of values [S]."""
+        return np.split(values, np.cumsum(self.counts)[:-1])
+
+
 class Scores(NamedTuple):
     """Rewards of the rows: float64 [B], NaN where there is none."""
 
-    total: np.ndarray  # the weighted sum of those that there are
-    by_name: dict[str, np.ndarray]
+    total: np.ndarray  # the weighted sum of those that there are; where only steps are judged, their mean
+    by_name: dict[str, np.ndarray]  # of a reward of steps the mean of a completion's
     failures: int  # rows that are 0 because a reward failed
+    steps: Steps | None = None  # where something judges steps
 
 
 class Rewards:
     """Several reward functions as one. Use it in a `with` block where it has processes."""
 
     def __init__(self, functions: Reward | Sequence[Reward], options: RewardOptions = RewardOptions()):
-        self.functions = {_name(one): one for one in ([functions] if callable(functions) else functions)}
+        self.functions = {name_of(one): one for one in ([functions] if callable(functions) else functions)}
         self.options = options
         names = ", ".join(self.functions)
         if not callable(functions) and len(self.functions) < len(functions):
@@ -108,10 +122,7 @@ class Rewards:
         by_name = {name: values for name, (values, _) in found.items()}
         for _, problems in found.values():
             _warn(problems)
-        weights = np.array(self.options.weights or [1.0] * len(by_name))
-        stacked = np.stack(list(by_name.values()))
-        total = np.where(np.isnan(stacked), 0.0, weights[:, None] * stacked).sum(axis=0)
-        total[np.isnan(stacked).all(axis=0)] = np.nan
+        total = weighted(list(by_name.values()), self.options.weights)
         failed = {row for _, problems in found.values() for one in problems for row in one.rows}
         return Scores(total, by_name, len(failed))
 
@@ -249,6 +260,20 @@ class Scoring:
         return np.zeros(len(problems[0].rows)) if values is None else values, problems
 
 
+def weighted(values: Sequence[np.ndarray], weights: Sequence[float] = ()) -> np.ndarray:
+    """The sum of values [B] by weights (none: 1), NaN apart; NaN where all of them are."""
+    stacked = np.stack(values)
+    factors = np.array(weights or [1.0] * len(values))[:, None]
+    total = np.where(np.isnan(stacked), 0.0, factors * stacked).sum(axis=0)
+    total[np.isnan(stacked).all(axis=0)] = np.nan
+    return total
+
+
+def name_of(reward: object) -> str:
+    """What a reward is called."""
+    return getattr(reward, "__name__", type(reward).__name__)
+
+
 def _result(call: Future, while_waiting: Callable[[], object], seconds: float = math.inf) -> Any:
     until = time.monotonic() + seconds
     while not wait([call], min(SLICE_S, seconds)).done:
@@ -266,10 +291,6 @@ def _require_sendable(name: str, reward: Reward) -> None:
             f"reward {name} cannot be sent to other processes ({said(error)}); define it at the top of a module, "
             "or set processes to 0"
         ) from error
-
-
-def _name(reward: Reward) -> str:
-    return getattr(reward, "__name__", type(reward).__name__)
 
 
 def _nothing(name: str, seconds: float, rows: range) -> str:

@@ -1,48 +1,34 @@
-"""The half of GRPO that acts: completions of questions, their rewards and advantages (DeepSeekMath, algorithm 1, lines 5 to 9).
-
-With most_rollouts above 1, questions whose completions all got the same reward are replaced by further ones (DAPO's dynamic
-sampling, arXiv 2503.14476): they teach nothing.
-"""
+"""A rollout: questions, their completions and scores, and the advantages of tokens (DeepSeekMath, algorithm 1, lines 8 and 9)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from dsm_jax.errors import UserError
-from dsm_jax.model.config import ModelConfig
-from dsm_jax.model.decoder import Params
-from dsm_jax.rl.advantages import outcome_advantages
+from dsm_jax.rl.advantages import Scale, outcome_advantages, process_advantages
 from dsm_jax.rl.config import GRPOTraining
-from dsm_jax.rl.journal import Journal, Kept, name_of
-from dsm_jax.rl.micro_batches import Group
-from dsm_jax.rl.prompts import Prompts, Row, column_names
-from dsm_jax.rl.rewards import Rewards, Scores
-from dsm_jax.run import stop_if_asked
-from dsm_jax.sample.request import Completion, Tool, require_answers
-from dsm_jax.sample.sampler import Sampler, Usage
-from dsm_jax.tokenizer import Tokenizer
+from dsm_jax.rl.prompts import Row
+from dsm_jax.rl.rewards import Scores, Steps
+from dsm_jax.rl.scoring import Scorer
+from dsm_jax.sample.request import Completion
 
 NOTHING = np.zeros(0)
-CHECKED = 2  # prompts that rewards are tried with
-Control = Callable[..., np.ndarray]  # rewards [N, G] -> other rewards [N, G]; see controls.py
+MOST_STEPS = 8  # of a completion, or a multiple of that
+_process_advantages = jax.jit(process_advantages, static_argnames=("length", "scale"))
 
 
 class Rollout(NamedTuple):
-    """Questions [N] with their completions [N][G], what the rewards gave [N * G], and [N, G] each: the rewards used (others
-    under a control; NaN leaves a row out) and their advantages."""
+    """Questions [N] with their completions [N][G], what the rewards gave [N * G], and [N, G] the rewards used (others under a
+    control; NaN leaves a row out)."""
 
     prompts: list[Row]
     completions: list[list[Completion]]
     scores: Scores
     rewards: np.ndarray
-    advantages: np.ndarray
+    advantages: list[np.ndarray]  # [N * G], of each completion's tokens [t]
     used: np.ndarray  # bool [N], the groups that go into the update
     questions: np.ndarray  # int [N], the numbers of the rows, with a curriculum; else empty
     draws: int  # calls of the sampler
@@ -54,221 +40,89 @@ class Rollout(NamedTuple):
         return int((~np.isnan(self.rewards[self.used])).sum())
 
 
-class Actor:
-    """Samples from the parameters that it is given, and scores."""
-
-    def __init__(
-        self,
-        config: GRPOTraining,
-        model: ModelConfig,
-        tokenizer: Tokenizer,
-        mesh: Mesh,
-        *,
-        prompts: Prompts | Callable[[int], Sequence[Row]],
-        rewards: Rewards,
-        control: Control | None,
-        tool: Tool | None,
-        rng_seed: int,
-    ):
-        if config.curriculum:
-            _require_rows(prompts, config.prompts_per_rollout)
-        self.config, self.tokenizer, self.rewards = config, tokenizer, rewards
-        self.prompts: Any = prompts
-        self.control, self.tool, self.rng_seed = control, tool, rng_seed
-        self.sampler = Sampler(model, tokenizer, mesh, slots=config.slots, on_chunk=self._on_chunk)
-        self._meanwhile: Iterator[object] = iter(())
-
-    def rollout(
-        self,
-        params: Params | None,
-        first: int,
-        journal: Journal,
-        *,
-        success: jax.Array | None = None,
-        meanwhile: Iterable[object] = (),
-    ) -> Rollout:
-        """Draws `first` and, where groups have to be replaced, those after it. What is in the journal is taken from there.
-
-        params: None where all of it is there. success: with a curriculum, what Prompts.choose takes; a question is then asked once, and there are no more
-        draws than questions for them. meanwhile: other work for the devices, of which a step is taken with each chunk
-        of decoding, and what is left before the rewards. Raises UserError where the journal lacks what params could not make,
-        or where no completion has a reward.
-        """
-        self._meanwhile = iter(meanwhile)
-        parts: list[Rollout] = []
-        while len(parts) < self._most_draws:
-            asked = np.concatenate([NOTHING, *(part.questions for part in parts)])
-            parts.append(self._draw(params, first + len(parts), journal, success, asked.astype(int)))
-            used = _first_true(_has_spread(_joined(parts).rewards), self.config.prompts_per_rollout)
-            if used.sum() == self.config.prompts_per_rollout:
-                break
-        self.sampler.unload()
-        whole = _joined(parts)
-        if self.config.most_rollouts == 1 or not used.any():
-            used = np.arange(len(whole.rewards)) < self.config.prompts_per_rollout
-        advantages = np.zeros_like(whole.rewards)
-        scale = self.config.loss.scale_rewards
-        advantages[used] = np.asarray(outcome_advantages(whole.rewards[used], scale=scale))
-        return whole._replace(advantages=advantages, used=used)
-
-    @property
-    def _most_draws(self) -> int:
-        """For a batch."""
-        most, count = self.config.most_rollouts, self.config.prompts_per_rollout
-        return min(most, len(self.prompts.rows) // count) if self.config.curriculum else most
-
-    def groups(self, rollout: Rollout) -> list[Group]:
-        """What the update trains on: the completions that have a reward."""
-        found = []
-        for i in np.flatnonzero(rollout.used):
-            there = np.flatnonzero(~np.isnan(rollout.rewards[i]))
-            prompt = [self.tokenizer.bos_id, *self.tokenizer.encode(rollout.prompts[i]["prompt"])]
-            completions = [rollout.completions[i][j] for j in there]
-            found.append(Group(prompt, completions, rollout.advantages[i, there]))
+def token_advantages(
+    config: GRPOTraining, scorer: Scorer, rollout: Rollout, used: np.ndarray
+) -> list[np.ndarray]:
+    """Of each completion's tokens [t]: what the whole has, and process_weight times what the steps have; 0 in unused groups."""
+    shape, steps = rollout.rewards.shape, rollout.scores.steps
+    wholes, scale = np.zeros(shape), config.loss.scale_rewards
+    if scorer.judges_wholes:
+        wholes[used] = np.asarray(outcome_advantages(rollout.rewards[used], scale=scale))
+    lengths = [len(one.tokens) for group in rollout.completions for one in group]
+    found = [np.full(length, of) for length, of in zip(lengths, wholes.ravel(), strict=True)]
+    if steps is None:
         return found
-
-    def usage(self) -> Usage:
-        """Of the sampler, since the last call."""
-        usage = self.sampler.usage
-        self.sampler.reset_usage()
-        return usage
-
-    def _on_chunk(self) -> None:
-        self._stop_if_asked()
-        next(self._meanwhile, None)
-
-    def _draw(
-        self, params: Params | None, draw: int, journal: Journal, success: jax.Array | None, asked: np.ndarray
-    ) -> Rollout:
-        """The draw's questions, with a curriculum none of those already asked, sampled and scored."""
-        began = time.monotonic()
-        kept = journal.completions(draw)
-        questions = kept.questions if kept else self._choose(draw, success, asked)
-        rows = self._rows(draw, questions)
-        prompts = name_of([row["prompt"] for row in rows])
-        if not kept:
-            kept = Kept(questions, self._sample(params, rows, draw, journal.folder), prompts)
-            journal.keep_completions(draw, kept)
-        if kept.prompts != prompts:
-            raise UserError(
-                f"{journal.folder}: rollout {draw} is of other prompts than those asked now; go on with the prompts that the "
-                "run began with, or start anew in another folder"
-            )
-        completions, sampled = kept.completions, time.monotonic()
-        for _ in self._meanwhile:
-            pass
-        scores = journal.scores(draw, lambda: self._score(rows, completions, draw))
-        rewards = scores.total.reshape(len(rows), -1)
-        if self.control:
-            rewards = self.control(rewards, rng_seed=self.rng_seed, step=draw)
-        seconds = {"rollout": sampled - began, "rewards": time.monotonic() - sampled}
-        return Rollout(rows, completions, scores, rewards, NOTHING, NOTHING, questions, 1, seconds)
-
-    def _rows(self, draw: int, questions: np.ndarray) -> list[Row]:
-        """The draw's rows: with a curriculum those of the questions, as far as there are so many."""
-        if not len(questions):
-            return list(self.prompts(draw))
-        return [self.prompts.rows[i] for i in questions if i < len(self.prompts.rows)]
-
-    def _choose(self, draw: int, success: jax.Array | None, asked: np.ndarray) -> np.ndarray:
-        """The numbers of the draw's rows, with a curriculum."""
-        if success is None:
-            return NOTHING.astype(int)
-        return self.prompts.choose(draw, np.asarray(success), asked)
-
-    def _sample(
-        self, params: Params | None, rows: Sequence[Row], draw: int, folder: Path
-    ) -> list[list[Completion]]:
-        if params is None:
-            raise UserError(
-                f"{folder}: rollout {draw} is missing, and the policy that it was drawn from is gone; start the run "
-                "anew in another folder"
-            )
-        if self.sampler.params is None:
-            self.sampler.load(params)
-        first = draw * self.config.prompts_per_rollout
-        completions = self.sampler.generate(
-            [row["prompt"] for row in rows],
-            n=self.config.num_generations,
-            max_new_tokens=self.config.max_completion_length,
-            temperature=self.config.temperature,
-            seed=self.rng_seed,
-            prompt_ids=[first + i for i in range(len(rows))],
-            tool=self.tool,
-        )
-        require_answers([one for one in group if not len(one.tokens)] for group in completions)
-        return completions
-
-    def check_rewards(self) -> None:
-        """UserError for a reward that cannot work, before anything is sampled."""
-        rows = list(self.prompts(0))
-        columns = {name: values[:CHECKED] for name, values in self._columns(rows).items()}
-        self.rewards.check(
-            [row["prompt"] for row in rows[:CHECKED]], columns, while_waiting=self._stop_if_asked
-        )
-
-    def _score(
-        self, rows: Sequence[Row], completions: Sequence[Sequence[Completion]], draw: int = 0
-    ) -> Scores:
-        """UserError, before anything is kept, where there is no reward to go on with."""
-        flat = [(row, one) for row, group in zip(rows, completions, strict=True) for one in group]
-        asked, found = [row for row, _ in flat], [one for _, one in flat]
-        columns = self._columns(asked) | {"completion_ids": [one.tokens.tolist() for one in found]}
-        prompts, texts = [row["prompt"] for row in asked], [one.text for one in found]
-        scores = self.rewards(prompts, texts, columns, while_waiting=self._stop_if_asked)
-        if np.isnan(scores.total).all():
-            raise UserError(f"rollout {draw}: no completion has a reward, all are None; return some numbers")
-        return scores
-
-    def _columns(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        """The rows' other fields, which rewards take; None where a row lacks one that others have."""
-        names = self.prompts.columns if isinstance(self.prompts, Prompts) else column_names(rows)
-        return {name: [row.get(name) for row in rows] for name in names}
-
-    def _stop_if_asked(self) -> None:
-        if not self.sampler.mesh.is_multi_process:  # those stop together, between two updates
-            stop_if_asked()
+    weight = config.process_weight if scorer.judges_wholes else 1.0
+    by_step = step_advantages(steps, rollout.rewards, config.max_completion_length, scale)
+    for i in np.flatnonzero(np.repeat(used, shape[1])):
+        found[i] += weight * by_step[i, : lengths[i]]
+    return found
 
 
-def _require_rows(prompts: Prompts | Callable[[int], Sequence[Row]], count: int) -> None:
-    """UserError where a curriculum cannot choose so many different rows."""
-    if not isinstance(prompts, Prompts):
-        raise UserError("curriculum: these prompts have no end; give a list of rows")
-    if (there := len(prompts.rows)) < count:
-        raise UserError(
-            f"curriculum: a rollout asks {count} different questions, and there are {there}; give more, or a smaller batch_size"
-        )
+def step_advantages(steps: Steps, rewards: np.ndarray, length: int, scale: Scale = "group") -> np.ndarray:
+    """[N * G, length] of the steps of completions that have these rewards [N, G]."""
+    most = -(-max(1, steps.counts.max()) // MOST_STEPS) * MOST_STEPS  # few shapes, few programs
+    ends = np.full((steps.counts.size, most), -1, np.int32)
+    by_step = np.zeros(ends.shape)
+    there = np.arange(most) < steps.counts[:, None]
+    ends[there], by_step[there] = steps.ends, _step_rewards(steps, rewards)
+    shape = (*rewards.shape, most)
+    found = _process_advantages(by_step.reshape(shape), ends.reshape(shape), length, scale=scale)
+    return np.asarray(found).reshape(-1, length)
 
 
-def _has_spread(rewards: np.ndarray) -> np.ndarray:
-    """Which groups [N] have different rewards, NaN apart."""
+def _step_rewards(steps: Steps, rewards: np.ndarray) -> np.ndarray:
+    """[S], NaN where a step has none, or its completion: neither is trained on, nor counts in the group's mean."""
+    return np.where(np.repeat(np.isnan(rewards.ravel()), steps.counts), np.nan, steps.rewards)
+
+
+def has_spread(scorer: Scorer, rollout: Rollout) -> np.ndarray:
+    """Which groups [N] have different rewards, NaN apart, of completions or of steps."""
+    rewards, steps = rollout.rewards, rollout.scores.steps
     low = np.where(np.isnan(rewards), np.inf, rewards).min(axis=1)
-    return np.where(np.isnan(rewards), -np.inf, rewards).max(axis=1) > low
+    found = np.where(np.isnan(rewards), -np.inf, rewards).max(axis=1) > low
+    found &= scorer.judges_wholes
+    if steps is None:
+        return found
+    parts = steps.of_completions(_step_rewards(steps, rewards))
+    each = rewards.shape[1]
+    groups = [np.concatenate(parts[i : i + each]) for i in range(0, len(parts), each)]
+    return found | np.array([len(set(group[~np.isnan(group)])) > 1 for group in groups])
 
 
-def _first_true(marks: np.ndarray, count: int) -> np.ndarray:
-    """The first so many marks."""
-    return marks & (np.cumsum(marks) <= count)
-
-
-def _joined(parts: Sequence[Rollout]) -> Rollout:
+def joined(parts: Sequence[Rollout]) -> Rollout:
     """Several draws as one."""
     if len(parts) == 1:
         return parts[0]
-    scores = [part.scores for part in parts]
-    names = scores[0].by_name
     return Rollout(
         [row for part in parts for row in part.prompts],
         [group for part in parts for group in part.completions],
-        Scores(
-            np.concatenate([one.total for one in scores]),
-            {name: np.concatenate([one.by_name[name] for one in scores]) for name in names},
-            sum(one.failures for one in scores),
-        ),
+        _joined_scores([part.scores for part in parts]),
         np.concatenate([part.rewards for part in parts]),
-        parts[0].advantages,
-        parts[0].used,
+        [],
+        NOTHING,
         np.concatenate([part.questions for part in parts]),
         len(parts),
         {name: sum(part.seconds[name] for part in parts) for name in parts[0].seconds},
     )
+
+
+def _joined_scores(parts: Sequence[Scores]) -> Scores:
+    steps = [part.steps for part in parts if part.steps]
+    return Scores(
+        np.concatenate([part.total for part in parts]),
+        _joined_by_name([part.by_name for part in parts]),
+        sum(part.failures for part in parts),
+        Steps(
+            np.concatenate([part.counts for part in steps]),
+            np.concatenate([part.ends for part in steps]),
+            np.concatenate([part.rewards for part in steps]),
+            _joined_by_name([part.by_name for part in steps]),
+        )
+        if steps
+        else None,
+    )
+
+
+def _joined_by_name(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -17,9 +17,10 @@ from dsm_jax.processes import on_first_process
 from dsm_jax.rl.config import CHANGEABLE, GRPOTraining
 from dsm_jax.rl.grpo import GRPO, OnUpdate, run_grpo
 from dsm_jax.rl.memory import require_memory
-from dsm_jax.rl.prompts import Prompts
+from dsm_jax.rl.prompts import Prompts, longest_prompt
 from dsm_jax.rl.reward_functions import accuracy_reward
-from dsm_jax.rl.rewards import Reward
+from dsm_jax.rl.reward_model.score import RewardModel
+from dsm_jax.rl.scoring import AnyReward
 from dsm_jax.run import is_done, open_run
 from dsm_jax.sample.request import Tool
 from dsm_jax.tokenizer import Tokenizer, load_tokenizer
@@ -32,7 +33,7 @@ EXPORT = "model"  # in the run's folder
 def train_grpo(
     init: str | Path,
     prompts: Sequence[Mapping[str, Any] | str],
-    reward: Reward | Sequence[Reward] = accuracy_reward,
+    reward: AnyReward | Sequence[AnyReward] = accuracy_reward,
     *,
     out: str | Path,
     config: GRPOTraining | None = None,
@@ -43,11 +44,11 @@ def train_grpo(
 ) -> Model:
     """Trains a model and returns it; OUT/model is the same in Hugging Face's format.
 
-    init: a Hugging Face folder, a hub id, or a run of ours. prompts: rows with a "question", which is put into DeepSeekMath's
-    template, or a "prompt", which is taken as it is (a text alone too); their other fields are columns that rewards take.
-    config: None is the paper's. out: the run's folder; the same call goes on where it was killed, one with other prompts or
-    options (but CHANGEABLE) is refused. mesh: None takes every device. on_update(step, metrics) is called after each update.
-    Raises UserError for what cannot work, before any work.
+    init: a Hugging Face folder, a hub id, or a run of ours. prompts: rows with a "question", which is put into
+    DeepSeekMath's template, or a "prompt", which is taken as it is (a text alone too); their other fields are columns that
+    rewards take. config: None is the paper's. out: the run's folder; the same call goes on where it was killed, one with
+    other prompts or options (but CHANGEABLE) is refused. mesh: None takes every device. on_update(step, metrics) is called
+    after each update. Raises UserError for what cannot work, before any work.
     """
     mesh, out, config = mesh or parse_mesh(), Path(out), config or GRPOTraining()
     rows = [_row(number, row) for number, row in enumerate(prompts)]
@@ -65,10 +66,15 @@ def train_grpo(
     grpo = GRPO(
         config, start.config, tokenizer, mesh, prompts=asked, reward=reward, tool=tool, rng_seed=rng_seed
     )
+    if judges := [one for one in grpo.scorer.models if isinstance(one, RewardModel)]:
+        longest = longest_prompt(rows, tokenizer)
+        for one in judges:
+            one.require_room(longest, config.max_completion_length)
     run = {"init": str(init), "grpo": config, "rng_seed": rng_seed, "prompts": asked.fingerprint()}
+    run |= {"rewards": grpo.scorer.described()}
 
     def begin() -> None:
-        open_run(out, run | {"rewards": list(grpo.rewards.functions)}, CHANGEABLE)
+        open_run(out, run, CHANGEABLE)
         if is_done(out):
             print(f"{out}: this run has ended; its policy is loaded, nothing is trained", file=sys.stderr)
         keep_shape(start.config, folder, out)

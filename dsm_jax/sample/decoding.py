@@ -37,7 +37,7 @@ OnText = Callable[[int, int, str], None]
 
 
 class Finished(NamedTuple):
-    """A completion: the number of its request in the call, which one of its n it is, and what it came to."""
+    """A completion: the number of its request in the call, of its sample (from first_sample on), and what it came to."""
 
     request: int
     sample: int

@@ -31,7 +31,7 @@ def find_model(name: str) -> Found:
     """The model's folder, shape and tokenizer. Raises UserError, naming --model, for what is missing or no model."""
     if not name:
         raise UserError("--model: give the folder of a model, a hub id, or a run")
-    folder = find_folder(_own_model(name))
+    folder = find_folder(own_model(name))
     config = read_config(folder)
     return Found(Path(folder), config, load_tokenizer(folder, rows=config.vocab_size))
 
@@ -43,7 +43,7 @@ def load_sampler(found: Found, mesh: Mesh, *, dtype: str | None = None, slots: i
     return Sampler(model, found.tokenizer, mesh, slots=slots)
 
 
-def _own_model(name: str) -> str:
+def own_model(name: str) -> str:
     """The folder of the model that a run of ours ended in; any other name as it is."""
     result = Path(name) / "model"
     if (Path(name) / METRICS).exists() and not (result / "config.json").is_file():

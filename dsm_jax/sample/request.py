@@ -34,6 +34,7 @@ class Request:
 
     prompt: str | Sequence[int]
     n: int = 1  # completions
+    first_sample: int = 0  # number of the first of them: n 2 from 3 on are the last of n 5
     max_new_tokens: int | None = None  # of a completion, inserted ones too; None: what the model has room for
     temperature: float = 1.0  # 0 takes the most likely token
     top_p: float = 1.0  # least mass of the most likely tokens that are kept
@@ -176,7 +177,7 @@ def mistake(request: Request, prompt: Sequence[int], model: ModelConfig) -> str:
         return outside
     if not prompt:
         return "the prompt is empty; give it at least one token"
-    for name in ("n", "max_new_tokens", "top_k", "seed", "prompt_id"):
+    for name in ("n", "first_sample", "max_new_tokens", "top_k", "seed", "prompt_id"):
         if not isinstance(getattr(request, name) or 0, int | np.integer):
             return f"{name} is {getattr(request, name)}; it must be a whole number"
     for name in ("n", "max_new_tokens"):
@@ -197,9 +198,11 @@ def mistake(request: Request, prompt: Sequence[int], model: ModelConfig) -> str:
         return f"top_p is {request.top_p}; it must be above 0 and at most 1 (1 keeps all)"
     if not 0 <= request.min_p <= 1:
         return f"min_p is {request.min_p}; it must be from 0 (keeps all) to 1"
-    for name in ("top_k", "seed", "prompt_id"):
+    for name in ("first_sample", "top_k", "seed", "prompt_id"):
         if not 0 <= (getattr(request, name) or 0) < INT32:
             return f"{name} is {getattr(request, name)}; it must be at least 0 and below {INT32}"
+    if request.first_sample + request.n > INT32:
+        return f"first_sample {request.first_sample} and n {request.n} go beyond {INT32} samples"
     if not all(request.stop):
         return "a stop string is empty; leave it out"
     if not all(isinstance(text, str) for text in request.stop):

@@ -113,8 +113,9 @@ class Sampler:
     """Draws completions from a Model, or from the parameters last given to `load`.
 
     mesh: of a Model its own. slots: rows decoded at once, at most, over all devices of data x fsdp; None: as many as
-    memory has room for, up to MOST_SLOTS a device. chunk: decode steps between two looks by the host. on_chunk is called as the
-    devices begin with a chunk: what it dispatches runs while the host looks at the chunk's tokens, what it raises ends the call.
+    memory has room for, up to MOST_SLOTS a device. chunk: decode steps between two looks by the host. on_chunk is called as
+    the devices begin with a chunk: what it dispatches runs while the host looks at the chunk's tokens, what it raises ends
+    the call.
     """
 
     def __init__(
@@ -233,7 +234,7 @@ class Sampler:
         for number, (request, prompt, _), name in zip(numbers, requests, prompt_names(requests), strict=True):
             stop = (*request.stop, tool.stop) if tool else request.stop
             ids = tuple(dict.fromkeys((self.tokenizer.eos_id, *request.stop_token_ids)))
-            for sample in range(request.n):
+            for sample in range(request.first_sample, request.first_sample + request.n):
                 text = StopText(self.tokenizer, stop) if stop or on_text else None
                 rows.append(Row(len(rows), number, sample, request, prompt, name, ids, text))
         return rows

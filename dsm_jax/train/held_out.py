@@ -66,7 +66,7 @@ def make_scorer(config: ModelConfig, mesh: Mesh, rows: int) -> Callable[[Params,
 
     def score(params: Params, held_out: HeldOut) -> dict[str, float]:
         with jax.set_mesh(mesh):
-            parts = [run(params, put_batch(batch, mesh)) for batch in _batches(held_out.windows, rows)]
+            parts = [run(params, put_batch(batch, mesh)) for batch in batches(held_out.windows, rows)]
         return held_out.metrics(math.fsum(map(float, parts)))
 
     return score
@@ -90,7 +90,7 @@ def unigram(
     }
 
 
-def _batches(windows: Windows, rows: int) -> Iterator[dict[str, np.ndarray]]:
+def batches(windows: Windows, rows: int) -> Iterator[dict[str, np.ndarray]]:
     """Stacked [rows, T]; the last is filled up with windows that count nothing."""
     for at in range(0, len(windows), rows):
         chunk = windows[at : at + rows]

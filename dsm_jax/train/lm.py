@@ -1,4 +1,5 @@
-"""Next-token training: the one trainer behind pretraining and SFT, which differ in data and numbers only."""
+"""Training of the whole decoder on windows: the one trainer behind pretraining and SFT, which differ in data and numbers
+only, and behind reward models, which differ in what is minimised too."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from dsm_jax.errors import UserError
@@ -20,7 +22,15 @@ from dsm_jax.model.flops import flops_per_token, peak_flops
 from dsm_jax.train.loop import LoopConfig, Stop, run_loop
 from dsm_jax.train.optimizer import OptimizerConfig, make_optimizer
 from dsm_jax.train.read_ahead import ReadAhead
-from dsm_jax.train.step import TrainState, abstract_state, make_train_step, put_batch, start_state
+from dsm_jax.train.step import (
+    Objective,
+    TrainState,
+    abstract_state,
+    make_train_step,
+    next_token,
+    put_batch,
+    start_state,
+)
 
 # Options that a run may be given anew when it goes on.
 FREE = (
@@ -75,21 +85,19 @@ def train_lm(
     stop: Stop[Params] | None = None,
     rng_seed: int = 0,
     checkpoints_in: str | Path | None = None,
+    objective: Objective | None = None,
 ) -> Params:
     """Trains on batch(step, rows) and returns the parameters.
 
     batch: these rows of the step's arrays [batch_size, window], as in data/windows.py; a process asks for its own.
     stop(parameters, step): whether to end, and numbers for the metrics. rng_seed: of LoRA's first matrices.
     Goes on from the last checkpoint in `folder` (or checkpoints_in); start() gives the parameters to begin with, and the
-    base of LoRA.
+    base of LoRA. objective: what is minimised; None is the next token's loss, with config.z_loss.
     """
     model = replace(model, lora=config.lora)
     optimizer, schedule = make_optimizer(config.optimizer, config.loop.steps)
     check_rows(config, mesh)
-    parts = config.batch_size // config.rows_at_once
-    train_step = make_train_step(
-        model, optimizer, mesh, config.remat, config.z_loss, parts, config.skip_nonfinite
-    )
+    train_step = _make_step(config, model, optimizer, mesh, objective)
     base = start() if model.lora.rank else None
 
     def first() -> TrainState:
@@ -113,18 +121,12 @@ def train_lm(
     rows = [int(row) for row in own_rows(mesh, config.batch_size)]
     with ReadAhead(lambda step: batch(step, rows), config.loop.steps) as ahead:
         state = run_loop(
-            update,
-            first,
-            abstract_state(model, optimizer, mesh),
-            config.loop,
-            folder,
-            description=description,
-            stop=ended if stop else None,
-            amounts=_amounts(config, model, mesh),
+            update, first, abstract_state(model, optimizer, mesh), config.loop, folder,
+            description=description, stop=ended if stop else None,
+            amounts=_amounts(config, model, mesh), checkpoints_in=checkpoints_in,
             keep_evidence=lambda step: _keep_batch(folder, step, rows, batch(step, rows)),
-            checkpoints_in=checkpoints_in,
             at_row=lambda seconds: {"data_wait_share": ahead.waited() / seconds} | _peak_memory(mesh),
-        )
+        )  # fmt: skip
     return parameters(state)
 
 
@@ -135,6 +137,18 @@ def check_rows(config: LMTraining, mesh: Mesh) -> None:
             f"{config.rows_at_once} rows at once (micro_batch_rows) do not divide over {batch_shards(mesh)} devices "
             "(data x fsdp): change them or --mesh"
         )
+
+
+def _make_step(
+    config: LMTraining,
+    model: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    objective: Objective | None,
+) -> Callable:
+    objective = objective or next_token(config.z_loss)
+    parts = config.batch_size // config.rows_at_once
+    return make_train_step(model, optimizer, mesh, config.remat, parts, config.skip_nonfinite, objective)
 
 
 def _require_vocabulary(tokens: np.ndarray, model: ModelConfig, step: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +21,18 @@ from dsm_jax.model.lora import plain, trained, whole
 from dsm_jax.model.params import param_shapes, param_shardings
 from dsm_jax.train.logps import token_logps
 
-Batch = Any  # dict of arrays [B, T]: tokens, segment_ids, loss_mask
+Batch = Any  # dict of arrays [B, T]: tokens, segment_ids, and what an objective takes
 Metrics = dict[str, jax.Array]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training minimises: a sum over the targets in a batch, divided by their number."""
+
+    # (model, parameters, some rows of the batch, activations made again, targets in the whole batch) -> their part of it
+    loss: Callable[[ModelConfig, Params, Batch, Remat, jax.Array], jax.Array]
+    mask: str  # the array of the batch that is 1 at a target
+    count: str  # the metric of how many there are
 
 
 class TrainState(NamedTuple):
@@ -96,12 +107,21 @@ def lm_loss(
     scored = token_logps(config, params, batch["tokens"], batch["segment_ids"], remat=remat)
     mask = batch["loss_mask"]
     losses = z_loss * scored.normalizers**2 - scored.logps if z_loss else -scored.logps
-    return jnp.sum(losses * mask) / (targets_of(batch) if num_targets is None else num_targets)
+    return jnp.sum(losses * mask) / (targets_of(mask) if num_targets is None else num_targets)
 
 
-def targets_of(batch: Batch) -> jax.Array:
+def next_token(z_loss: float = 0.0) -> Objective:
+    """lm_loss, over the tokens whose loss_mask is 1."""
+
+    def loss(config: ModelConfig, params: Params, rows: Batch, remat: Remat, targets: jax.Array) -> jax.Array:
+        return lm_loss(config, params, rows, remat, z_loss, targets)
+
+    return Objective(loss, "loss_mask", "num_tokens")
+
+
+def targets_of(mask: jax.Array) -> jax.Array:
     """How many tokens of the batch are targets; at least 1, so that a loss can be divided by it."""
-    return jnp.maximum(jnp.sum(batch["loss_mask"]), 1)
+    return jnp.maximum(jnp.sum(mask), 1)
 
 
 def accumulated(
@@ -142,25 +162,29 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     remat: Remat = "none",
-    z_loss: float = 0.0,
     micro_batches: int = 1,
     skip_nonfinite: bool = False,
+    objective: Objective | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """(state, batch[, base]) -> (state, metrics); the state's buffers are donated. base: with LoRA, what stays.
 
+    objective: None is next_token().
     micro_batches: parts of the batch whose activations exist one after the other; the update is the whole batch's.
     skip_nonfinite: leave parameters and moments as they are where the loss or the gradient is not finite ("skipped": 1).
     """
 
+    minimised = objective or next_token()
+
     def step(state: TrainState, batch: Batch, base: Params | None) -> tuple[TrainState, Metrics]:
-        num_targets = targets_of(batch)
+        mask = batch[minimised.mask]
+        num_targets = targets_of(mask)
 
         def loss_of(part: Params, rows: Batch) -> jax.Array:
-            return lm_loss(config, whole(config, base, part), rows, remat, z_loss, num_targets)
+            return minimised.loss(config, whole(config, base, part), rows, remat, num_targets)
 
         loss, gradients = accumulated(loss_of, state.params, batch, micro_batches)
         after, norm = apply_gradients(optimizer, state, gradients)
-        metrics = {"loss": loss, "grad_norm": norm, "num_tokens": jnp.sum(batch["loss_mask"])}
+        metrics = {"loss": loss, "grad_norm": norm, minimised.count: jnp.sum(mask)}
         if skip_nonfinite:
             fine = jnp.isfinite(loss) & jnp.isfinite(norm)
             after, metrics = _kept(fine, after, state), metrics | {"skipped": ~fine}

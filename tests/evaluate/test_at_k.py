@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsm_jax.errors import UserError
-from dsm_jax.evaluate.at_k import best_of_k, majority_at_k, pass_at_k, weighted_majority_at_k
+from dsm_jax.evaluate.at_k import best_of_k, majority_at_k, pass_at_k, usual_ks, weighted_majority_at_k
 
 SAMPLES = st.lists(st.booleans(), min_size=5, max_size=5)
 VOTES = st.lists(st.sampled_from(["1", "2", "3", "4", None]), min_size=6, max_size=6)
@@ -82,3 +82,7 @@ def test_weighted_votes_sum_rewards_in_blocks():
 def test_bad_input_is_one_line(call, words):
     with pytest.raises(UserError, match=words):
         call()
+
+
+def test_the_usual_k_are_powers_of_two_and_all():
+    assert [usual_ks(n) for n in (1, 4, 6, 8)] == [(1,), (1, 2, 4), (1, 2, 4, 6), (1, 2, 4, 8)]

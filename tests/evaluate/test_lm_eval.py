@@ -344,7 +344,7 @@ def test_200_problems_get_the_verdict_that_our_grader_gives(dsm_data, tmp_path):
     )
     assert [text for text, _ in theirs] == [row[0].text for row in completions]
     ours = [
-        grade(row[0].text, answer.split("#### ")[1]).correct
+        grade(as_they_read(row[0].text), answer.split("#### ")[1]).correct
         for row, (_, answer) in zip(completions, pairs, strict=True)
     ]
     assert 0.2 <= np.mean(ours) <= 0.8
@@ -352,6 +352,12 @@ def test_200_problems_get_the_verdict_that_our_grader_gives(dsm_data, tmp_path):
         (text, correct, own) for (text, correct), own in zip(theirs, ours, strict=True) if correct != own
     ]
     assert not differing
+
+
+def as_they_read(text: str) -> str:
+    """Of several marked answers they take the first, where we take the last: without what stands behind the first."""
+    first = re.search(r"#### -?[0-9.,]+", text)
+    return text[: first.end()] if first and text.count("####") > 1 else text
 
 
 def test_its_command_line_knows_the_model(learnt, tmp_path):

@@ -11,8 +11,14 @@ from xml.etree import ElementTree
 import matplotlib.image
 import pytest
 
-from dsm_jax.evaluate.figures import curves, horizontal_bars, interval_bars, metric_points
-from dsm_jax.evaluate.report import Section, Table, write_report
+from dsm_jax.evaluate.figures import (
+    calibration_curves,
+    curves,
+    horizontal_bars,
+    interval_bars,
+    metric_points,
+)
+from dsm_jax.evaluate.report import Marked, Section, Table, write_report
 from dsm_jax.evaluate.scores import share
 
 HOSTILE = '<script>alert("x")</script> & $x_$ \\frac{ \0 \ud800 \x1b[31m 中文 "><img src=x onerror=1>'
@@ -125,11 +131,21 @@ def test_empty_series_and_rows(tmp_path):
         horizontal_bars("Nothing", {}, of_first=True),
         horizontal_bars("Zero", {"read": 0, "kept": 0}, of_first=True),
         interval_bars("Nothing", {}),
+        calibration_curves("Nothing", {"none": []}),
         Table(("a",), ()),
         "",
     )
     write_report(tmp_path / "report.html", "Empty", "", [Section("Empty", parts)])
-    assert len(Page((tmp_path / "report.html").read_text()).images) == 4
+    assert len(Page((tmp_path / "report.html").read_text()).images) == 5
+
+
+def test_calibration_curves_are_drawn_alike_from_equal_numbers():
+    series = {HOSTILE: [(0.1, share([True, False])), (0.9, share([True] * 8))], "none": []}
+    first, second = (calibration_curves("Calibration", series, ylabel=HOSTILE) for _ in range(2))
+    assert first == second and first.caption == "Calibration"
+    pixels = matplotlib.image.imread(io.BytesIO(first.png))
+    other = calibration_curves("Calibration", {HOSTILE: series[HOSTILE][:1]})
+    assert pixels.shape[2] == 4 and first.png != other.png
 
 
 def test_metric_points_skip_rows_without_the_column():
@@ -159,3 +175,12 @@ def test_a_browser_shows_every_image(report, tmp_path):
     ).stdout
     widths = re.search(r"<title>widths: ([\d ]+)</title>", dom).group(1).split()
     assert len(widths) == 4 and all(int(width) > 0 for width in widths)
+
+
+def test_a_marked_text_keeps_its_lines_and_is_escaped(tmp_path):
+    text = Marked(((" 3+4=7", "good"), (f"\n{HOSTILE}", "bad"), (" 0 (00)", "soft"), ("\nend", "")))
+    write_report(tmp_path / "report.html", "Marked", "", [Section("One", (text,))])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "script" not in Page(page).tags
+    assert '<p class="marked"><span class="good"> 3+4=7</span><span class="bad">\n&lt;script&gt;' in page
+    assert page.count("<span") == 3 and "</span>\nend</p>" in page

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from dsm_jax.errors import UserError
-from dsm_jax.evaluate.scores import Interval, mean_share, paired_difference, paired_test, share
+from dsm_jax.evaluate.scores import (
+    Interval,
+    mean_share,
+    paired_bootstrap,
+    paired_difference,
+    paired_test,
+    share,
+)
 
 
 def test_wilson_agrees_with_published_numbers():
@@ -115,3 +122,31 @@ def test_one_problem():
 def test_bad_input_is_one_line(call, words):
     with pytest.raises(UserError, match=words):
         call()
+
+
+def test_a_paired_bootstrap_of_one_seed_is_that_over_problems():
+    """The interval is close to the normal one of the mean of differences."""
+    gaps = np.random.default_rng(0).choice([-1.0, 0, 1], (1, 900), p=(0.1, 0.6, 0.3))
+    found = paired_bootstrap(gaps)
+    half = 1.96 * gaps.std() / 30
+    assert found.value == pytest.approx(gaps.mean())
+    assert (found.low, found.high) == pytest.approx((gaps.mean() - half, gaps.mean() + half), abs=0.004)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("effect", [0.0, 0.01, 0.1])
+def test_a_paired_bootstrap_covers_other_seeds_and_problems(seeds, effect):
+    """Whether the seeds' own effects are none, small or nearly all that varies."""
+    rng, covered = np.random.default_rng(1), 0
+    for _ in range(200):
+        effects = 0.1 + effect * rng.standard_normal(seeds)
+        gaps = effects[:, None] + rng.standard_normal((seeds, 100)) * 0.3 + 0.2 * rng.standard_normal(100)
+        found = paired_bootstrap(gaps, replicates=500)
+        covered += found.low <= 0.1 <= found.high
+    assert 0.91 <= covered / 200 <= 0.99
+
+
+def test_a_paired_bootstrap_sees_that_seeds_differ():
+    """Equal problems, unequal seeds: problems alone would say that nothing is uncertain. Two seeds hardly say anything."""
+    found = paired_bootstrap(np.array([[0.1] * 500, [0.3] * 500]))
+    assert found.value == pytest.approx(0.2) and found.low < -0.5 and found.high > 0.9

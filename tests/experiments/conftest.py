@@ -19,6 +19,6 @@ def script():
 def folder(script, tmp_path_factory) -> Path:
     """A random model of the smoke shape, with a tokenizer."""
     small, folder = script.SMOKE_MODEL, tmp_path_factory.mktemp("model")
-    script.make_tokenizer(small, [], folder / "tokenizer", 0)
+    load_script("small_model").make_tokenizer(small, [], folder / "tokenizer", 0)
     save_random(small.model, folder / "hf", folder / "tokenizer/tokenizer.model")
     return folder

@@ -98,6 +98,47 @@ def funnel() -> dict:
     }
 
 
+def share(value: float) -> dict:
+    return {"n": 80, "value": value, "low": value - 0.05, "high": value + 0.04}
+
+
+def supervision() -> dict:
+    """What quickstart_supervision.py says of labels and the reward model."""
+    shares = (
+        "auc",
+        "auc_within",
+        "accuracy",
+        "majority",
+        "balanced_accuracy",
+        "first_error_f1",
+        "calibration_error",
+    )
+    measures = {name: share(0.62 + 0.04 * place) for place, name in enumerate(shares)}
+    measures |= {"steps": 4_000, "solutions": 1_234, "problems": 80, "threshold": 0.5, "mixed": 300}
+    bins = [(0.1 * k + 0.05, share(0.1 * k + 0.06)) for k in range(10)]
+    return {
+        "labels": {
+            "pool": {"problems": 500},
+            "labels": {"solutions": 1_800},
+            "max_decoded": 0,
+            "problems_left": 0,
+            "steps": {
+                "solutions": 1_800,
+                "positions": {"1": [900, 1_800]},
+                "first_bad": {"0": 900, "1": 900},
+                "truth": {name: measures | {"true": 0.55} for name in ("all", "completed")},
+            },
+        },
+        "reward_model": {
+            "updates": 96,
+            "examples": {
+                "solutions": 1_500, "scores": 4_500, "tokens": 99_000, "held_out_solutions": 300, "too_long": 0,
+            },
+            "held_out": measures | {"calibration": bins},
+        },
+    }  # fmt: skip
+
+
 def write_rows(path: Path, rows: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -141,20 +182,26 @@ def make_run(
     rng = np.random.default_rng(0)
     open_run(out, replace(DEMO, out=Path()))
     everything: dict[str, dict[str, list[Answers]]] = {}
-    for name, share in shares.items():
-        everything[name] = {"greedy": answers(draw(share, 1000, rng), text=text)}
-        if name in ("sft", "grpo"):
-            everything[name]["sampled"] = answers(draw(share, 2000, rng), n=8, text=text)
+    for name, right in shares.items():
+        everything[name] = {"greedy": answers(draw(right, 1000, rng), text=text)}
+        if name in ("sft", "grpo", "process_reward"):
+            everything[name]["sampled"] = answers(draw(right, 2000, rng), n=8, text=text)
         for kind, rows in everything[name].items():
             write_rows(out / "eval" / name / f"{kind}.jsonl", [asdict(row) for row in rows])
     write_rows(out / "pretrain" / "metrics.jsonl", lm_rows(rng, 2800, 50))
     (out / "sft").mkdir()
     mark_done(out / "sft", {"step": 500, "stopped": True})
-    for name, share in shares.items():
+    for name, right in shares.items():
         if "sft" in name:
             write_rows(out / name / "metrics.jsonl", lm_rows(rng, 500, 25, checks=name == "sft"))
         elif name != "base":
-            write_rows(out / name / "metrics.jsonl", grpo_rows(rng, share - shares["sft"]))
+            rows = grpo_rows(rng, right - shares["sft"])
+            if name == "process_reward":
+                rows = [
+                    {"step": row["step"], "rewards/process/mean": 0.4 + row["step"] / 300} for row in rows
+                ]
+            write_rows(out / name / "metrics.jsonl", rows)
     seconds = {"mine": 95.1, "tokenise": 2.2, "pretrain": 180.3, "sft": 61.0, "evaluate": 70.9}
     seconds |= {name: 240.4 for name in shares if name not in ("base", "sft")}
-    return collect(everything, funnel(), seconds | {"total": sum(seconds.values())})
+    seconds |= {"total": sum(seconds.values())}
+    return collect(everything, funnel(), seconds, supervision() if "process_reward" in shares else None)

@@ -22,6 +22,7 @@ from dsm_jax.model.params import init_params
 from dsm_jax.tokenizer import train_sentencepiece
 from tests.evaluate.lessons import lessons, write_small_benchmarks
 from tests.evaluate.overfitted import overfit
+from tests.experiments.killed import kill_twice
 from tests.experiments.scripts import error_line, load_script, run
 from tests.processes import run_processes
 
@@ -304,36 +305,11 @@ def test_every_benchmark_runs_in_all_protocols(script, dsm_data, tmp_path):
 
 @pytest.mark.slow
 def test_killed_runs_end_in_the_same_report(model, data, tmp_path):
-    drill = [sys.executable, "experiments/drill.py", "--kills", "2", "--out", str(tmp_path / "drill")]
-    files = (
-        "results.json",
-        "report.html",
-        "samples/math-tool/000001.jsonl",
-        "samples/mbpp-few_shot_pot/000000.jsonl",
-    )
-    drill += ["--compare", *files, "--writes", "samples", "--"]
-    command = [
-        "python",
-        "experiments/evaluate.py",
-        "--model",
-        str(model),
-        "--data",
-        str(data),
-        "--out",
-        "{out}",
-        *SAMPLED,
-    ]
+    files = ["results.json", "report.html", "samples/math-tool/000001.jsonl"]
+    files += ["samples/mbpp-few_shot_pot/000000.jsonl"]
+    command = ["experiments/evaluate.py", "--model", model, "--data", data, "--out", "{out}", *SAMPLED]
     command += ["--sampling.max-new-tokens", "64"]
-    done = subprocess.run(
-        [*drill, *command],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 of 2 killed runs" in done.stdout
+    kill_twice(tmp_path / "drill", command, compare=files, writes="samples")
 
 
 @pytest.mark.slow

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree, rmtree
@@ -16,14 +14,13 @@ import pytest
 
 from dsm_jax import cli
 from dsm_jax.data.prompts import prompt_text
-from dsm_jax.errors import UserError
 from dsm_jax.evaluate.scores import Interval
 from dsm_jax.mesh import single_device_mesh
 from dsm_jax.model import Model, load_hf
 from dsm_jax.model.config import SMOKE
 from dsm_jax.model.hf import save_shape
 from dsm_jax.model.params import init_params
-from dsm_jax.rl.rollout import Actor
+from dsm_jax.rl.actor import Actor
 from dsm_jax.run import read_json, read_metrics
 from dsm_jax.sample.request import Completion
 from dsm_jax.sample.sampler import Sampler
@@ -31,10 +28,9 @@ from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.train import start
 from dsm_jax.train.checkpoint import Checkpoints
 from tests.experiments.grpo_command import error_line, save_random
+from tests.experiments.killed import kill_twice
 from tests.experiments.scripts import load_script
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "experiments/grpo_7b.py"
 grpo_evaluation = load_script("grpo_evaluation")
 
 
@@ -205,7 +201,7 @@ def test_questions_that_have_changed_are_refused(own, script, capsys, tmp_path):
         file.write(json.dumps({"question": "new?", "answer": "1", "grade": 11}) + "\n")
     with pytest.raises(SystemExit):
         cli.run_script(script.main, script.PRESETS, [*argv, "--out", str(tmp_path / "all/run")])
-    assert "have changed since this run began" in capsys.readouterr().err
+    assert "--prompts: not what this run began with" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -361,43 +357,12 @@ def test_the_recipe_covers_what_the_stop_rule_uses(script, monkeypatch):
     assert script.small_sft_folder(script.SMOKE) != before
 
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from grpo_7b import locked
-with locked(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_two_processes_do_not_make_the_small_model_at_once(script, tmp_path):
-    words = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    with subprocess.Popen(words, cwd=SCRIPT.parent, stdout=subprocess.PIPE, text=True) as holder:
-        try:
-            assert holder.stdout.readline() == "held\n"
-            with pytest.raises(UserError, match=f"process {holder.pid} is making this model"):
-                script.train_small_sft(script.SMOKE_MODEL, tmp_path)
-        finally:
-            holder.kill()
-    with script.locked(tmp_path):  # a killed holder's lock is free, its file stays
-        assert (tmp_path / "lock").read_text() == str(os.getpid())
-
-
 @pytest.mark.slow
 def test_smoke_killed_twice_ends_in_the_same_results(tmp_path):
-    command = [
-        "python",
-        str(SCRIPT),
-        *("--preset", "smoke", "--cache", str(tmp_path / "cache"), "--out", "{out}"),
-        # The small model answers nothing right, but not all at the same length.
-        *("--reward", "accuracy", "overlong"),
-    ]
-    words = [sys.executable, "experiments/drill.py", "--kills", "2", "--out", str(tmp_path / "drill")]
-    words += ["--compare", "results.json", "best.json", "best/model.safetensors", "model/model.safetensors"]
-    words += ["--writes", "answers"]
-    done = subprocess.run([*words, "--", *command], cwd=ROOT, capture_output=True, text=True, check=False)
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = ["experiments/grpo_7b.py", "--preset", "smoke", "--cache", tmp_path / "cache", "--out", "{out}"]
+    # The small model answers nothing right, but not all at the same length.
+    command += ["--reward", "accuracy", "overlong"]
+    compare = ["results.json", "best.json", "best/model.safetensors", "model/model.safetensors"]
+    kill_twice(tmp_path / "drill", command, compare=compare, writes="answers")
     rows = read_metrics(tmp_path / "drill/undisturbed/metrics.jsonl")
     assert all(row["grad_norm"] > 0 for row in rows if "loss" in row)  # there was something to lose

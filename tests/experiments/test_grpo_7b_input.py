@@ -14,8 +14,15 @@ import pytest
 
 from dsm_jax import cli
 from dsm_jax.errors import UserError
+from dsm_jax.mesh import single_device_mesh
+from dsm_jax.model import Model
+from dsm_jax.model.params import init_params
 from dsm_jax.rl import GRPOTraining, train_grpo
+from dsm_jax.rl.reward_model.form import Form
+from dsm_jax.rl.reward_model.readout import Readout
+from dsm_jax.rl.reward_model.score import RewardModel
 from dsm_jax.run import _plain, options
+from dsm_jax.tokenizer import load_tokenizer
 from dsm_jax.train import start
 from tests.experiments.grpo_command import error_line, save_random
 
@@ -71,10 +78,13 @@ def test_memory_comes_before_the_weights(script, capsys, monkeypatch):
         (["--preset", "tiny", "--grpo.loss.beta", "-0.1"], "beta is -0.1; it must be 0 or more"),
         (
             ["--preset", "tiny", "--grpo.rewards.weights", "1", "0.5"],
-            "rewards.weights: 2 weights for 1 rewards (accuracy_reward)",
+            "rewards.weights: 2 weights for 1 rewards (accuracy)",
         ),
         (["--preset", "tiny", "--reward", "format", "format"], "two rewards have the same name"),
-        (["--preset", "tiny", "--reward", "speed"], "invalid choice"),
+        (
+            ["--preset", "tiny", "--reward", "speed"],
+            "--reward speed: give accuracy, format, overlong, process:DIR or outcome:DIR",
+        ),
         (["--preset", "tiny", "--source-filter", "CoT"], "--source-filter: is for the files of --prompts"),
         (["--preset", "tiny", "--eval-count", "0"], "--eval-count must be at least 1"),
         (["--preset", "tiny", "--rng-seed", "-1"], "--rng-seed is -1"),
@@ -168,3 +178,43 @@ def test_prompts_that_cannot_work_are_told_before_the_run(prompts, longest, part
     with pytest.raises(UserError, match=f"train_grpo: {part}"):
         train_grpo(folder / "hf", prompts, out=tmp_path, config=GRPOTraining(max_completion_length=longest))
     assert not list(tmp_path.iterdir())
+
+
+def judge(shape, folder: Path, *, seed: int = 0, tag: str | None = None, **other) -> RewardModel:
+    shape, tokenizer = replace(shape, **other), load_tokenizer(folder / "hf")
+    model = Model(shape, init_params(shape, seed, single_device_mesh()))
+    return RewardModel(model, Form(Readout(shape.vocab_size - 1), step_tag=tag), tokenizer)
+
+
+def test_a_reward_model_that_reads_too_little_is_told_before_the_run(script, folder, tmp_path):
+    short = judge(script.SMOKE_MODEL.model, folder, max_seq_len=100)
+    with pytest.raises(UserError, match=r"reads 100 tokens; the longest prompt .* \d+ \+ 97 = 1\d\d:"):
+        train_grpo(
+            folder / "hf",
+            ["7", "7 + 8 is"],
+            short,
+            out=tmp_path,
+            config=GRPOTraining(max_completion_length=97),
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_with_another_reward_model_of_the_kind_is_refused(script, folder, tmp_path, monkeypatch):
+    class Begun(Exception):
+        pass
+
+    def begin(*_, **__):
+        raise Begun
+
+    def train(**of_judge):
+        reward = judge(script.SMOKE_MODEL.model, folder, **of_judge)
+        config = GRPOTraining(max_completion_length=8)
+        train_grpo(folder / "hf", ["7 + 8 is"], reward, out=tmp_path / "run", config=config)
+
+    monkeypatch.setattr("dsm_jax.rl.train.run_grpo", begin)
+    for _ in range(2):
+        with pytest.raises(Begun):
+            train()
+    for other in ({"seed": 1}, {"tag": " ##"}):
+        with pytest.raises(UserError, match=r'--rewards \(there \["process \w+"\], now \["process \w+"\]\)'):
+            train(**other)

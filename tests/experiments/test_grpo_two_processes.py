@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -27,7 +28,7 @@ def cache(script, tmp_path_factory) -> Path:
     """With a random model in the small one's place."""
     cache = tmp_path_factory.mktemp("cache")
     folder, small = script.small_sft_folder(script.replace(script.SMOKE, cache=cache)), script.SMOKE_MODEL
-    script.make_tokenizer(small, [], folder / "tokenizer", 0)
+    load_script("small_model").make_tokenizer(small, [], folder / "tokenizer", 0)
     params = init_params(small.model, 0, single_device_mesh())
     save_hf(Model(small.model, params), folder, folder / "tokenizer/tokenizer.model")
     return cache
@@ -94,6 +95,6 @@ def test_a_mistake_ends_both_with_one_line_each(cache, tmp_path):
 
 def test_several_processes_do_not_make_the_small_model(script, tmp_path, monkeypatch):
     mesh, config = parse_mesh(), script.replace(script.SMOKE, cache=tmp_path)
-    monkeypatch.setattr(script.jax, "process_count", lambda: 2)
-    with pytest.raises(UserError, match="one process makes the small model"):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(UserError, match="one process makes its small models"):
         script.check(config, script.find_model(config, mesh), mesh)

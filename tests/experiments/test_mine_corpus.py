@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dsm_jax import cli
+from tests.experiments.killed import kill_twice
 from tests.experiments.scripts import load_script
 from tests.mine.conftest import MATH_WORDS, OTHER_WORDS, html, record
 
@@ -119,16 +120,9 @@ OUTPUTS = (
 
 @pytest.mark.slow
 def test_smoke_killed_twice_ends_in_the_same_bytes(crawl, tmp_path):
-    command = ["python", "experiments/mine_corpus.py", "--preset", "smoke", "--out", "{out}"]
-    command += ["--warc", str(crawl / "crawl.warc"), "--seed", str(crawl / "seed.jsonl")]
-    command += ["--domain-min-pages", "5"]
-    drill = [sys.executable, "experiments/drill.py", "--kills", "2", "--out", str(tmp_path / "drill")]
-    drill += ["--compare", *OUTPUTS, "--writes", "iteration-"]
-    done = subprocess.run(
-        [*drill, "--", *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=400
-    )
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = ["experiments/mine_corpus.py", "--preset", "smoke", "--out", "{out}"]
+    command += ["--warc", crawl / "crawl.warc", "--seed", crawl / "seed.jsonl", "--domain-min-pages", "5"]
+    kill_twice(tmp_path / "drill", command, compare=OUTPUTS, writes="iteration-")
 
 
 @pytest.mark.slow

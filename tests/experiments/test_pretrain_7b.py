@@ -186,6 +186,7 @@ def test_a_run_starts_from_another_run_and_exports(script, source, tmp_path, cap
         assert said in error_line(script, capsys, *smoke, "--init", str(tmp_path / init))
 
 
+@pytest.mark.slow
 def test_tokenising_can_go_first(script, source, tmp_path, capsys):
     smoke = ["--preset", "smoke", "--sources.math-corpus", str(source), "--workers", "0"]
     smoke += ["--out", str(tmp_path / "run"), "--windows", str(tmp_path / "windows")]
@@ -197,6 +198,7 @@ def test_tokenising_can_go_first(script, source, tmp_path, capsys):
     assert made == {file: file.stat().st_mtime_ns for file in made}
 
 
+@pytest.mark.slow
 def test_a_run_in_another_place(script, source, tmp_path, monkeypatch):
     """A second machine ends what the first one began, and starts a run from it."""
     monkeypatch.setattr("dsm_jax.place.CACHE", tmp_path / "cache")

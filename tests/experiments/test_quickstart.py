@@ -75,6 +75,10 @@ def write_seed(path: Path, rows: list[dict[str, str]]) -> Path:
         (("--warc", "x.warc.gz"), "--warc needs --seed"),
         (("--small.grpo.num-generations", "1"), "num_generations is 1"),
         (("--seed", "seed.jsonl"), "--seed is for --warc"),
+        (("--supervision.problems", "0"), "--supervision.problems is 0"),
+        (("--supervision.epochs", "0"), "--supervision.epochs is 0"),
+        (("--supervision.held-out", "10000"), "--supervision.held-out is 10000"),
+        (("--supervision.reward-model.window", "1024"), "--supervision.reward-model.window 1024 is longer"),
         (("--evaluation.sampled-problems", "99"), "must be from 1 to --evaluation.problems"),
     ],
 )
@@ -152,3 +156,37 @@ def check_the_invented_funnel(mined):
     assert set(invented["iterations"][0]["domains"][0]) == set(real["iterations"][0]["domains"][0])
     for name in ("contamination", "corpus_by", "planted"):
         assert set(invented[name]) == set((real | judged)[name])
+
+
+@pytest.mark.slow
+def test_full_has_process_supervision_and_controls(tmp_path, monkeypatch, capsys):
+    from dsm_jax.rl.reward_model.folder import load_reward_model
+    from dsm_jax.run import read_json
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    from run_folder import supervision
+
+    words = ("--full", "--out", str(tmp_path))
+    run(*words)
+    results, invented = read_json(tmp_path / "results.json"), supervision()
+    assert set(results["models"]) == {
+        "base", "sft", "grpo", "random_reward", "shuffled_reward", "sft_longer", "process_reward",
+    }  # fmt: skip
+    assert any(key.startswith("pass@") for key in results["models"]["process_reward"])
+    for part in ("labels", "reward_model"):  # the invented one of the report's tests has what a real one has
+        assert set(results["supervision"][part]) == set(invented[part])
+    assert set(results["supervision"]["labels"]["steps"]) == set(invented["labels"]["steps"])
+    assert set(results["supervision"]["reward_model"]["examples"]) == set(
+        invented["reward_model"]["examples"]
+    )
+    assert set(results["supervision"]["reward_model"]["held_out"]) == set(
+        invented["reward_model"]["held_out"]
+    )
+    assert load_reward_model(tmp_path / "reward_model/model").kind == "process"
+    assert (tmp_path / "labels/labels.jsonl").exists()
+    before = (tmp_path / "report.html").read_bytes()
+    assert b"Process supervision" in before
+    capsys.readouterr()
+    run(*words)
+    run("--out", str(tmp_path))  # which keeps what --full has made
+    assert (tmp_path / "report.html").read_bytes() == before and "process_reward" in capsys.readouterr().out

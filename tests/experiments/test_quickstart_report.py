@@ -144,6 +144,22 @@ def test_without_controls_and_without_planted_problems(run_folder, tmp_path, mon
         assert absent not in page.text
 
 
+def test_process_supervision_has_its_section(run_folder, tmp_path, capsys):
+    from quickstart_results import print_table
+
+    page, results = report(run_folder, tmp_path, SHARES | {"process_reward": 0.61})
+    assert len(page.images) == 18  # calibration and the reward's curve
+    part = page.text.partition("learned to judge steps from 1,500 of these solutions")[2]
+    assert "process reward model: AUC 0.620 [0.570, 0.660] over the steps of 1,234 held-out solutions" in part
+    assert "labels of all steps: accuracy 70.0 [65.0, 74.0], the more frequent label alone 74.0" in part
+    paired = results["paired"]["grpo-process_reward"]
+    ahead = f"GRPO, process rewards is ahead by {-100 * paired['value']:+.1f} ["
+    assert page.text.count(ahead) == 3  # lead, result, section
+    assert "A control beats" not in page.text and "made it worse" not in page.text
+    print_table(results)
+    assert "process reward model: AUC 0.620" in " ".join(capsys.readouterr().out.split())
+
+
 def test_same_run_gives_the_same_bytes(run_folder, tmp_path):
     report(run_folder, tmp_path / "a", SHARES)
     report(run_folder, tmp_path / "b", SHARES)

@@ -54,6 +54,9 @@ def test_runs_with_and_without_controls(script, tmp_path):
     assert "| run | grpo-sft | grpo-sft_longer |" in text
     assert "| plain | +50.0 [+40.0, +60.0] |  |" in text
     assert "| full | +50.0 [+40.0, +60.0] | +50.0 [+40.0, +60.0] |" in text
+    assert "`process_reward` is" not in text
+    supervised = write_run(tmp_path / "supervised", "process_reward")
+    assert "`process_reward` is a GRPO run" in table(script, tmp_path / "table.md", plain, supervised)
     assert "precision outside the seed unknown." in text and "precision outside the seed 0.91." in text
 
 

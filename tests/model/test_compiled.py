@@ -45,7 +45,10 @@ def compiled_decode_step(config: ModelConfig) -> tuple[jax.stages.Compiled, list
     ids = jax.ShapeDtypeStruct((ROWS,), jnp.int32, sharding=batch_sharding(mesh))
     seats = Seats(jax.ShapeDtypeStruct((1, ROWS), jnp.int32, sharding=batch_sharding(mesh)), ids, ids, ids)
     with jax.set_mesh(mesh):
-        compiled = jax.jit(step, donate_argnums=2).lower(weights, ids, own, shared, seats).compile()
+        lowered = jax.jit(step, donate_argnums=2).lower(weights, ids, own, shared, seats)
+    compiled = lowered.compile(
+        compiler_options={"xla_cpu_use_fusion_emitters": True}
+    )  # as users', not as most tests'
     return compiled, jax.tree.leaves(weights), jax.tree.leaves(own)
 
 

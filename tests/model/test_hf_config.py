@@ -43,7 +43,10 @@ def test_every_preset_survives_config_json(config: ModelConfig):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"model_type": "mistral"}, "model_type 'mistral' is not supported; take one of llama, qwen2, qwen3"),
+        (
+            {"model_type": "gpt2"},
+            "model_type 'gpt2' is not supported; take one of llama, mistral, qwen2, qwen3",
+        ),
         ({"attention_bias": True}, "attention_bias is True"),
         ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window is True"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types are .*sliding_attention"),
@@ -116,3 +119,12 @@ def test_a_config_json_of_wrong_types_is_named(tmp_path, entries, message):
 
 def test_null_entries_are_absent():
     assert config_from_hf({**GQA, "initializer_range": None, "rope_scaling": None}) == config_from_hf(GQA)
+
+
+def test_a_mistral_is_a_llama_as_far_as_its_window_reaches():
+    entries = GQA | {"model_type": "mistral", "sliding_window": 40}
+    assert config_from_hf(entries) == replace(config_from_hf(GQA), max_seq_len=40)
+    assert config_from_hf(entries | {"sliding_window": None}) == config_from_hf(GQA)
+    assert config_from_hf(entries | {"sliding_window": 4096}) == config_from_hf(GQA)
+    assert config_from_hf(GQA | {"model_type": "qwen2", "sliding_window": 40}).max_seq_len == 64
+    assert config_to_hf(config_from_hf(entries), "float32")["model_type"] == "llama"

@@ -4,6 +4,8 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from dsm_jax.data.prompts import prompt_text
 from dsm_jax.mesh import single_device_mesh
 from dsm_jax.model.config import SMOKE
@@ -55,6 +57,9 @@ class Letters:
     def decode(self, ids: list[int]) -> str:
         return "".join(chr(64 + token) for token in ids)
 
+    def spelled(self, ids: list[int]) -> list[bytes]:
+        return [chr(64 + token).encode() for token in ids]
+
 
 def short(prompts, completions, **columns):
     """A reward that can be learned in a few steps: end at once."""
@@ -79,6 +84,12 @@ def start():
 def rollout(grpo: GRPO, params, draw: int = 0) -> Rollout:
     with tempfile.TemporaryDirectory() as folder:
         return grpo.actor.rollout(params, draw, Journal(Path(folder)))
+
+
+def advantages(sampled: Rollout) -> np.ndarray:
+    """[N, G] of whole completions, each the same for all of its tokens."""
+    assert all((one == one[0]).all() for one in sampled.advantages)
+    return np.array([one[0] for one in sampled.advantages]).reshape(sampled.rewards.shape)
 
 
 def update(grpo: GRPO, state, sampled: Rollout):

@@ -113,6 +113,16 @@ def test_golden_process_advantages(ddof):
     np.testing.assert_allclose(ours.reshape(8, 12), expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("scale", ["batch", "none"])
+def test_step_rewards_that_are_scaled_otherwise(scale):
+    """Less the mean of the group's steps; divided by nothing, or by the deviation of all groups' steps."""
+    rewards, ends = padded_steps([[(0, 1.0), (2, 0.0)], [(1, 0.5)], [(1, 4.0)], [(2, 0.0)]], 2)
+    ours = np.asarray(process_advantages(rewards, ends, 3, eps=0, scale=scale)).reshape(4, 3)
+    by = np.std([1.0, 0.0, 0.5, 4.0, 0.0]) if scale == "batch" else 1.0
+    wanted = np.array([[0.0, -0.5, -0.5], [0.0, 0.0, 0.0], [2.0, 2.0, 0.0], [-2.0, -2.0, -2.0]]) / by
+    np.testing.assert_allclose(ours, wanted, rtol=1e-6)
+
+
 def test_steps_that_are_all_the_same_give_exactly_zero():
     rewards, ends = padded_steps([[(2, 0.3), (5, 0.3)], [(4, 0.3)]], 2)
     assert (np.asarray(process_advantages(rewards, ends, 7)) == 0).all()

@@ -52,7 +52,7 @@ def float64(monkeypatch):
 
     with jax.enable_x64(True):
         abstract.cache_clear()  # shapes of other tests, in float32
-        monkeypatch.setattr(update_module, "_logps", logps)
+        monkeypatch.setattr(update_module, "policy_logps", logps)
         yield logps
     abstract.cache_clear()
 
@@ -157,7 +157,7 @@ def test_the_first_update_of_a_rollout_follows_the_paper_s_eq_21(float64):
         ref = float64(None, MODEL, params_of(2), there).logps
         mask, kl = batch["mask"].astype(float), np.exp(np.asarray(ref) - np.asarray(logps)) - 1
         weights = mask / np.maximum(mask.sum(axis=1, keepdims=True), 1) / ROWS
-        coefficients = batch["advantages"][:, None] + 0.04 * kl
+        coefficients = batch["advantages"] + 0.04 * kl
         (expected,) = pull(put_batch({"": -coefficients * weights}, mesh)[""])
     for name in ("embed", "head"):
         np.testing.assert_allclose(gradient[name], expected[name], rtol=0, atol=1e-12)
@@ -177,9 +177,10 @@ def test_no_array_of_an_update_has_a_number_for_each_token_and_word(devices, mon
     def array(shape, dtype):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
 
-    batch = {name: array((rows, time), np.float32) for name in ("mask", "sampler_logps", "old_logps")}
+    batch = {
+        name: array((rows, time), np.float32) for name in ("mask", "sampler_logps", "old_logps", "advantages")
+    }
     batch |= {name: array((rows, time), np.int32) for name in ("tokens", "segment_ids")}
-    batch["advantages"] = array((rows,), np.float32)
     params = abstract_params(model, mesh)
     with jax.set_mesh(mesh):
         text = programs[0].lower(params, params, params, batch, Whole(rows, 9)).compile().as_text()

@@ -15,6 +15,7 @@ from dsm_jax.rl import update as updating
 from dsm_jax.rl.advantages import outcome_advantages
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
 from dsm_jax.rl.grpo import GRPO, halves, run_grpo, whole_of
+from dsm_jax.rl.journal import Journal
 from dsm_jax.rl.micro_batches import Group, micro_batches, padded, rows_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.rewards import Scores
@@ -25,7 +26,7 @@ from dsm_jax.sample.request import Completion
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.step import put_batch
-from tests.rl.small import MODEL, TRAINING, make, rollout, short, start, update
+from tests.rl.small import MODEL, TRAINING, advantages, make, rollout, short, start, update
 
 
 def completion(length: int) -> Completion:
@@ -44,8 +45,11 @@ def test_micro_batches_hold_every_completion_once():
     assert second["mask"].sum(axis=1).tolist() == [3, 1]
     assert second["tokens"][1, :4].tolist() == [1, 9, 10, 0]
     assert first["segment_ids"].sum(axis=1).tolist() == [43, 9]
-    assert first["advantages"].tolist() == [-1, -0.5] and second["advantages"].tolist() == [1, 0.5]
+    assert first["advantages"].sum(axis=1).tolist() == [-40, -3.5] and second["advantages"].sum(
+        axis=1
+    ).tolist() == [3, 0.5]
     for batch in (first, second):
+        np.testing.assert_array_equal(batch["advantages"] != 0, batch["mask"] > 0)
         np.testing.assert_array_equal(batch["sampler_logps"], -0.5 * batch["mask"])
 
 
@@ -242,7 +246,7 @@ def test_eight_devices_sample_the_same_and_reward_the_same():
     for one, eight in zip(sampled[0].completions, sampled[1].completions, strict=True):
         assert [c.tokens.tolist() for c in one] == [c.tokens.tolist() for c in eight]
     np.testing.assert_array_equal(sampled[0].rewards, sampled[1].rewards)
-    np.testing.assert_array_equal(sampled[0].advantages, sampled[1].advantages)
+    np.testing.assert_array_equal(*map(advantages, sampled))
 
 
 @pytest.mark.slow
@@ -265,19 +269,19 @@ def test_groups_without_spread_leave_the_policy_as_it_is():
     grpo = make(config, reward=lambda prompts, completions: [0.1] * len(prompts))
     state = grpo.start(start())
     before, sampled = jax.device_get(state.train.params), rollout(grpo, start())
-    assert not sampled.advantages.any()
+    assert not advantages(sampled).any()
     state, metrics = update(grpo, state, sampled)
     assert metrics["grad_norm"] == 0 and metrics["loss"] == 0
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.train.params), before)
 
 
-def test_a_completion_and_its_reward_do_not_depend_on_the_batch():
+def test_a_completion_and_its_reward_do_not_depend_on_the_batch(tmp_path):
     """Questions in another order, and one by itself: the same completions, rewards and advantages."""
     grpo = make()
     sampled, actor = rollout(grpo, start()), grpo.actor
     actor.sampler.load(start())
 
-    def again(places):
+    def again(places, folder):
         rows = [sampled.prompts[i] for i in places]
         completions = actor.sampler.generate(
             [row["prompt"] for row in rows],
@@ -286,15 +290,16 @@ def test_a_completion_and_its_reward_do_not_depend_on_the_batch():
             temperature=1.0,
             prompt_ids=places,
         )
-        return completions, actor._score(rows, completions).total.reshape(len(rows), -1)
+        scores = actor._score(rows, completions, 0, Journal(folder))
+        return completions, scores.total.reshape(len(rows), -1)
 
     for places in ([2, 0, 3, 1], [1]):
-        completions, rewards = again(places)
+        completions, rewards = again(places, tmp_path / str(len(places)))
         for i, group in zip(places, completions, strict=True):
             tokens = [one.tokens.tolist() for one in group]
             assert tokens == [one.tokens.tolist() for one in sampled.completions[i]]
         np.testing.assert_array_equal(rewards, sampled.rewards[places])
-        np.testing.assert_array_equal(outcome_advantages(rewards), sampled.advantages[places])
+        np.testing.assert_array_equal(outcome_advantages(rewards), advantages(sampled)[places])
 
 
 def test_controls_replace_the_rewards():
@@ -331,8 +336,8 @@ def test_a_row_without_a_reward_is_left_out():
     grpo = make(reward=some)
     state = grpo.start(init_params(MODEL, 0, grpo.mesh))
     sampled = rollout(grpo, grpo.policy(state))
-    np.testing.assert_allclose(sampled.advantages[0, 0], np.sqrt(2), rtol=1e-4)
-    assert (sampled.advantages[:, 3] == 0).all() and rollout_sums(sampled)["rewards/left_out"] == 4
+    np.testing.assert_allclose(advantages(sampled)[0, 0], np.sqrt(2), rtol=1e-4)
+    assert (advantages(sampled)[:, 3] == 0).all() and rollout_sums(sampled)["rewards/left_out"] == 4
     batches = grpo.micro_batches(sampled)
     assert sum(int(batch["segment_ids"][:, 0].sum()) for batch in batches) == 12
     nothing = make(reward=lambda prompts, completions: [None] * len(prompts))

@@ -84,9 +84,7 @@ def test_the_update_takes_about_what_is_estimated(remat, monkeypatch):
     config = replace(SMALL, remat=remat, max_completion_length=256, micro_batch_tokens=8 * 256)
     mesh = single_device_mesh()
     params = abstract_state(model, make_optimizer(config.optimizer, 1)[0], mesh).params
-    shapes = {name: (8, 256) for name in ("tokens", "segment_ids", "mask", "sampler_logps")} | {
-        "advantages": (8,)
-    }
+    shapes = {name: (8, 256) for name in ("tokens", "segment_ids", "mask", "sampler_logps", "advantages")}
     batch = {
         name: jax.ShapeDtypeStruct(
             shape,

@@ -22,7 +22,6 @@ from dsm_jax.rl.grpo import run_grpo
 from dsm_jax.rl.journal import Journal, Kept, name_of
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.rl.reference import make_reference
-from dsm_jax.rl.rewards import Rewards
 from dsm_jax.rl.rollout_metrics import rollout_metrics
 from dsm_jax.rl.speed import update_flops
 from dsm_jax.rl.update import Whole, make_gradients
@@ -33,7 +32,7 @@ from dsm_jax.train.checkpoint import Checkpoints
 from dsm_jax.train.logps import token_logps
 from dsm_jax.train.loop import LoopConfig
 from dsm_jax.train.step import put_batch
-from tests.rl.small import MODEL, TRAINING, make, rollout, short, start, update
+from tests.rl.small import MODEL, TRAINING, advantages, make, rollout, short, start, update
 
 DYNAMIC = dataclasses.replace(TRAINING, most_rollouts=3)
 
@@ -57,7 +56,7 @@ def test_dynamic_sampling_replaces_groups_without_spread():
     assert found.draws == 2 and len(found.prompts) == 8
     used = [row["prompt"][0] for row, used in zip(found.prompts, found.used, strict=True) if used]
     assert used == list("1356")
-    assert found.rows == 16 and (found.advantages[~found.used] == 0).all()
+    assert found.rows == 16 and (advantages(found)[~found.used] == 0).all()
     batches = grpo.micro_batches(found)
     assert sum(int(batch["segment_ids"][:, 0].sum()) for batch in batches) == 16
     assert update(grpo, grpo.start(start()), found)[1]["grad_norm"] > 0
@@ -70,7 +69,7 @@ def test_dynamic_sampling_ends_at_its_limit():
     assert rollout_metrics(few)["groups_used"] == 2
     none = rollout(make(DYNAMIC, prompts=numbered, reward=spread_of()), start())
     assert none.draws == 3 and none.used.tolist() == [True] * 4 + [False] * 8
-    assert (none.advantages == 0).all()
+    assert (advantages(none) == 0).all()
 
 
 def test_a_curriculum_s_further_draws_ask_other_questions():
@@ -109,7 +108,7 @@ def test_what_a_tool_inserts_is_not_trained_on():
     assert metrics["sampling/sampling_logp_difference/max"] < 1e-5 and metrics["kl"] == 0
 
 
-def test_a_column_that_a_row_lacks_is_none():
+def test_a_column_that_a_row_lacks_is_none(tmp_path):
     """In whichever row it is missing; of a list of rows also where a whole draw lacks it."""
     seen = []
 
@@ -119,9 +118,9 @@ def test_a_column_that_a_row_lacks_is_none():
 
     rows = [{"prompt": str(i), ("source", "level")[i % 2]: i} for i in range(4)]
     completions = [[Completion("x", np.zeros(1, int), *[np.zeros(1)] * 3, "stop")]] * 2
-    make(prompts=rows, reward=sees).actor._score(rows[:1] * 2, completions)
+    make(prompts=rows, reward=sees).actor._score(rows[:1] * 2, completions, 0, Journal(tmp_path))
     made = make(prompts=lambda draw: rows, reward=sees).actor
-    made._score(rows[:2], completions)
+    made._score(rows[:2], completions, 1, Journal(tmp_path))
     made.check_rewards()
     assert seen == [([None, None], [0, 0]), ([None, 1], [0, None]), ([None, 1], [0, None])]
     made.prompts = lambda draw: [*rows, {"prompt": "x", "completions": 1}]
@@ -134,7 +133,7 @@ def test_a_journal_gives_back_what_it_keeps(tmp_path):
     grpo, journal = make(reward=lambda completions: [None] * len(completions)), Journal(tmp_path)
     with pytest.raises(UserError, match="rollout 0: no completion has a reward"):
         grpo.actor.rollout(start(), 0, journal)
-    grpo.actor.rewards = Rewards(short)
+    grpo.actor.scorer = make().scorer
     made = grpo.actor.rollout(start(), 0, journal)
     assert grpo.actor.usage().steps > 0
     again = grpo.actor.rollout(None, 0, journal)

@@ -86,7 +86,7 @@ def test_log_probabilities_entropies_and_their_gradients(model, remat):
         found = token_logps(
             model, params, batch["tokens"], batch["segment_ids"], remat=remat, shared=batch["shared"]
         )
-        weighted = (found.logps * batch["mask"] * batch["advantages"][:, None]).sum() / 10
+        weighted = (found.logps * batch["mask"] * batch["advantages"]).sum() / 10
         return weighted, found
 
     run = jax.jit(jax.grad(scored, has_aux=True))

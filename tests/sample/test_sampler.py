@@ -88,6 +88,7 @@ def test_slots_chunks_and_order_change_nothing() -> None:
     assert_all_same(completions[3:], backwards)
 
 
+@pytest.mark.slow
 def test_other_requests_of_other_kinds_change_nothing() -> None:
     kinds = [
         {"temperature": 0.0, "max_new_tokens": 3},
@@ -111,6 +112,18 @@ def test_a_prompt_that_stands_twice_gets_other_completions() -> None:
     assert len({tuple(c.tokens) for c in completions[1]}) == 3
     named = sampler_of().generate(["one", "one"], prompt_ids=[4, 4], **OPTIONS)
     assert_all_same(named[:1], named[1:])
+
+
+@pytest.mark.parametrize("parts", [(1, 5), (2, 2, 2), (1, 1, 4), (6,)], ids=str)
+def test_samples_drawn_in_parts_are_those_drawn_at_once(parts: tuple[int, ...]) -> None:
+    whole = sampler_of().generate([Request(text, n=6, seed=5, max_new_tokens=9) for text in PROMPTS[:2]])
+    sampler, found = sampler_of(slots=3), [[], []]
+    for first, n in zip(np.cumsum((0, *parts)).tolist(), parts, strict=False):
+        requests = [Request(text, n=n, first_sample=first, seed=5, max_new_tokens=9) for text in PROMPTS[:2]]
+        assert {one.sample for one in sampler.stream(requests)} == set(range(first, first + n))
+        for row, more in zip(found, sampler.generate(requests), strict=True):
+            row.extend(more)
+    assert_all_same(found, whole)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +154,7 @@ def keys_as_rows() -> Iterator[None]:
             jax.clear_caches()
 
 
+@pytest.mark.slow
 def test_keys_as_rows_give_the_same() -> None:
     columns = sampler_of(CONFIG).generate(PROMPTS, **OPTIONS)
     with keys_as_rows():
@@ -261,6 +275,8 @@ BAD = [
     (Request([-1]), "token id -1 is outside"),
     (Request("a", n=0), "n is 0; it must be at least 1"),
     (Request("a", n=1.5), "n is 1.5; it must be a whole number"),
+    (Request("a", first_sample=-1), "first_sample is -1; it must be at least 0"),
+    (Request("a", first_sample=2**31 - 1, n=2), "first_sample 2147483647 and n 2 go beyond 2147483648"),
     (Request("a", max_new_tokens=2.5), "max_new_tokens is 2.5; it must be a whole number"),
     (Request("a", seed=1.5), "seed is 1.5; it must be a whole number"),
     (Request("a", max_new_tokens=0), "max_new_tokens is 0; it must be at least 1"),

@@ -42,7 +42,7 @@ def rollout_batch() -> dict[str, np.ndarray]:
         "segment_ids": (place < lengths).astype(np.int32),
         "mask": ((place >= 10) & (place < lengths)).astype(np.float32),
         "sampler_logps": -rng.random((ROWS, TIME)).astype(np.float32),
-        "advantages": rng.normal(size=ROWS).astype(np.float32),
+        "advantages": rng.normal(size=(ROWS, TIME)).astype(np.float32),
     }
 
 

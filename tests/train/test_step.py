@@ -41,7 +41,7 @@ def test_accumulated_gradients_are_the_big_batch_s(devices, parts):
     params = init_params(SMOKE, 0, mesh)
 
     def gradient(params, batch, parts):
-        total = targets_of(batch)
+        total = targets_of(batch["loss_mask"])
         return accumulated(
             lambda params, rows: lm_loss(SMOKE, params, rows, "full", 1e-3, total), params, batch, parts
         )

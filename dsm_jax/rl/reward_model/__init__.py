@@ -1,0 +1,1 @@
+"""The reward model: a decoder whose score is read at the ends of steps; training, folders, scores, verification."""
