@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -56,6 +57,14 @@ def run_script(
             raise
         print(line, file=sys.stderr)
         sys.exit(code)
+
+
+def refuse_options(config: Any, preset: Any, names: Sequence[str]) -> None:
+    """UserError where one of these, dotted names of fields, is not the preset's: the script sets them itself."""
+    for name in names:
+        if attrgetter(name)(config) != attrgetter(name)(preset):
+            option = f"--{name}".replace("_", "-")
+            raise UserError(f"{option}: this script sets that itself; leave it out")
 
 
 def _ending(error: BaseException) -> tuple[int, str]:

@@ -90,10 +90,10 @@ def decided_at_k(name: str, before: Sequence[float], after: Mapping[int, Sequenc
     return {"seeds": sorted(after), "verdict": raised} | asdict(gap)
 
 
-def decided_gain(gaps: Sequence[np.ndarray]) -> dict[str, Any]:
-    """What an iteration of iterative GRPO adds: of each run the verdicts after it less those before it."""
-    found = paired_bootstrap(np.array(gaps))
-    return {"seeds": list(range(len(gaps))), "verdict": verdict(found, len(gaps))} | asdict(found)
+def decided_gain(gaps: Mapping[int, np.ndarray]) -> dict[str, Any]:
+    """What an iteration of iterative GRPO adds: by seed the verdicts after it less those before it."""
+    found = paired_bootstrap(np.array(list(gaps.values())))
+    return {"seeds": list(gaps), "verdict": verdict(found, len(gaps))} | asdict(found)
 
 
 def gain(correct: Mapping[int, Sequence[bool]], start: Sequence[bool]) -> Interval:

@@ -52,6 +52,7 @@ PANELS = {  # of the accuracy over updates: caption and arms
         ("sft", "dpo", "dpo_of_sums", "reinforce", "reinforce_baseline", "ppo", "ppo_steps"),
     ),
 }
+OF_A_RUN = ("--rng-seed", "--out", "--mesh")  # options in which runs of an experiment differ
 Results = Mapping[str, Any]
 
 
@@ -83,7 +84,18 @@ def decided_iterations(runs: Sequence[Path]) -> list[dict[str, Any]]:
     asked, gaps = zip(*map(_gains, runs), strict=True) if runs else ((), ())
     if any(one != asked[0] for one in asked):
         raise UserError("--iterative: runs of different questions, or of more iterations than others")
-    return [decided_gain(iteration) for iteration in zip(*gaps, strict=True)]
+    seeds = _seeds_of(runs)
+    return [decided_gain(dict(zip(seeds, iteration, strict=True))) for iteration in zip(*gaps, strict=True)]
+
+
+def _seeds_of(runs: Sequence[Path]) -> list[int]:
+    """UserError where runs differ in more than the seed, or not in it."""
+    given = [options(read_json(run / CONFIG)) for run in runs]
+    seeds = [int(one["--rng-seed"]) for one in given]
+    alike = [{name: value for name, value in one.items() if name not in OF_A_RUN} for one in given]
+    if len(set(seeds)) < len(seeds) or any(one != alike[0] for one in alike):
+        raise UserError("--iterative: give runs of the same options that differ in --rng-seed")
+    return seeds
 
 
 def _gains(run: Path) -> tuple[list[list[str]], list[np.ndarray]]:

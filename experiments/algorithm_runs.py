@@ -36,6 +36,12 @@ from dsm_jax.tokenizer import load_tokenizer
 
 KINDS = ("outcome", "process")  # of reward models
 CHECKER = "checker"  # a folder
+# Options of a Recipe that make_base sets.
+GIVEN = (
+    *(f"labels.{name}" for name in ("generator", "completer", "cache", "out", "mesh")),
+    *(f"checker.{name}" for name in ("init", "export", "out", "mesh")),
+    *(f"reward_model.{name}" for name in ("init", "data", "kind", "export", "out", "mesh")),
+)
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,11 @@ from algorithm_report import (
     print_results,
     report,
 )
-from algorithm_runs import Asking, Base, Recipe, ask, make_base, run_arm
+from algorithm_runs import GIVEN, Asking, Base, Recipe, ask, make_base, run_arm
 from jax.sharding import Mesh
 from small_model import STEPS_MODEL, STEPS_SMOKE_MODEL
 
-from dsm_jax.cli import run_script
+from dsm_jax.cli import refuse_options, run_script
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.harness import greedy_scores, read_answers
 from dsm_jax.mesh import parse_mesh
@@ -56,6 +56,7 @@ from dsm_jax.train.optimizer import OptimizerConfig
 
 # More of these may be asked for later. The base's stages know by their folders what they are made from.
 FREE = ("--mesh", "--arms", "--seeds", "--iterative", "--memory")
+SEARCHED = ["training.training.optimizer.peak_lr"]  # by --search
 BASE = "base"  # in the run's folder
 SEARCH_SEED = 1_000  # of the runs that choose a learning rate; none of the measured ones has it
 
@@ -86,7 +87,7 @@ class Comparison:
     def __post_init__(self) -> None:
         if unknown := set(self.arms) - ARMS.keys():
             raise UserError(f"--arms {min(unknown)}: take some of {', '.join(ARMS)}")
-        least = {"seeds": 1, "eval_count": 1, "search_count": 1, "sampled": 1, "samples": 0}
+        least = {"seeds": 1, "eval_count": 1, "search_count": 1, "sampled": 1, "samples": 0, "rng_seed": 0}
         for name, low in least.items():
             if getattr(self, name) < low:
                 option = f"--{name.replace('_', '-')}"
@@ -147,6 +148,9 @@ def main(config: Comparison) -> None:
     if config.memory:
         print(memory_report())
         return
+    refuse_options(
+        config, PRESETS[config.preset], [f"recipe.{name}" for name in GIVEN] + SEARCHED * config.search
+    )
     mesh = parse_mesh(config.mesh)
     if jax.process_count() > 1:
         raise UserError("compare_algorithms.py: one process compares, and there are several")

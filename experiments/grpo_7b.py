@@ -38,7 +38,7 @@ from dsm_jax.data.problems import ProblemSet
 from dsm_jax.data.prompts import COT_INSTRUCTION
 from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh
-from dsm_jax.model.config import DEEPSEEK_MATH_7B
+from dsm_jax.model.config import DEEPSEEK_MATH_7B, ModelConfig
 from dsm_jax.model.hf import Model, save_hf
 from dsm_jax.origin import hash_of, require_same_origin
 from dsm_jax.processes import (
@@ -157,7 +157,7 @@ class Prepared(NamedTuple):
 def main(config: GRPORun) -> None:
     mesh = parse_mesh(config.mesh)
     start = find_model(config, mesh)
-    check(config, start, mesh)
+    check(config, start, mesh, judge_configs(config.reward, mesh))
     on_first_process(lambda: begin(config, start))
     if not first_process_finds(lambda: is_finished(config)):
         with preparing(config.out):
@@ -184,8 +184,8 @@ def find_model(config: GRPORun, mesh: Mesh) -> Start:
     return find_start(config.init, mesh, own=None)
 
 
-def check(config: GRPORun, start: Start, mesh: Mesh) -> None:
-    """What can be seen before any work."""
+def check(config: GRPORun, start: Start, mesh: Mesh, judges: Sequence[ModelConfig]) -> None:
+    """What can be seen before any work. judges: the shapes of the reward models."""
     length, most = config.grpo.max_completion_length, start.config.max_seq_len
     if length >= most:
         raise UserError(
@@ -194,7 +194,6 @@ def check(config: GRPORun, start: Start, mesh: Mesh) -> None:
     if config.grpo.curriculum and not config.prompts:
         raise UserError("--grpo.curriculum: the problem generator has no end; give --prompts")
     require_weights([kind_of(name) for name in config.reward], config.grpo.rewards.weights)
-    judges = judge_configs(config.reward, mesh)
     require_memory(config.grpo, start.config, mesh, judges=judges, remedy=REMEDY)
     if config.init:
         start.require_params(mesh)

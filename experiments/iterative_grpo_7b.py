@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,20 @@ import numpy as np
 import reward_model_7b
 from grpo_7b import GRPORun
 from iterative_grpo_report import collect, print_results, report
+from jax.sharding import Mesh
 from label_steps_7b import LabelRun
 from reward_model_7b import RewardModelling
 from small_folders import STEPS, make_steps_models, require_made, steps_folders
 
-from dsm_jax.cli import run_script
+from dsm_jax.cli import refuse_options, run_script
 from dsm_jax.errors import UserError
+from dsm_jax.mesh import parse_mesh
 from dsm_jax.processes import first_process_finds, is_first_process, on_first_process, wait_for_first_process
+from dsm_jax.rl.reward_model.score import same_ids
 from dsm_jax.rl.steps.segments import Splitting
-from dsm_jax.run import open_run, read_json, write_json, write_text
+from dsm_jax.run import CONFIG, open_run, options, read_json, write_json, write_text
+from dsm_jax.tokenizer import load_tokenizer
+from dsm_jax.train.start import Start, find_start
 
 LABELS, REWARD_MODEL, POLICY = "labels", "reward_model", "policy"  # folders of an iteration
 FILE, REPLAY, RESULTS, MODEL = "labels.jsonl", "replay.jsonl", "results.json", "model"
@@ -51,19 +55,22 @@ HANDED = {
         "cache",
         "rng_seed",
     ),
-    REWARD_MODEL: ("init", "data", "kind", "splitting", "out", "mesh", "rng_seed"),
+    REWARD_MODEL: ("init", "data", "kind", "splitting", "export", "out", "mesh", "rng_seed"),
     POLICY: (
         "init",
         "prompts",
         "source_filter",
         "reward",
         "grpo.splitting",
+        "export",
         "out",
         "mesh",
         "cache",
         "rng_seed",
     ),
 }
+# This script's own options that a phase is the first to depend on, where it is not the labels.
+FIRST_OF = {REWARD_MODEL: ("--kind", "--reward-init"), POLICY: ("--reward",)}
 SEEDS = 1_000  # of iterations, for each --rng-seed
 
 
@@ -148,16 +155,33 @@ PRESETS = {config.preset: config for config in (PAPER, TINY, SMOKE)}
 
 
 def main(config: IterativeRun) -> None:
-    require_own_options(config)
-    on_first_process(lambda: open_run(config.out, config, free_options(config)))
-    config = with_models(config)
+    mesh = parse_mesh(config.mesh)
+    handed = [f"{phase}.{name}" for phase, names in HANDED.items() for name in names]
+    refuse_options(config, PRESETS[config.preset], handed)
+    phases(config, 1)  # which refuse what is wrong in their options
+    on_first_process(lambda: require_same(config))
     if not first_process_finds((config.out / RESULTS).exists):
+        known = with_models(config)
+        check(known, mesh)
+        on_first_process(lambda: claim(config))
         for number in range(1, config.iterations + 1):
-            iterate(config, number)
+            iterate(known, number)
         on_first_process(lambda: finish(config))
     if is_first_process():
         print_results(read_json(config.out / RESULTS), config.out)
     wait_for_first_process()
+
+
+def require_same(config: IterativeRun) -> None:
+    """UserError, before any model is made, where the run's folder is of other options."""
+    if (config.out / CONFIG).exists():
+        open_run(config.out, config, free_options(config))
+
+
+def claim(config: IterativeRun) -> None:
+    """Opens the run's folder; options of phases that have not begun are those of the last start."""
+    open_run(config.out, config, free_options(config))
+    write_json(config.out / CONFIG, config)
 
 
 def with_models(config: IterativeRun) -> IterativeRun:
@@ -173,48 +197,80 @@ def with_models(config: IterativeRun) -> IterativeRun:
     return replace(config, init=policy, completer=config.completer or completer)
 
 
-def require_own_options(config: IterativeRun) -> None:
-    """UserError for an option of a phase that the phase before it gives, or that all phases have together."""
-    preset = PRESETS[config.preset]
-    for phase, names in HANDED.items():
-        for name in names:
-            given = attrgetter(f"{phase}.{name}")
-            if given(config) != given(preset):
-                option = f"--{phase}.{name}".replace("_", "-")
-                raise UserError(f"{option}: this script gives that to its phases; leave it out")
-
-
 def free_options(config: IterativeRun) -> Sequence[str]:
-    """What may be given anew when a run goes on."""
-    own = ("--mesh",)  # of the folders the phases know where the models lie that they are handed
+    """What may be given anew when a run goes on: what changes no result, and all of a phase that has not begun. Not --out and
+    --cache: the phases know the folders of the models that they are handed."""
+    there = options(read_json(config.out / CONFIG)) if (config.out / CONFIG).exists() else {}
+    if not begun(config, LABELS):
+        return list(there)
     phases = {LABELS: label_steps_7b.FREE, REWARD_MODEL: reward_model_7b.FREE_HERE, POLICY: grpo_7b.FREE}
-    return [
-        *own,
-        *(f"--{phase.replace('_', '-')}.{name[2:]}" for phase, free in phases.items() for name in free),
-    ]
+    free = ["--mesh", *(f"--{option(phase)}.{name[2:]}" for phase, names in phases.items() for name in names)]
+    free.remove("--labels.max-decoded")  # more labels are other data, and a reward model may have learned
+    for phase, own in FIRST_OF.items():
+        if not begun(config, phase):
+            free += [*own, *(name for name in there if name.startswith(f"--{option(phase)}."))]
+    return free
+
+
+def begun(config: IterativeRun, phase: str) -> bool:
+    return any(config.out.glob(f"iteration-*/{phase}/{CONFIG}"))
+
+
+def option(phase: str) -> str:
+    return phase.replace("_", "-")
+
+
+def check(config: IterativeRun, mesh: Mesh) -> None:
+    """What can be seen of every phase before the first one."""
+    labels, model, policy = phases(config, 1)
+    start, base = grpo_7b.find_model(policy, mesh), find_start(model.init, mesh, own=None)
+    grpo_7b.check(policy, start, mesh, judges=[base.config])
+    reward_model_7b.check(model, base, mesh)
+    label_steps_7b.check(labels)
+    on_first_process(lambda: require_one_tokenizer(start, base))
+
+
+def require_one_tokenizer(policy: Start, base: Start) -> None:
+    ours, theirs = (load_tokenizer(one.tokenizer(), rows=one.config.vocab_size) for one in (policy, base))
+    if not same_ids(ours, theirs):
+        raise UserError(
+            f"--reward-init {base.init}: its tokenizer is not that of the policy, whose tokens it is to score; give another"
+        )
 
 
 def iterate(config: IterativeRun, number: int) -> None:
     """The three phases; each takes what is there of it."""
+    labels, model, policy = phases(config, number)
+    say(number, config, "solutions of the policy, and labels of their steps")
+    label_steps_7b.main(labels)
+    say(number, config, "the reward model")
+    reward_model_7b.main(replace(model, data=training_files(config, number)))
+    say(number, config, "the policy")
+    grpo_7b.main(policy)
+
+
+def phases(config: IterativeRun, number: int) -> tuple[LabelRun, RewardModelling, GRPORun]:
+    """The iteration's, but for what the reward model learns from."""
     folder = folder_of(config, number)
     shared: dict[str, Any] = {"mesh": config.mesh, "rng_seed": SEEDS * config.rng_seed + number - 1}
     asked: dict[str, Any] = {"prompts": config.prompts, "source_filter": config.source_filter}
     asked |= {"cache": config.cache, **shared}
     split = {"splitting": config.splitting}
     policy = policy_before(config, number)
-    say(number, config, "solutions of the policy, and labels of their steps")
     labels = replace(config.labels, generator=policy, completer=config.completer, out=folder / LABELS)
-    label_steps_7b.main(replace(labels, **split, **asked))
-    say(number, config, "the reward model")
     model = replace(
-        config.reward_model, init=reward_model_before(config, number), kind=config.kind,
-        data=training_files(config, number), out=str(folder / REWARD_MODEL),
-    )  # fmt: skip
-    reward_model_7b.main(replace(model, **split, **shared))
-    say(number, config, "the policy")
+        config.reward_model,
+        init=reward_model_before(config, number),
+        kind=config.kind,
+        out=str(folder / REWARD_MODEL),
+    )
     rewards = (*config.reward, f"{config.kind}:{folder / REWARD_MODEL / MODEL}")
     grpo = replace(config.policy.grpo, **split)
-    grpo_7b.main(replace(config.policy, init=policy, reward=rewards, grpo=grpo, out=folder / POLICY, **asked))
+    return (
+        replace(labels, **split, **asked),
+        replace(model, **split, **shared),
+        replace(config.policy, init=policy, reward=rewards, grpo=grpo, out=folder / POLICY, **asked),
+    )
 
 
 def policy_before(config: IterativeRun, number: int) -> str | None:

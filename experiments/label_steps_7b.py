@@ -125,12 +125,12 @@ PRESETS = {config.preset: config for config in (MATH_SHEPHERD, TINY, SMOKE)}
 
 
 def main(config: LabelRun) -> None:
-    if not (config.problems or config.prompts or config.pool):
-        raise UserError("--prompts: give questions, --pool solutions, or --problems of the problem generator")
+    require_questions(config)
     mesh = parse_mesh(config.mesh)
     on_first_process(lambda: require_same(config))
     if not first_process_finds(lambda: is_finished(config)):
         on_first_process(lambda: make_small_models(config))
+        check(config)
         label(config, mesh)
     if is_first_process():
         print_results(read_json(config.out / RESULTS), config.out)
@@ -143,6 +143,21 @@ def require_same(config: LabelRun) -> None:
         open_run(config.out, config, FREE)
         if config.pool:
             require_same_pool(config.pool, config.out)
+
+
+def require_questions(config: LabelRun) -> None:
+    if not (config.problems or config.prompts or config.pool):
+        raise UserError("--prompts: give questions, --pool solutions, or --problems of the problem generator")
+    if config.pool and config.problems != PRESETS[config.preset].problems:
+        raise UserError(
+            "--problems: all solutions of --pool are labelled; leave it out, or give files with fewer"
+        )
+
+
+def check(config: LabelRun) -> None:
+    """What can be seen before any work; the models are there."""
+    require_questions(config)
+    find_model(model_name(config, "completer"))  # which is not read until all solutions are sampled
 
 
 def is_finished(config: LabelRun) -> bool:

@@ -121,9 +121,11 @@ class RewardModelling:
             )
         if not 0 <= self.epochs < float("inf"):
             raise UserError(f"--epochs is {self.epochs}; it must be at least 0")
-        for name in ("problems", "most_held_out"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least 1")
+        for name, least in {"problems": 1, "most_held_out": 1, "rng_seed": 0}.items():
+            if getattr(self, name) < least:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {least}"
+                )
 
 
 TINY_RUN = RewardModelling(
@@ -167,10 +169,7 @@ def main(config: RewardModelling) -> None:
             "no solutions: give --data FILES of solutions whose steps are labelled (label_steps_7b.py writes them)"
         )
     start = find_start(config.init, mesh, own=SMALL.get(config.preset))
-    start.require_length("--training.window", config.training.window)
-    check_rows(config.training, mesh)
-    require_memory(config.training, start.config, mesh)
-    start.require_params(mesh)
+    check(config, start, mesh)
     with open_place(config.out, copies=is_first_process()) as place:
         on_first_process(lambda: begin(config, place.folder, start))
         with preparing(place.folder):
@@ -185,6 +184,14 @@ def main(config: RewardModelling) -> None:
                 f"{config.out}: report.html, results.json, metrics.jsonl; the reward model: {config.export or 'model/'}"
             )
     wait_for_first_process()
+
+
+def check(config: RewardModelling, start: Start, mesh: Mesh) -> None:
+    """What can be seen before any work."""
+    start.require_length("--training.window", config.training.window)
+    check_rows(config.training, mesh)
+    require_memory(config.training, start.config, mesh)
+    start.require_params(mesh)
 
 
 @dataclass(frozen=True)

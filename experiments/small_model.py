@@ -52,7 +52,7 @@ USES = {
     "labels": ("rl", 0),
     "search": ("rl", 1),
 }
-LABELLED = 2_000  # problems of "labels" that others stay clear of
+LABELLED = 5_000  # problems of "labels" that others stay clear of
 STREAMS = 5  # of a split, for each random seed
 
 

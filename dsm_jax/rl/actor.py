@@ -54,6 +54,11 @@ class Actor:
             _require_rows(prompts, config.prompts_per_rollout)
         if control and scorer.judges_steps:
             raise UserError("a control replaces rewards of whole completions; give it no reward of steps")
+        if config.process_weight != 1 and not (scorer.judges_wholes and scorer.judges_steps):
+            raise UserError(
+                f"process_weight is {config.process_weight}: it weighs rewards of steps against those of whole completions, "
+                "and there are not both; leave it out"
+            )
         self.config, self.tokenizer, self.scorer = config, tokenizer, scorer
         self.prompts: Any = prompts
         self.control, self.tool, self.rng_seed = control, tool, rng_seed

@@ -53,7 +53,10 @@ def token_advantages(
     if steps is None:
         return found
     weight = config.process_weight if scorer.judges_wholes else 1.0
-    by_step = step_advantages(steps, rollout.rewards, config.max_completion_length, scale)
+    rewards = np.where(
+        used[:, None], rollout.rewards, np.nan
+    )  # others do not count in a batch's spread either
+    by_step = step_advantages(steps, rewards, config.max_completion_length, scale)
     for i in np.flatnonzero(np.repeat(used, shape[1])):
         found[i] += weight * by_step[i, : lengths[i]]
     return found

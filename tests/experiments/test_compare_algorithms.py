@@ -13,7 +13,7 @@ import pytest
 
 from dsm_jax.errors import UserError
 from dsm_jax.evaluate.harness import Answers
-from dsm_jax.run import read_json
+from dsm_jax.run import read_json, write_json
 from tests.experiments.killed import kill_twice
 from tests.experiments.scripts import error_line, load_script
 
@@ -153,10 +153,17 @@ def test_the_gain_of_each_iteration_is_over_all_runs(tmp_path):
             for step, there in ((0, right[number - 1]), (30, right[number])):
                 write_answers(run / f"iteration-{number:02d}/policy/answers/greedy-{step:06d}.jsonl", there)
         (run / "results.json").write_text("{}")
+        write_json(run / "config.json", {"rng_seed": int(run.name[-1]), "out": str(run), "replay": 0.1})
     decided = load_script("algorithm_report").decided_iterations
     first, second = decided(runs)
     assert first["value"] == pytest.approx(0.2) and first["verdict"] == "reproduced"
     assert second["value"] == 0 and second["verdict"] == "undecided" and second["seeds"] == [0, 1, 2]
+    for other in ({"rng_seed": 0, "replay": 0.1}, {"rng_seed": 3, "replay": 0.2}):
+        write_json(tmp_path / "run-2/config.json", other)
+        with pytest.raises(
+            UserError, match="--iterative: give runs of the same options that differ in --rng-seed"
+        ):
+            decided(runs)
     (runs[1] / "iteration-02/policy/answers/greedy-000030.jsonl").unlink()
     with pytest.raises(UserError, match="run-1: no run of iterative_grpo_7b.py that has ended and evaluated"):
         decided(runs)
@@ -180,6 +187,10 @@ def test_every_finding_is_of_arms_that_there_are(findings):
         (("--seeds", "0"), "--seeds is 0"),
         (("--rng-seed", "999", "--seeds", "2"), "must stay below 1000"),
         (("--learning-rates", "0"), "--learning-rates: give some, above 0"),
+        (("--rng-seed", "-1"), "--rng-seed is -1"),
+        (("--recipe.labels.completer", "x"), "--recipe.labels.completer: this script sets that itself"),
+        (("--recipe.reward-model.data", "x"), "--recipe.reward-model.data: this script sets that itself"),
+        (("--search", "--training.training.optimizer.peak-lr", "1"), "peak-lr: this script sets that itself"),
     ],
 )
 def test_bad_options_are_one_line(script, words, said, capsys):

@@ -10,12 +10,15 @@ import jax
 import numpy as np
 import pytest
 
+from dsm_jax.errors import UserError
 from dsm_jax.mesh import single_device_mesh
 from dsm_jax.model import load_hf
+from dsm_jax.model.config import SMOKE
 from dsm_jax.rl.reference import reference_target
 from dsm_jax.rl.reward_model.folder import load_reward_model
 from dsm_jax.run import options, read_json, read_metrics
 from dsm_jax.train.checkpoint import Checkpoints
+from tests.experiments.grpo_command import save_random
 from tests.experiments.killed import kill_twice
 from tests.experiments.scripts import error_line, load_script, run
 from tests.processes import run_processes
@@ -91,14 +94,17 @@ def test_what_an_iteration_begins_with(script, tmp_path):
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        (["--labels.generator", "x"], "--labels.generator: this script gives that to its phases"),
-        (["--labels.rng-seed", "1"], "--labels.rng-seed: this script gives that"),
-        (["--reward-model.data", "x.jsonl"], "--reward-model.data: this script gives that"),
-        (["--reward-model.kind", "outcome"], "--reward-model.kind: this script gives that"),
-        (["--policy.reward", "format"], "--policy.reward: this script gives that"),
-        (["--policy.grpo.splitting", "sentences"], "--policy.grpo.splitting: this script gives that"),
-        (["--labels.splitting", "numbered"], "--labels.splitting: this script gives that"),
-        (["--policy.init", "x"], "--policy.init: this script gives that"),
+        (["--labels.generator", "x"], "--labels.generator: this script sets that itself"),
+        (["--labels.rng-seed", "1"], "--labels.rng-seed: this script sets that"),
+        (["--reward-model.data", "x.jsonl"], "--reward-model.data: this script sets that"),
+        (["--reward-model.kind", "outcome"], "--reward-model.kind: this script sets that"),
+        (["--reward-model.export", "x"], "--reward-model.export: this script sets that"),
+        (["--policy.reward", "format"], "--policy.reward: this script sets that"),
+        (["--policy.grpo.splitting", "sentences"], "--policy.grpo.splitting: this script sets that"),
+        (["--labels.splitting", "numbered"], "--labels.splitting: this script sets that"),
+        (["--policy.init", "x"], "--policy.init: this script sets that"),
+        (["--policy.export", "x"], "--policy.export: this script sets that"),
+        (["--reward", "accurcy"], "--reward accurcy: give accuracy, format, overlong"),
         (["--iterations", "0"], "--iterations is 0"),
         (["--replay", "1"], "--replay is 1"),
         (["--replay", "-0.1"], "--replay is -0.1"),
@@ -108,6 +114,34 @@ def test_what_an_iteration_begins_with(script, tmp_path):
 def test_a_mistake_is_one_line(script, capsys, tmp_path, given, line):
     preset = () if "--preset" in given else ("--preset", "smoke")
     assert line in error_line(script, capsys, *preset, *given, "--out", tmp_path / "run")
+    assert not (tmp_path / "run/config.json").exists()
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory) -> dict[str, str]:
+    """Folders of small models: two of one tokenizer, one of another."""
+    folder, small_model = tmp_path_factory.mktemp("bases"), load_script("small_model")
+    for name, seed in (("policy", 0), ("other", 1)):  # of the tokenizer
+        small_model.make_tokenizer(small_model.STEPS_SMOKE_MODEL, [], folder / f"{name}-tokenizer", seed)
+        save_random(SMOKE, folder / name, folder / f"{name}-tokenizer/tokenizer.model")
+    return {name: str(folder / name) for name in ("policy", "other")}
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (["--reward-init", "{other}"], "its tokenizer is not that of the policy"),
+        (["--policy.grpo.rewards.weights", "1", "2", "3"], "rewards.weights: 3 weights for 1 rewards"),
+        (["--completer", "nowhere"], "nowhere"),
+        (["--reward-model.training.window", "4096"], "--training.window 4096 is longer than"),
+        (["--policy.grpo.max-completion-length", "4096"], "--grpo.max-completion-length 4096 leaves no room"),
+    ],
+)
+def test_a_mistake_in_a_later_phase_is_found_before_the_first(script, capsys, tmp_path, bases, given, line):
+    words = [word.format(**bases) for word in given]
+    init = ("--init", bases["policy"], "--reward-init", bases["policy"])
+    assert line in error_line(script, capsys, "--preset", "smoke", *init, *words, "--out", tmp_path / "run")
+    assert not (tmp_path / "run/config.json").exists()
 
 
 def test_what_may_change_is_an_option_and_nothing_else_may(script, capsys, tmp_path, monkeypatch):
@@ -116,7 +150,8 @@ def test_what_may_change_is_an_option_and_nothing_else_may(script, capsys, tmp_p
     assert [name for name in free if name not in plain] == []
     assert {"--labels.slots", "--policy.grpo.loop.keep", "--reward-model.training.loop.keep"} <= set(free)
     monkeypatch.setattr(script, "make_steps_models", lambda *_: ("policy", "completer"))
-    monkeypatch.setattr(script, "iterate", lambda *_: None)
+    monkeypatch.setattr(script, "check", lambda *_: None)
+    monkeypatch.setattr(script, "iterate", lambda *_: _begin(tmp_path / "run", *script.HANDED))
     monkeypatch.setattr(script, "finish", lambda config: _write(config.out / "results.json"))
     monkeypatch.setattr(script, "print_results", lambda *_: None)
     argv = ["--preset", "smoke", "--out", tmp_path / "run"]
@@ -124,9 +159,45 @@ def test_what_may_change_is_an_option_and_nothing_else_may(script, capsys, tmp_p
     run(script, *argv, "--labels.slots", "8", "--policy.grpo.loop.keep", "2")
     assert "--cache (there" in error_line(script, capsys, *argv, "--cache", tmp_path)
     assert "--replay (there" in error_line(script, capsys, *argv, "--replay", "0.2")
+    assert "--labels.max-decoded (there" in error_line(script, capsys, *argv, "--labels.max-decoded", "9")
     assert "--policy.grpo.loop.steps (there" in error_line(
         script, capsys, *argv, "--policy.grpo.loop.steps", "3"
     )
+
+
+def test_a_phase_that_has_not_begun_may_have_other_options(script, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "make_steps_models", lambda *_: ("policy", "completer"))
+    monkeypatch.setattr(script, "check", lambda *_: None)
+    argv = ["--preset", "smoke", "--out", tmp_path / "run"]
+
+    def until(*begun: str) -> None:
+        """A start that begins these phases and is killed."""
+
+        def iterate(*_: object) -> None:
+            _begin(tmp_path / "run", *begun)
+            raise UserError("killed")
+
+        monkeypatch.setattr(script, "iterate", iterate)
+
+    more, steps = ["--reward-model.problems", "7"], ["--policy.grpo.loop.steps", "9"]
+    until()
+    assert error_line(script, capsys, *argv, "--labels.n", "2") == "error: killed"
+    until("labels")
+    assert error_line(script, capsys, *argv) == "error: killed"
+    assert "--labels.n (there 4, now 2)" in error_line(script, capsys, *argv, "--labels.n", "2")
+    until("reward_model")
+    assert error_line(script, capsys, *argv, *more) == "error: killed"
+    assert "--reward-model.problems (there 7" in error_line(script, capsys, *argv)
+    until("policy")
+    assert error_line(script, capsys, *argv, *more, *steps, "--reward", "accuracy") == "error: killed"
+    assert "--reward (there" in error_line(script, capsys, *argv, *more, *steps)
+    assert json.loads((tmp_path / "run/config.json").read_text())["policy"]["grpo"]["loop"]["steps"] == 9
+
+
+def _begin(out: Path, *phases: str) -> None:
+    for phase in phases:
+        (out / "iteration-01" / phase).mkdir(parents=True, exist_ok=True)
+        _write(out / "iteration-01" / phase / "config.json")
 
 
 def _plain(value: object) -> object:

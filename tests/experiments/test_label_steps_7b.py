@@ -105,11 +105,18 @@ def test_a_pool_without_a_solution_is_one_line(script, model, tmp_path, capsys):
         (["--preset", "tiny", "--search", "binary"], "--search binary"),
         (["--n", "0"], "--n is 0"),
         (["--prompts", "nowhere.jsonl", "--generator", "nowhere"], "nowhere"),
+        (["--pool", "b", "--problems", "7"], "--problems: all solutions of --pool are labelled"),
     ],
 )
 def test_a_mistake_is_one_line(script, capsys, tmp_path, given, line):
     assert line in error_line(script, capsys, *given, "--out", tmp_path / "run")
     assert not (tmp_path / "run/config.json").exists()
+
+
+def test_a_completer_that_is_missing_is_found_before_anything_is_sampled(script, model, tmp_path, capsys):
+    given = ("--preset", "smoke", "--generator", model, "--completer", "nowhere", "--out", tmp_path / "run")
+    assert "nowhere" in error_line(script, capsys, *given)
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_model_is_refused(script, model, pool, tmp_path, capsys):

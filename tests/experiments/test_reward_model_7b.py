@@ -10,10 +10,10 @@ import pytest
 
 from dsm_jax.model import load_hf
 from dsm_jax.rl.reward_model.folder import load_reward_model
-from dsm_jax.rl.steps.labelled import write_labelled
 from dsm_jax.run import read_json, read_metrics
 from tests.experiments.killed import kill_twice
 from tests.experiments.scripts import error_line, load_script, run
+from tests.rl.steps.labelled_file import write_labelled
 
 SHORT = (
     "--training.loop.steps",

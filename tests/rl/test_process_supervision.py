@@ -191,14 +191,39 @@ def test_steps_that_all_have_one_reward_teach_nothing():
     assert all((one == 0).all() for one in sampled.advantages)
 
 
+def swings(prompts, step, completions):
+    """Differs within groups of even questions only."""
+    even = [int(prompt.split("q")[1].split()[1].split("z")[0]) % 2 == 0 for prompt in prompts]
+    return [float(len(one) % 2) if ok else 1.0 for one, ok in zip(step, even, strict=True)]
+
+
+def test_a_batch_s_spread_is_that_of_the_groups_that_are_used():
+    loss = dataclasses.replace(CONFIG.loss, scale_rewards="batch")
+    config = dataclasses.replace(CONFIG, most_rollouts=2, loss=loss)
+    sampled = rollout(grpo_of(config, reward=StepReward(swings)), start())
+    steps, groups = sampled.scores.steps, len(sampled.used)
+    parts = steps.of_completions(steps.rewards)
+    each = len(parts) // groups
+    used = [parts[i * each : (i + 1) * each] for i in np.flatnonzero(sampled.used)]
+    spread = np.concatenate([part for group in used for part in group]).std()
+    advantages = [sampled.advantages[i * each : (i + 1) * each] for i in np.flatnonzero(sampled.used)]
+    assert 0 < len(used) < groups
+    for group, ours in zip(used, advantages, strict=True):
+        mean = np.concatenate(group).mean()
+        for part, one in zip(group, ours, strict=True):
+            np.testing.assert_allclose(one[:1], (part - mean).sum() / (spread + 1e-6), atol=2e-5)
+
+
+def test_a_weight_of_steps_needs_rewards_of_both_kinds():
+    config = dataclasses.replace(CONFIG, process_weight=0.5)
+    for reward in (StepReward(letters), short):
+        with pytest.raises(UserError, match="process_weight is 0.5: .* there are not both"):
+            grpo_of(config, reward=reward)
+    grpo_of(config, reward=[StepReward(letters), short])
+
+
 def test_dynamic_sampling_looks_at_steps_too():
     """Completions whose steps have the same mean may still have steps to tell apart."""
-
-    def swings(prompts, step, completions):
-        """Differs within groups of even questions only."""
-        even = [int(prompt.split("q")[1].split()[1].split("z")[0]) % 2 == 0 for prompt in prompts]
-        return [float(len(one) % 2) if ok else 1.0 for one, ok in zip(step, even, strict=True)]
-
     config = dataclasses.replace(CONFIG, most_rollouts=2)
     sampled = rollout(grpo_of(config, reward=StepReward(swings)), start())
     assert sampled.used.tolist() == [True, False] * 4 and sampled.draws == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from dsm_jax.errors import UserError
+from dsm_jax.rl.alarms import AlarmOptions
 from dsm_jax.rl.config import GRPOOptimizer, GRPOTraining
 from dsm_jax.rl.objectives import GRPOConfig
 from dsm_jax.train.optimizer import OptimizerConfig
@@ -18,6 +19,7 @@ ALONE = {
     "sync_ref_model": False,
     "share_prompts": False,
     "process_weight": 1.0,
+    "alarms": AlarmOptions(),
 }
 
 
@@ -35,7 +37,7 @@ class ParadigmTraining:
     def __post_init__(self) -> None:
         for name, only in ALONE.items():
             if getattr(self.training, name) != only:
-                raise UserError(f"the paradigm's loop has no {name}; leave it {only}")
+                raise UserError(f"the paradigm's loop has no {name}; leave it as it is ({only})")
         if self.training.lora.rank:
             raise UserError("the paradigm's loop trains all parameters; set lora.rank 0")
         loss = self.training.loss

@@ -1,9 +1,8 @@
 """PPO's critic: a decoder as large as the policy that gives each token a value, its loss, and what PPO makes of it.
 
 V_t is the value before token t is drawn: a scalar readout of the token before it, as of a reward model with a scalar head
-(reward_model/readout.py). Its column is zero at first: so are all values. The critic starts from the policy's parameters, or
-from others of the same shape (a reward model's).
-Left out on purpose: a trunk shared with the policy; updates of the critic alone before the first one of the policy.
+(reward_model/readout.py). Its column is zero at first: so are all values. The critic starts from the policy's parameters.
+Left out on purpose: a start from a reward model's; a trunk shared with the policy; updates of the critic alone before the first one of the policy.
 """
 
 from __future__ import annotations

@@ -114,11 +114,11 @@ class Paradigm:
             "rng_seed": self.rng_seed,
         }
 
-    def start(self, params: Params, critic: Params | None = None) -> ParadigmState:
-        """Step 0: the policy is a copy of `params`, the reference is `params`, the critic's trunk `critic` or `params`."""
+    def start(self, params: Params) -> ParadigmState:
+        """Step 0: the policy is a copy of `params`, as are reference and the critic's trunk."""
         train = start_state(self.model, self.learner.optimizer, self.mesh, params)
         reference = make_reference(self.model, params, self.mesh) if self._holds_reference else None
-        values = self.critic.start(params if critic is None else critic) if self.critic else None
+        values = self.critic.start(params) if self.critic else None
         return ParadigmState(train, reference, values)
 
     def target(self) -> ParadigmState:
@@ -219,13 +219,11 @@ def run_paradigm(
     start: Callable[[], Params],
     folder: Path,
     *,
-    critic_start: Callable[[], Params] | None = None,
     look: Look | None = None,
     description: str | None = None,
 ) -> Params:
-    """Trains to the end, resuming from `folder`; start() gives the initial parameters when there is no checkpoint, and
-    critic_start() those of PPO's critic where they are others. UserError where the folder is of another method, or of other
-    options (but FREE), rewards or seed.
+    """Trains to the end, resuming from `folder`; start() gives the initial parameters when there is no checkpoint.
+    UserError where the folder is of another method, or of other options (but FREE), rewards or seed.
 
     look(policy, step): called before the first update, every loop.stop_every updates and after the last one; its numbers go
     to metrics.jsonl, but after the last update only where loop.stop_every divides the steps.
@@ -241,7 +239,7 @@ def run_paradigm(
             on_first_process(paradigm.actor.check_rewards)
         paradigm.prepare(params, folder)
         prepared.append(True)
-        return paradigm.start(params, critic_start() if critic_start else None)
+        return paradigm.start(params)
 
     def update(state: ParadigmState, step: int) -> tuple[ParadigmState, dict[str, float]]:
         if not prepared:

@@ -64,15 +64,19 @@ class Examples:
         return digest.hexdigest()
 
 
-def read_text(form: Form, tokenizer: Tokenizer, prompt: str, completion: str, ends: Sequence[int]) -> Read:
-    """A whole solution whose steps end at these offsets [K] of the completion."""
+def read_text(
+    form: Form, tokenizer: Tokenizer, prompt: str, completion: str, ends: Sequence[int], *, ended: bool = True
+) -> Read:
+    """A solution whose steps end at these offsets [K] of the completion. ended: False where it was cut."""
     if form.kind == "outcome":
         ends = [len(completion.rstrip())]
     if form.step_tag is not None:
         return _read_tagged(form.step_tag, tokenizer, prompt, completion, ends)
     own, places = encoded_ends(completion, ends, tokenizer)
-    places[-1:] = len(own)
-    return _joined([tokenizer.bos_id, *tokenizer.encode(prompt)], [*own, tokenizer.eos_id], places)
+    if ended:
+        own = [*own, tokenizer.eos_id]
+        places[-1:] = len(own) - 1
+    return _joined([tokenizer.bos_id, *tokenizer.encode(prompt)], own, places)
 
 
 def read_tokens(

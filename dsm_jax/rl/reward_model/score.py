@@ -86,7 +86,8 @@ class RewardModel:
         completions: texts, which count as whole; or their tokens, the one that ended them among them, whose tokenizer is
         this one (require_policy). ends: [K] of each, of a text the offsets of its steps' ends, of tokens the places of their
         last tokens (completion_ends); None: by the model's own splitting. scale None: the model's own. A completion without
-        a step has no score; an outcome reward model gives one to any. Raises UserError for what is too long.
+        a step has no score; an outcome reward model gives one to any. Raises UserError for what is too long; what only the step
+        tags make too long has scores that are NaN.
         """
         if not len(prompts) == len(completions) == len(completions if ends is None else ends):
             raise UserError(
@@ -95,16 +96,27 @@ class RewardModel:
             )
         given: Sequence[Ends | None] = [None] * len(prompts) if ends is None else ends
         reads = [self.read(*one) for one in zip(prompts, completions, given, strict=True)]
-        logits = self.logits_at([one for one in reads if len(one.places)])
-        found = iter(logits)
-        every = [next(found) if len(one.places) else np.zeros(0, np.float32) for one in reads]
+        asked = [bool(len(one.places)) and (self.form.step_tag is None or self.fits(one)) for one in reads]
+        found = iter(self.logits_at([one for one, is_asked in zip(reads, asked, strict=True) if is_asked]))
+        every = [
+            next(found) if is_asked else np.full(len(one.places), np.nan, np.float32)
+            for one, is_asked in zip(reads, asked, strict=True)
+        ]
         return every if (scale or self.form.scale) == "logit" else [probability(one) for one in every]
 
-    def read(self, prompt: str, completion: str | Ends, ends: Ends | None = None) -> Read:
-        """The tokens that the model reads, and the places of its scores among them."""
+    def fits(self, read: Read) -> bool:
+        """Whether the model reads so many tokens."""
+        return len(read.ids) <= self.config.max_seq_len
+
+    def read(
+        self, prompt: str, completion: str | Ends, ends: Ends | None = None, *, ended: bool = True
+    ) -> Read:
+        """The tokens that the model reads, and the places of its scores among them. ended: False for a text that was cut."""
         if isinstance(completion, str):
             ends = step_ends(completion, self.form.splitting) if ends is None else ends
-            return read_text(self.form, self.tokenizer, prompt, completion, [int(end) for end in ends])
+            return read_text(
+                self.form, self.tokenizer, prompt, completion, [int(end) for end in ends], ended=ended
+            )
         tokens = [int(token) for token in completion]
         places = self._places(tokens) if ends is None else [int(end) for end in ends]
         return read_tokens(self.form, self.tokenizer, prompt, tokens, places)

@@ -32,6 +32,7 @@ class SampleScores(NamedTuple):
 
 
 Key = tuple[str, int]  # of a sample: the problem's id, and its number
+Text = tuple[str, int, str, bool]  # a sample's key, its text, and whether it ended by itself
 
 
 def score_samples(model: RewardModel, samples: Path, folder: Path, prompts: Mapping[str, str]) -> None:
@@ -41,8 +42,7 @@ def score_samples(model: RewardModel, samples: Path, folder: Path, prompts: Mapp
     with shown as bar:
         for name in missing:
             rows = json_from_first_process(lambda: _texts(samples / name))  # noqa: B023
-            asked = [prompts[row[0]] for row in rows]
-            found = _scored(model, asked, [row[2] for row in rows])
+            found = _scored(model, rows, prompts)
             on_first_process(lambda: _write(folder / name, rows, found))  # noqa: B023
             if bar:
                 bar.advance()
@@ -62,16 +62,20 @@ def _missing(samples: Path, folder: Path) -> list[str]:
     return [file.name for file in files if rows_in(folder / file.name) != rows_in(file)]
 
 
-def _texts(file: Path) -> list[tuple[str, int, str]]:
-    return [(row.id, row.sample, "" if row.finish == "error" else row.response) for row in read_chunk(file)]
-
-
-def _scored(model: RewardModel, prompts: Sequence[str], texts: Sequence[str]) -> list[SampleScores]:
-    ends = [_ends(model, text) for text in texts]
-    reads = [model.read(*one) for one in zip(prompts, texts, ends, strict=True)]
-    fits = [
-        bool(of) and len(one.ids) <= model.config.max_seq_len for of, one in zip(ends, reads, strict=True)
+def _texts(file: Path) -> list[Text]:
+    return [
+        (row.id, row.sample, "" if row.finish == "error" else row.response, row.finish != "length")
+        for row in read_chunk(file)
     ]
+
+
+def _scored(model: RewardModel, rows: Sequence[Text], prompts: Mapping[str, str]) -> list[SampleScores]:
+    ends = [_ends(model, text) for _, _, text, _ in rows]
+    reads = [
+        model.read(prompts[problem], text, of, ended=ended)
+        for (problem, _, text, ended), of in zip(rows, ends, strict=True)
+    ]
+    fits = [bool(of) and model.fits(one) for of, one in zip(ends, reads, strict=True)]
     found = iter(model.logits_at([one for one, fit in zip(reads, fits, strict=True) if fit]))
     return [
         SampleScores(of, probability(next(found)).astype(np.float64))
@@ -87,7 +91,7 @@ def _ends(model: RewardModel, text: str) -> tuple[int, ...]:
     return (len(text.rstrip()),) if text.strip() else ()
 
 
-def _write(file: Path, rows: Sequence[tuple[str, int, str]], found: Sequence[SampleScores]) -> None:
+def _write(file: Path, rows: Sequence[Text], found: Sequence[SampleScores]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = (
         json.dumps({"id": row[0], "sample": row[1], "ends": one.ends, "scores": one.scores.tolist()})

@@ -83,7 +83,7 @@ def require_same_pool(paths: Sequence[Path], out: Path) -> None:
 def label_chunks(sampler: Sampler, out: Path, config: Shepherd) -> None:
     """Labels the pools in out/pool that out/labelled does not hold yet; then out's labels.jsonl and math_shepherd.jsonl.
 
-    Raises UserError where there is no solution, and where no completion is ever right.
+    Raises UserError where there is no solution, where none leaves room for completions, and where no completion is ever right.
     """
     pools = PoolCounts(**json_from_first_process(lambda: asdict(pool_counts(out))))
     if not pools.kept:
@@ -96,7 +96,10 @@ def label_chunks(sampler: Sampler, out: Path, config: Shepherd) -> None:
             _require_hits(total, out, config)
             if bar:
                 bar.advance(total.problems - before)
-    _require_hits(_labelled_so_far(out), out, config, at_end=True)
+    total = _labelled_so_far(out)
+    _require_hits(total, out, config, at_end=True)
+    if not total.solutions:
+        raise UserError(_none_short(total, out))
     on_first_process(lambda: _join(out))
 
 
@@ -168,7 +171,7 @@ def _require_hits(total: Counts, out: Path, config: Shepherd, *, at_end: bool = 
     if at_end or total.problems >= config.patience:
         raise UserError(
             f"no completion is right: {total.completions:,} of {total.problems:,} problems, {total.cut:,} of them cut; give "
-            f"another --completer, more --max-new-tokens, or --patience 0; {out / LABELLED} keeps what is there"
+            f"another --completer or more --max-new-tokens, and another --out, or --patience 0, which goes on in {out}"
         )
 
 
@@ -178,6 +181,13 @@ def _nothing_left(pools: PoolCounts, out: Path) -> str:
         f"{pools.unfinished:,} never ended, {pools.repeated:,} repeated, {pools.too_long:,} problems too long, "
         f"{pools.unscored:,} that cannot be scored; give another --generator, more --max-new-tokens, or other files, and "
         "another --out"
+    )
+
+
+def _none_short(total: Counts, out: Path) -> str:
+    return (
+        f"{out}: none of {total.too_long:,} solutions leaves room for a completion: give a larger --max-new-tokens or a --completer "
+        "that reads more, and another --out"
     )
 
 

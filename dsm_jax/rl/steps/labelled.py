@@ -1,4 +1,4 @@
-"""Solutions whose steps are labelled: what a process reward model learns from; files of them, read and written.
+"""Solutions whose steps are labelled: what a process reward model learns from; files of them, and Math-Shepherd's records.
 
 A file (JSON lines, JSON, parquet, packed or not: rows.py), or a folder of such files, may hold any of these rows; each
 row shows its form by its fields:
@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,6 @@ from dsm_jax.data.instructions import RowError, Skipped, find_sft_parts, read_ro
 from dsm_jax.data.texts import Part
 from dsm_jax.errors import UserError
 from dsm_jax.rl.steps.math_shepherd import read_marks, write_marks
-from dsm_jax.run import atomic
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,6 @@ def read_labelled(
             found = Skipped("duplicate")
         if skipped is not None:
             skipped[found.reason] += 1
-
-
-def write_labelled(path: Path, rows: Iterable[Labelled]) -> None:
-    """Our own form, a JSON line for each; the file appears whole."""
-    with atomic(path) as tmp, open(tmp, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-        file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 def math_shepherd_record(one: Labelled) -> dict[str, str] | None:

@@ -16,6 +16,7 @@ from dsm_jax.errors import UserError
 from dsm_jax.mesh import parse_mesh, single_device_mesh
 from dsm_jax.model import Model
 from dsm_jax.model.params import init_params
+from dsm_jax.rl.alarms import AlarmOptions
 from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.grpo import GRPO
 from dsm_jax.rl.objectives import GRPOConfig
@@ -231,6 +232,7 @@ WRONG = {
     "no overlap": lambda: ParadigmTraining(
         GRPOTraining(overlap=True, loss=GRPOConfig(importance_sampling_correction=True))
     ),
+    "no alarms": lambda: ParadigmTraining(GRPOTraining(alarms=AlarmOptions(kl=0.01))),
     "only beta and epsilon": lambda: ParadigmTraining(GRPOTraining(loss=GRPOConfig(loss_type="dapo"))),
     "lam is 2": lambda: ParadigmTraining(lam=2.0),
 }

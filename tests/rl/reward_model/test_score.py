@@ -112,6 +112,16 @@ def test_the_tag_form_is_the_plain_form_of_a_text_with_tags():
         np.testing.assert_allclose(ours, model.score([prompt], [tokens], [places])[0], atol=ULP)
 
 
+def test_what_only_tags_make_too_long_has_no_score():
+    """A model reads 256 tokens: a run of GRPO cannot know how many tags a completion will have."""
+    long = " a\n" * 70
+    text, tagged = [long, " b"], model_of(Form(PLUS_MINUS, step_tag=" ##"))
+    found = tagged.score(["p", "p"], text)
+    assert np.isnan(found[0]).all() and len(found[0]) == 70
+    np.testing.assert_array_equal(found[1], tagged.score(["p"], [" b"])[0])
+    assert not np.isnan(model_of().score(["p"], [long])[0]).any()
+
+
 def test_mistakes_are_one_line():
     model = model_of()
     with pytest.raises(UserError, match="2 prompts, 1 completions: give as many"):

@@ -24,9 +24,9 @@ def reward_model(kind: str) -> RewardModel:
     return RewardModel(model, Form(PLUS_MINUS, kind), TOKENIZER)
 
 
-def sample(name: str, number: int, text: str) -> Sample:
+def sample(name: str, number: int, text: str, finish: str = "stop") -> Sample:
     return Sample(
-        "questions", "zero_shot_cot", name, "", "", "en", "7", number, "", text, "stop", 1, "", None,
+        "questions", "zero_shot_cot", name, "", "", "en", "7", number, "", text, finish, 1, "", None,
         {"strict": False}, "", None,
     )  # fmt: skip
 
@@ -55,6 +55,23 @@ def test_scores_are_the_models(samples, tmp_path, kind):
         assert one.ends == (step_ends(text) if kind == "process" else (len(text),))
         (wanted,) = model.score([PROMPTS[name]], [text], scale="probability")
         np.testing.assert_allclose(one.scores, wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["process", "outcome"])
+def test_a_text_that_was_cut_is_scored_without_an_end(tmp_path, kind):
+    """As its tokens are in training with rewards."""
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    write_samples(
+        chunk_file(folder, 0), [sample("a", i, TEXTS[0], how) for i, how in enumerate(("length", "stop"))]
+    )
+    model = reward_model(kind)
+    score_samples(model, folder, tmp_path / "scores", PROMPTS)
+    found, tokens = read_scores(tmp_path / "scores"), TOKENIZER.encode(TEXTS[0])
+    for number, own in enumerate((tokens, [*tokens, TOKENIZER.eos_id])):
+        (wanted,) = model.score([PROMPTS["a"]], [own], scale="probability")
+        np.testing.assert_allclose(found["a", number].scores, wanted, rtol=1e-4)
+    assert found["a", 0].scores[-1] != found["a", 1].scores[-1]
 
 
 def test_what_is_there_is_not_scored_again(samples, tmp_path):

@@ -142,7 +142,7 @@ def test_a_completer_that_never_solves_anything_ends_the_run(tmp_path: Path) -> 
 
     with pytest.raises(UserError, match="no completion is right: .* of 4 problems") as error:
         whole(tmp_path, script=script)
-    assert "\n" not in str(error.value) and "keeps what is there" in str(error.value)
+    assert "\n" not in str(error.value) and "and another --out, or --patience 0" in str(error.value)
     assert chunk_file(tmp_path / "labelled", 1).exists() and not chunk_file(tmp_path / "labelled", 2).exists()
     with pytest.raises(UserError, match="no completion is right"):
         whole(tmp_path, script=script)
@@ -158,6 +158,14 @@ def test_few_problems_without_a_right_completion_end_it_too(tmp_path: Path) -> N
 def test_an_empty_pool_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no solution to label: 28 of 7 problems, 28 never ended"):
         whole(tmp_path, script=lambda text, sample: None)
+
+
+def test_solutions_that_leave_no_room_are_told(tmp_path: Path) -> None:
+    fill_pools(Scripted(lambda text, sample: "\na" * 15 + RIGHT), problems(3), tmp_path, CONFIG)
+    less = Shepherd(**vars(CONFIG) | {"max_new_tokens": 30})
+    with pytest.raises(UserError, match="none of 3 solutions leaves room for a completion"):
+        label_chunks(Scripted(by_chance()), tmp_path, less)
+    assert not (tmp_path / "labels.jsonl").exists()
 
 
 def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:

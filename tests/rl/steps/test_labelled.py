@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from dsm_jax.data.instructions import RowError, Skipped
 from dsm_jax.data.prompts import prompt_text
 from dsm_jax.errors import UserError
-from dsm_jax.rl.steps.labelled import Labelled, math_shepherd_record, read_labelled, write_labelled
+from dsm_jax.rl.steps.labelled import Labelled, math_shepherd_record, read_labelled
 from dsm_jax.rl.steps.math_shepherd import MARK, read_marks, write_marks
 from dsm_jax.rl.steps.segments import step_ends, steps_of
+from tests.rl.steps.labelled_file import write_labelled
 
 SAMPLE = Path(__file__).parents[2] / "data" / "math_shepherd.jsonl"
 TEXT = st.text(
