@@ -12,13 +12,16 @@
 # Each creates .venv when it is missing or the requirements changed. PYTHON=... chooses the Python (3.11 or 3.12).
 
 VENV := .venv
-QUICKLY := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
 PYTHON ?= $(or $(call find,3.11),$(call find,3.12))
 
 # The first Python of a version that runs and can make environments. A pyenv shim may stand on the PATH and fail.
 version = $(shell $(1) -c 'import ensurepip, sys, venv; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 candidates = python$(1) /usr/bin/python$(1) python3 $(wildcard $(HOME)/.pyenv/versions/$(1).*/bin/python)
 find = $(firstword $(foreach python,$(candidates),$(if $(filter $(1),$(call version,$(python))),$(python))))
+
+# jax 0.11, which Python 3.12 takes (constraints.txt), has no such emitters any more, and ends where it is given the flag.
+QUICKLY = --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 $(if $(filter \
+  3.11,$(call version,$(VENV)/bin/python)),--xla_cpu_use_fusion_emitters=false)
 
 ifneq ($(origin PYTHON)$(filter clean,$(MAKECMDGOALS)),file)
 ifneq ($(wildcard $(VENV)/installed),)

@@ -97,4 +97,4 @@ def test_several_processes_do_not_make_the_small_model(script, tmp_path, monkeyp
     mesh, config = parse_mesh(), script.replace(script.SMOKE, cache=tmp_path)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="one process makes its small models"):
-        script.check(config, script.find_model(config, mesh), mesh)
+        script.check(config, script.find_model(config, mesh), mesh, judges=[])

@@ -146,7 +146,8 @@ def test_a_mistake_in_a_later_phase_is_found_before_the_first(script, capsys, tm
 
 def test_what_may_change_is_an_option_and_nothing_else_may(script, capsys, tmp_path, monkeypatch):
     plain = options(json.loads(json.dumps(script.SMOKE, default=_plain)))
-    free = script.free_options(script.SMOKE)
+    _begin(tmp_path / "begun", *script.HANDED)
+    free = script.free_options(replace(script.SMOKE, out=tmp_path / "begun"))
     assert [name for name in free if name not in plain] == []
     assert {"--labels.slots", "--policy.grpo.loop.keep", "--reward-model.training.loop.keep"} <= set(free)
     monkeypatch.setattr(script, "make_steps_models", lambda *_: ("policy", "completer"))

@@ -35,7 +35,7 @@ def compiled_decode_step(config: ModelConfig) -> tuple[jax.stages.Compiled, list
     )
     empty = jax.jit(empty_caches, static_argnums=(0, 1, 2))
     with jax.set_mesh(mesh):
-        own, shared = empty(config, ROWS, PLACES), empty(config, 1, 64)
+        caches, shared = empty(config, ROWS, PLACES), empty(config, 1, 64)
 
     def step(weights: dict, ids: jax.Array, own: list, shared: list, seats: Seats) -> tuple:
         decoder = bind(config, weights)
@@ -45,11 +45,11 @@ def compiled_decode_step(config: ModelConfig) -> tuple[jax.stages.Compiled, list
     ids = jax.ShapeDtypeStruct((ROWS,), jnp.int32, sharding=batch_sharding(mesh))
     seats = Seats(jax.ShapeDtypeStruct((1, ROWS), jnp.int32, sharding=batch_sharding(mesh)), ids, ids, ids)
     with jax.set_mesh(mesh):
-        lowered = jax.jit(step, donate_argnums=2).lower(weights, ids, own, shared, seats)
-    compiled = lowered.compile(
-        compiler_options={"xla_cpu_use_fusion_emitters": True}
-    )  # as users', not as most tests'
-    return compiled, jax.tree.leaves(weights), jax.tree.leaves(own)
+        lowered = jax.jit(step, donate_argnums=2).lower(weights, ids, caches, shared, seats)
+    # As users' programs are compiled, not as most tests'. jax 0.11 has no such option, and no other way.
+    own = {"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 11) else None
+    compiled = lowered.compile(compiler_options=own)
+    return compiled, jax.tree.leaves(weights), jax.tree.leaves(caches)
 
 
 def nbytes(leaves: list) -> int:
