@@ -53,9 +53,7 @@ def token_advantages(
     if steps is None:
         return found
     weight = config.process_weight if scorer.judges_wholes else 1.0
-    rewards = np.where(
-        used[:, None], rollout.rewards, np.nan
-    )  # others do not count in a batch's spread either
+    rewards = np.where(used[:, None], rollout.rewards, np.nan)  # a batch's spread is of these alone
     by_step = step_advantages(steps, rewards, config.max_completion_length, scale)
     for i in np.flatnonzero(np.repeat(used, shape[1])):
         found[i] += weight * by_step[i, : lengths[i]]

@@ -2,7 +2,8 @@
 
 V_t is the value before token t is drawn: a scalar readout of the token before it, as of a reward model with a scalar head
 (reward_model/readout.py). Its column is zero at first: so are all values. The critic starts from the policy's parameters.
-Left out on purpose: a start from a reward model's; a trunk shared with the policy; updates of the critic alone before the first one of the policy.
+Left out on purpose: a start from a reward model's; a trunk shared with the policy; updates of the critic alone before the
+policy's first one.
 """
 
 from __future__ import annotations
