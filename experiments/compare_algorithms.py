@@ -2,7 +2,7 @@
 
     python experiments/compare_algorithms.py --preset tiny             every arm once: under 45 minutes on 2 CPU cores
     python experiments/compare_algorithms.py --preset tiny --seeds 3 --arms grpo_rule grpo_steps    and these two twice more
-    python experiments/compare_algorithms.py --preset tiny --search --seeds 5 --out runs/searched
+    python experiments/compare_algorithms.py --preset tiny --search --seeds 5 --out runs/searched    hours; docs/paradigm.md
     python experiments/compare_algorithms.py --preset tiny --search --seeds 5 --out runs/searched --iterative RUNS
     python experiments/compare_algorithms.py --memory                  the memory of GRPO against PPO with a critic
 
@@ -127,7 +127,7 @@ TINY = Comparison(
         labels=replace(label_steps_7b.TINY, problems=2_000, solutions=4, n=4, keep_draws=False),
         reward_model=replace(LEARNING, epochs=2.0),
     ),
-    training(STEPS_MODEL.grpo, updates=48, every=12),
+    training(STEPS_MODEL.grpo, updates=32, every=16),
 )
 SMOKE = replace(
     TINY,

@@ -133,7 +133,7 @@ def test_the_learning_rate_that_answers_most_is_taken(script, tmp_path, monkeypa
 
     def run(config, arm, base, mesh, folder, rate, seed, asking):
         tried.append((arm, rate, seed, asking.of_test))
-        write_answers(folder / "answers/greedy-000048.jsonl", range(right[rate]))
+        write_answers(folder / "answers/greedy-000032.jsonl", range(right[rate]))
 
     monkeypatch.setattr(script, "run", run)
     monkeypatch.setattr(script, "ask_start", lambda *_: None)
