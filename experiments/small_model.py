@@ -214,13 +214,7 @@ def unlabelled(config: SmallModel, count: int) -> list[Problem]:
     UserError where there are not so many.
     """
     labelled = {one.form for one in questions(config, "labels", 0).distinct(LABELLED)}
-    there = questions(config, "search", 0).distinct(4 * count)
-    found = [one for one in there if one.form not in labelled][:count]
-    if len(found) < count:
-        raise UserError(
-            f"{len(found):,} problems are unlike those labelled, and {count:,} are asked: ask fewer"
-        )
-    return found
+    return questions(config, "search", 0).distinct(count, without=labelled)
 
 
 def make_tokenizer(config: SmallModel, corpus: Sequence[str], folder: Path, rng_seed: int) -> Tokenizer:

@@ -11,7 +11,7 @@ Left out on purpose: proofs, figures, irrational answers; benchmarks are read el
 import hashlib
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -105,13 +105,13 @@ class ProblemSet:
             told,
         )
 
-    def distinct(self, count: int) -> list[Problem]:
-        """The first `count` problems with different forms. Raises UserError where there are not so many."""
+    def distinct(self, count: int, *, without: Collection[str] = ()) -> list[Problem]:
+        """The first `count` problems with different forms, none of `without`. Raises UserError where there are not so many."""
         found: dict[str, Problem] = {}
         index = last_new = 0
         while len(found) < count:
             problem = self[index]
-            if problem.form not in found:
+            if problem.form not in found and problem.form not in without:
                 found[problem.form] = problem
                 last_new = index
             index += 1

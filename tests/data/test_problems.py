@@ -214,6 +214,13 @@ def test_quickstart_mix_has_enough_held_out_problems():
     assert Counter(problem.family for problem in problems).most_common()[-1][1] > 100
 
 
+def test_distinct_without_some_is_the_rest_in_order():
+    problems = ProblemSet("rl", families=QUICKSTART)
+    left_out = {one.form for one in problems.distinct(20)[::2]}
+    wanted = [one for one in problems.distinct(60) if one.form not in left_out]
+    assert problems.distinct(50, without=left_out) == wanted and len(wanted) == 50
+
+
 def test_distinct_is_a_prefix_of_a_longer_distinct():
     problems = ProblemSet("test", seed=2)
     assert problems.distinct(50) == problems.distinct(80)[:50]
