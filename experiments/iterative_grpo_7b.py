@@ -49,6 +49,7 @@ HANDED = {
         "completer",
         "prompts",
         "source_filter",
+        "pool",
         "splitting",
         "out",
         "mesh",

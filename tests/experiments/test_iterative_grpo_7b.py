@@ -95,6 +95,7 @@ def test_what_an_iteration_begins_with(script, tmp_path):
     ("given", "line"),
     [
         (["--labels.generator", "x"], "--labels.generator: this script sets that itself"),
+        (["--labels.pool", "x.jsonl"], "--labels.pool: this script sets that itself"),
         (["--labels.rng-seed", "1"], "--labels.rng-seed: this script sets that"),
         (["--reward-model.data", "x.jsonl"], "--reward-model.data: this script sets that"),
         (["--reward-model.kind", "outcome"], "--reward-model.kind: this script sets that"),
