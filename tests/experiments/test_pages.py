@@ -32,7 +32,7 @@ def run(words: str | list[str], folder: Path, shell: bool = False) -> None:
 
 @pytest.mark.slow
 def test_the_small_commands_run(tmp_path):
-    commands = block_with('--preset tiny --init "$(ls')
+    commands = block_with("process:runs/reward_model_steps")
     assert len(commands) == 3
     for command in commands:
         small = command.replace("tiny", "smoke").replace(
