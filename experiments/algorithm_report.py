@@ -81,11 +81,16 @@ def collect(out: Path, steps: int, iterations: Sequence[Results] = ()) -> dict[s
 
 def decided_iterations(runs: Sequence[Path]) -> list[dict[str, Any]]:
     """The gain of each iteration over runs of iterative_grpo_7b.py. UserError for what is none, or is unlike the others."""
-    asked, gaps = zip(*map(_gains, runs), strict=True) if runs else ((), ())
+    asked, gaps = zip(*map(_gains, runs), strict=True)
     if any(one != asked[0] for one in asked):
         raise UserError("--iterative: runs of different questions, or of more iterations than others")
     seeds = _seeds_of(runs)
     return [decided_gain(dict(zip(seeds, iteration, strict=True))) for iteration in zip(*gaps, strict=True)]
+
+
+def decided_before(out: Path) -> list[dict[str, Any]]:
+    """The gains that an earlier call left in results.json."""
+    return read_json(out / RESULTS)["iterations"] if (out / RESULTS).exists() else []
 
 
 def _seeds_of(runs: Sequence[Path]) -> list[int]:

@@ -33,6 +33,7 @@ from algorithm_report import (
     SEARCH,
     START,
     collect,
+    decided_before,
     decided_iterations,
     print_results,
     report,
@@ -123,11 +124,11 @@ SMOKE_LEARNING = replace(reward_model_7b.SMOKE_RUN, held_out=0)
 TINY = Comparison(
     "tiny",
     Recipe(
-        checker=replace(LEARNING, problems=15_000, epochs=2.0),
-        labels=replace(label_steps_7b.TINY, problems=2_000, solutions=4, n=4, keep_draws=False),
+        checker=replace(LEARNING, problems=15_000, epochs=1.0),
+        labels=replace(label_steps_7b.TINY, problems=1_500, solutions=4, n=4, keep_draws=False, chunk=512),
         reward_model=replace(LEARNING, epochs=2.0),
     ),
-    training(STEPS_MODEL.grpo, updates=32, every=16),
+    training(STEPS_MODEL.grpo, updates=24, every=12),
 )
 SMOKE = replace(
     TINY,
@@ -154,7 +155,7 @@ def main(config: Comparison) -> None:
     mesh = parse_mesh(config.mesh)
     if jax.process_count() > 1:
         raise UserError("compare_algorithms.py: one process compares, and there are several")
-    iterations = decided_iterations(config.iterative)
+    iterations = decided_iterations(config.iterative) if config.iterative else decided_before(config.out)
     open_run(config.out, config, FREE)
     base = make_base(config.recipe, config.preset, config.cache, config.out / BASE, config.mesh)
     ask_start(base, config, config.asking(AT_K), mesh, config.out / START)

@@ -16,7 +16,7 @@ import numpy as np
 from dsm_jax.model.flat import Shared
 from dsm_jax.sample.request import Completion
 
-FINE = 8, 256  # tokens: widths up to the second are multiples of the first
+FINE = 16, 256  # tokens: widths up to the second are multiples of the first
 Arrays = dict[str, Any]  # of a micro-batch: np.ndarray by name, and what its rows share
 
 
@@ -106,8 +106,9 @@ def rows_of(width: int, tokens: int, shards: int, left: int | None = None) -> in
     """How many rows of this width go together, as many on every shard; at the end, where half of them or a quarter are
     enough for those that are left, so many."""
     rows = shards * max(1, tokens // (width * shards))
-    while left and rows % (2 * shards) == 0 and rows // 2 >= left:
-        rows //= 2
+    for part in (4, 2):
+        if left and rows % (part * shards) == 0 and rows // part >= left:
+            return rows // part
     return rows
 
 

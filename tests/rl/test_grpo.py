@@ -40,7 +40,7 @@ def test_micro_batches_hold_every_completion_once():
         Group([1, 9], [completion(1), completion(7)], np.array([0.5, -0.5])),
     ]
     first, second = micro_batches(groups, tokens=128)
-    assert first["tokens"].shape == (2, 48) and second["tokens"].shape == (2, 8)
+    assert first["tokens"].shape == (2, 48) and second["tokens"].shape == (2, 16)
     assert first["mask"].sum(axis=1).tolist() == [40, 7]
     assert second["mask"].sum(axis=1).tolist() == [3, 1]
     assert second["tokens"][1, :4].tolist() == [1, 9, 10, 0]
@@ -55,12 +55,14 @@ def test_micro_batches_hold_every_completion_once():
 
 def test_micro_batches_have_few_shapes_and_as_many_tokens():
     widths = {padded(length) for length in range(1, 2000)}
-    assert len(widths) <= 56
-    assert all(length <= padded(length) <= max(length + 7, 1.125 * length) for length in range(1, 2000))
+    assert len(widths) <= 40
+    assert all(length <= padded(length) <= max(length + 15, 1.125 * length) for length in range(1, 2000))
     for width in widths:
         for shards in (1, 8):
             rows = rows_of(width, 16_384, shards)
             assert rows % shards == 0 and rows * width <= 16_384 < (rows + shards) * width or rows == shards
+            at_end = {rows_of(width, 16_384, shards, left) for left in range(1, rows + 1)}
+            assert len(at_end) <= 3 and all(one % shards == 0 for one in at_end)
 
 
 def test_overlong_completions_can_be_left_out_of_the_loss():
