@@ -42,7 +42,7 @@ test: $(VENV)/installed
 	XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/installed-slow
-	XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(VENV)/bin/python -m pytest -m "slow and not exhaustive" -n 2 --dist loadfile
+	XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(VENV)/bin/python -m pytest -m "slow and not exhaustive" -n 2 --dist loadfile --durations 40
 	@python=$(call find,3.12); \
 	if [ -z "$$python" ]; then echo "skipped: make test under Python 3.12, which is not here"; \
 	elif [ "$(call version,$(VENV)/bin/python)" = 3.12 ]; then echo "make test ran under Python 3.12 already"; \

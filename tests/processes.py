@@ -1,4 +1,5 @@
-"""Commands run as one process or as several that find each other over loopback, with 8 CPU devices in all."""
+"""Commands run as one process or as several that find each other over loopback, with 8 CPU devices in all; and the
+environment of one with other devices."""
 
 from __future__ import annotations
 
@@ -14,6 +15,13 @@ ROOT = Path(__file__).parent.parent
 DEVICES = 8
 
 
+def environment(devices: int) -> dict[str, str]:
+    """Of a process with so many CPU devices, whose programs are compiled as this one's are."""
+    ours = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
+    flags = " ".join([*ours, f"--xla_force_host_platform_device_count={devices}"])
+    return os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+
+
 def start_processes(
     words: Sequence[str], count: int, homes: Sequence[Path] = ()
 ) -> list[subprocess.Popen[str]]:
@@ -21,14 +29,9 @@ def start_processes(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    ours = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
-    flags = {
-        "XLA_FLAGS": " ".join([*ours, f"--xla_force_host_platform_device_count={DEVICES // count}"]),
-        # Threads of XLA:CPU, by default as few as devices: a launch that waits for room would hold the one in which the
-        # device it waits for could run.
-        "PJRT_NPROC": str(2 * DEVICES),
-        "PYTHONPATH": str(ROOT),
-    }
+    # Threads of XLA:CPU, by default as few as devices: a launch that waits for room would hold the one in which the
+    # device it waits for could run.
+    flags = environment(DEVICES // count) | {"PJRT_NPROC": str(2 * DEVICES)}
 
     def start(process: int) -> subprocess.Popen[str]:
         join = {
@@ -39,7 +42,7 @@ def start_processes(
         home = {"HOME": str(homes[process])} if homes else {}
         return subprocess.Popen(
             [sys.executable, *words],
-            env=os.environ | flags | (join if count > 1 else {}) | home,
+            env=flags | (join if count > 1 else {}) | home,
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

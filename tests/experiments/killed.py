@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from tests.processes import environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +22,7 @@ def kill_twice(folder: Path, command: Sequence[str | Path], *, compare: Sequence
     done = subprocess.run(
         [*drill, "--compare", *compare, "--writes", writes, "--", "python", *map(str, command)],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT)},
+        env=environment(devices=1),
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,6 @@
 """compare_algorithms.py: verdicts from answers, and a whole comparison at smoke size."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from dsm_jax.evaluate.harness import Answers
 from dsm_jax.run import read_json, write_json
 from tests.experiments.killed import kill_twice
 from tests.experiments.scripts import error_line, load_script
+from tests.processes import environment
 
 ROOT = Path(__file__).parents[2]
 OF_ARM = ("metrics.jsonl", "answers/greedy-000002.jsonl")
@@ -209,7 +209,7 @@ def compare(*words: str | Path) -> str:
     done = subprocess.run(
         [sys.executable, "experiments/compare_algorithms.py", "--preset", "smoke", *map(str, words)],
         cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        env=environment(devices=1) | {"COLUMNS": "200"},
         capture_output=True,
         text=True,
         check=False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dsm_jax.run import read_json
+from tests.processes import environment
 
 ROOT = Path(__file__).parents[2]
 PAGES = [(ROOT / "docs" / name).read_text() for name in ("process_supervision.md", "paradigm.md")]
@@ -23,9 +23,9 @@ def block_with(text: str) -> list[str]:
 
 
 def run(words: str | list[str], folder: Path, shell: bool = False) -> None:
-    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    own = environment(devices=1) | {"HOME": str(folder)}
     done = subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, check=False, shell=shell
+        words, cwd=folder, env=own, capture_output=True, text=True, check=False, shell=shell
     )
     assert done.returncode == 0, done.stderr
 
