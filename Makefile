@@ -77,7 +77,7 @@ drill: $(VENV)/installed
 	  -- python experiments/evaluate.py --model .cache/drill/tiny/model --protocols all --shots 2 --limit 60 \
 	  --sampling.n 4 --sampling.temperature 0.7 --sampling.chunk 80 --sampling.max-new-tokens 72 --out {out}
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/label_steps.json \
-	  --compare labels.jsonl math_shepherd.jsonl results.json report.html --writes pool labelled rounds.json \
+	  --compare labels.jsonl math_shepherd.jsonl truths.jsonl results.json report.html --writes pool labelled rounds.json \
 	  -- python experiments/label_steps_7b.py --preset smoke --cache .cache/drill --out {out}
 	$(VENV)/bin/python experiments/drill.py --kills 20 --json docs/drill/reward_model.json \
 	  --compare results.json metrics.jsonl model/model.safetensors model/reward_model.json \

@@ -7,14 +7,14 @@
 
 Of each problem the generator samples solutions; each step of each solution is completed n times, and is good where a
 completion finds the right answer. Files as of grpo_7b.py. Writes labels.jsonl (a row a solution: prompt, completion, the
-steps' ends and labels, draws), math_shepherd.jsonl ({input, label, task}), results.json and report.html; started again it
-goes on.
+steps' ends and labels, draws), math_shepherd.jsonl ({input, label, task}), results.json and report.html, and of generated
+problems truths.jsonl (the same rows with the truth for labels); started again it goes on.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,8 +40,9 @@ from dsm_jax.processes import (
     wait_for_first_process,
 )
 from dsm_jax.rl.prompts import read_all_questions, told
+from dsm_jax.rl.shepherd.chunks import join_chunks, labels_of
 from dsm_jax.rl.shepherd.config import Shepherd
-from dsm_jax.rl.shepherd.run import copy_pools, fill_pools, label_chunks, require_same_pool
+from dsm_jax.rl.shepherd.run import LABELLED, copy_pools, fill_pools, label_chunks, require_same_pool
 from dsm_jax.rl.steps.labelled import Labelled
 from dsm_jax.rl.steps.truths import solution_truths
 from dsm_jax.run import CONFIG, open_run, read_json, write_json
@@ -58,6 +59,7 @@ FREE = (
 )  # what a second start may change
 Role = Literal["generator", "completer"]
 ORIGIN, RESULTS = "origin.json", "results.json"
+TRUTHS = "truths.jsonl"  # as labels.jsonl, of generated problems, with the truth for labels
 TASKS = {"gsm8k": "GSM8K", "math": "MATH"}  # as the Math-Shepherd data names its sources
 
 
@@ -239,6 +241,11 @@ class Problems:
         problem = self._by_question.get(one.question)
         return solution_truths(problem, one.completion, one.ends) if problem else None
 
+    def perfect(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A labelled solution with the truth for its labels; None where it is not known."""
+        truths = self.truth(labels_of(row).labelled)
+        return None if truths is None else {**row, "labels": [float(one) for one in truths]}
+
 
 def model_name(config: LabelRun, role: Role) -> str:
     """A completer that is not named is the generator, where that is named."""
@@ -266,8 +273,10 @@ def claim(config: LabelRun, role: str, sampler: Sampler, rows: Sequence[Any] = (
 
 
 def finish(config: LabelRun, problems: Problems) -> None:
-    """report.html and, last, results.json."""
+    """report.html and, last, results.json; of generated problems perfect labels too."""
     results = collect(config.out, config, problems.truth)
+    if problems.generated:
+        join_chunks(config.out / LABELLED, config.out / TRUTHS, problems.perfect)
     write_label_report(config.out, lead(config), results, problems.truth)
     write_json(config.out / RESULTS, results)
 

@@ -145,6 +145,19 @@ def test_a_smoke_run_has_labels_of_both_kinds(smoke):
     assert results["steps"]["truth"]["all"]["steps"] > 10
 
 
+@pytest.mark.slow
+def test_perfect_labels_stand_beside_the_others(smoke):
+    """The same rows, whose labels agree as often as the report says."""
+    texts = ((smoke / "run" / name).read_text() for name in ("labels.jsonl", "truths.jsonl"))
+    ours, truths = ([json.loads(line) for line in text.splitlines()] for text in texts)
+    assert [row | {"labels": []} for row in ours] == [row | {"labels": []} for row in truths]
+    pairs = [
+        pair for a, b in zip(ours, truths, strict=True) for pair in zip(a["labels"], b["labels"], strict=True)
+    ]
+    said = read_json(smoke / "run/results.json")["steps"]["truth"]["all"]["accuracy"]["value"]
+    assert sum(a == b for a, b in pairs) / len(pairs) == pytest.approx(said)
+
+
 def command(cache: Path, out: str) -> list[str]:
     return [
         "experiments/label_steps_7b.py", "--preset", "smoke", "--cache", str(cache), "--out", out,
@@ -153,7 +166,12 @@ def command(cache: Path, out: str) -> list[str]:
 
 @pytest.mark.slow
 def test_killed_runs_end_in_the_same_bytes(smoke, tmp_path):
-    kill_twice(tmp_path / "drill", command(smoke / "cache", "{out}"), compare=COMPARED, writes="labelled")
+    kill_twice(
+        tmp_path / "drill",
+        command(smoke / "cache", "{out}"),
+        compare=(*COMPARED, "truths.jsonl"),
+        writes="labelled",
+    )
 
 
 @pytest.mark.slow
