@@ -2,7 +2,7 @@
 
     python experiments/quickstart.py                      8 to 10 minutes on 2 CPU cores
     python experiments/quickstart.py --full               with the controls (noise rewards, SFT continued), Math-Shepherd
-                                                          and GRPO with its process rewards
+                                                          and GRPO with its process rewards: 25 to 30 minutes
     python experiments/quickstart.py --stage mine --warc crawl/*.warc.gz --seed seed.jsonl --out runs/mine
 
 The same command goes on where a killed run was. The run's folder holds results.json, report.html, the mined
@@ -55,6 +55,7 @@ from dsm_jax.model import Model, save_hf
 from dsm_jax.model.decoder import Params
 from dsm_jax.model.params import check_mesh
 from dsm_jax.processes import require_one_process
+from dsm_jax.rl.config import GRPOTraining
 from dsm_jax.rl.controls import random_rewards, shuffled_rewards
 from dsm_jax.rl.grpo import GRPO, run_grpo
 from dsm_jax.rl.prompts import problem_prompts
@@ -275,10 +276,10 @@ class Training:
         ended = read_json(out / "sft" / DONE)
         if not ended["stopped"]:
             print(f"warning: SFT ended after {ended['step']} steps below its stop rule", file=sys.stderr)
-        models = {"base": base, "sft": sft, "grpo": self.grpo("grpo", sft)}
+        models = {"base": base, "sft": sft, "grpo": self.grpo("grpo", sft, self.small.grpo)}
         for name in CONTROLS:
             if config.full or is_done(out / name):  # a finished run keeps its controls without --full too
-                models[name] = self.grpo(name, sft)
+                models[name] = self.grpo(name, sft, self.small.grpo)
         if config.full or is_done(out / "sft_longer"):
             with self.phase("sft_longer"):
                 models["sft_longer"] = tune(
@@ -290,7 +291,8 @@ class Training:
         if not (config.full or is_done(out / PROCESS)):
             return models, {}
         judge, supervision = self.supervise(sft, models["sft_longer"])
-        return models | {PROCESS: self.grpo(PROCESS, sft, judge)}, supervision
+        both = replace(self.small.grpo, process_weight=config.supervision.weight)
+        return models | {PROCESS: self.grpo(PROCESS, sft, both, [accuracy_reward, judge])}, supervision
 
     def supervise(self, sft: Params, completer: Params) -> tuple[RewardModel, dict[str, Any]]:
         """The process reward model: Math-Shepherd's labels of SFT's solutions, and what learns from them."""
@@ -308,11 +310,17 @@ class Training:
             labels = stages.label(sft, completer)
         with self.phase("reward_model"):
             judge, found = stages.train(sft)
-        return judge, {"labels": labels, "reward_model": found}
+        return judge, {"labels": labels, "reward_model": found, "weight": config.supervision.weight}
 
-    def grpo(self, name: str, params: Params, reward: AnyReward = accuracy_reward) -> Params:
+    def grpo(
+        self,
+        name: str,
+        params: Params,
+        config: GRPOTraining,
+        reward: AnyReward | Sequence[AnyReward] = accuracy_reward,
+    ) -> Params:
         """GRPO from `params` with these rewards, the true ones by default, or with those of the control `name`."""
-        config, rng_seed = self.small.grpo, self.config.rng_seed
+        rng_seed = self.config.rng_seed
         fresh = questions(self.small, "grpo", rng_seed)
         grpo = GRPO(
             config,

@@ -37,7 +37,7 @@ CONTROLS = {
     "sft_longer": "SFT continued",
 }
 PROCESS = "process_reward"
-MODELS = {"base": "base", "sft": "SFT", "grpo": "GRPO", PROCESS: "GRPO, process rewards"} | CONTROLS
+MODELS = {"base": "base", "sft": "SFT", "grpo": "GRPO", PROCESS: "GRPO, process rewards too"} | CONTROLS
 SCORES = {"greedy": "greedy", "boxed": "boxed", "greedy_boxed": "greedy of boxed"}
 STAGES = (
     "mine", "tokenise", "pretrain", "sft", "grpo", *CONTROLS, "labels", "reward_model", PROCESS, "evaluate",
@@ -262,8 +262,8 @@ def _supervision(out: Path, results: Mapping[str, Any]) -> list[Section]:
         (
             "Math-Shepherd: of SFT's solutions each step is completed by SFT continued, and is good where a completion finds the "
             f"right answer. The SFT model then learned to judge steps from {counts['solutions']:,} of these solutions, in "
-            f"{found['reward_model']['updates']:,} updates, and GRPO was run anew from SFT with what it says of each step as the "
-            "only reward: it never saw whether an answer is right."
+            f"{found['reward_model']['updates']:,} updates, and GRPO was run anew from SFT with what it says of each step beside "
+            f"the 1-0 reward of the answer: its advantages count {found['weight']:g} times."
         ),
         verdict(PROCESS, results["paired"][f"grpo-{PROCESS}"]),
         "\n\n".join(supervised(found)),

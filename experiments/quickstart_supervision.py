@@ -60,6 +60,7 @@ class Supervision:
         micro_batch_rows=8,
     )
     epochs: float = 3.0  # passes over the windows, which give the number of updates
+    weight: float = 0.1  # in GRPO, of the steps' advantages beside those of the 1-0 reward of the answer
 
     def __post_init__(self) -> None:
         for name, least in {"problems": 1, "worked": 0, "held_out": 1}.items():
@@ -68,6 +69,8 @@ class Supervision:
                 raise UserError(f"{option} is {getattr(self, name)}; it must be at least {least}")
         if not 0 < self.epochs < float("inf"):
             raise UserError(f"--supervision.epochs is {self.epochs}; it must be above 0")
+        if not self.weight > 0:
+            raise UserError(f"--supervision.weight is {self.weight}; it must be above 0")
         if self.held_out >= 10_000:
             raise UserError(
                 f"--supervision.held-out is {self.held_out}; it must be below 10,000 (questions of 10,000)"

@@ -31,8 +31,8 @@ the same length whose rewards are fair coins, or the true rewards shuffled withi
 continued on its own set for as many updates, its optimiser begun anew.{process} Seconds are of a machine that had other work.
 """
 PROCESS = """
-`process_reward` is a GRPO run of the same length whose only rewards are those of a process reward model, which has learned from
-Math-Shepherd's labels of SFT's solutions, completed by `sft_longer`."""
+`process_reward` is a GRPO run of the same length with the rewards of a process reward model beside the true ones; the model has
+learned from Math-Shepherd's labels of SFT's solutions, completed by `sft_longer`."""
 
 PARTS = ("models", "paired", "gain", "corpus", "seconds")  # of a quickstart's results.json that are read here
 

@@ -136,6 +136,7 @@ def supervision() -> dict:
             },
             "held_out": measures | {"calibration": bins},
         },
+        "weight": 0.1,
     }  # fmt: skip
 
 

@@ -173,6 +173,7 @@ def test_full_has_process_supervision_and_controls(tmp_path, monkeypatch, capsys
         "base", "sft", "grpo", "random_reward", "shuffled_reward", "sft_longer", "process_reward",
     }  # fmt: skip
     assert any(key.startswith("pass@") for key in results["models"]["process_reward"])
+    assert set(results["supervision"]) == set(invented)
     for part in ("labels", "reward_model"):  # the invented one of the report's tests has what a real one has
         assert set(results["supervision"][part]) == set(invented[part])
     assert set(results["supervision"]["labels"]["steps"]) == set(invented["labels"]["steps"])

@@ -153,7 +153,7 @@ def test_process_supervision_has_its_section(run_folder, tmp_path, capsys):
     assert "process reward model: AUC 0.620 [0.570, 0.660] over the steps of 1,234 held-out solutions" in part
     assert "labels of all steps: accuracy 70.0 [65.0, 74.0], the more frequent label alone 74.0" in part
     paired = results["paired"]["grpo-process_reward"]
-    ahead = f"GRPO, process rewards is ahead by {-100 * paired['value']:+.1f} ["
+    ahead = f"GRPO, process rewards too is ahead by {-100 * paired['value']:+.1f} ["
     assert page.text.count(ahead) == 3  # lead, result, section
     assert "A control beats" not in page.text and "made it worse" not in page.text
     print_table(results)

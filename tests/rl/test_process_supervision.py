@@ -32,7 +32,8 @@ class Lines(Letters):
 def letters(completions, step):
     """A reward of a step: the share of its letters above "Z", less for steps that come late."""
     return [
-        np.mean([c > "Z" for c in one]) - len(text) / 64 for one, text in zip(step, completions, strict=True)
+        sum(c > "Z" for c in one) / max(1, len(one)) - len(text) / 64
+        for one, text in zip(step, completions, strict=True)
     ]
 
 
