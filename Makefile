@@ -1,7 +1,7 @@
 # make demo      the whole pipeline on this machine (runs/quickstart)
 # make test      the tests;  make test-all: the slow ones too (they install Apache Beam, playwright and
-#                lm-evaluation-harness), and under Python 3.12, when it is there, those of make test that meet jax;
-#                make test-exhaustive: full numbers that would take them too long
+#                lm-evaluation-harness), and `make test` under Python 3.12 when it is there;  make test-exhaustive: full
+#                numbers that would take them too long
 # make install   only makes .venv
 # make lint      ruff and mypy;  make drill: kills of every stage;  make check-extras: setup.py's extras resolve
 # make clean     removes what the others made, except runs/
@@ -23,9 +23,6 @@ find = $(firstword $(foreach python,$(candidates),$(if $(filter $(1),$(call vers
 QUICKLY = --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 $(if $(filter \
   3.11,$(call version,$(VENV)/bin/python)),--xla_cpu_use_fusion_emitters=false)
 
-# Only jax, flax, scipy and contourpy have another version under 3.12 (constraints.txt).
-WITHOUT_JAX = tests/mine tests/evaluate/grader
-
 ifneq ($(origin PYTHON)$(filter clean,$(MAKECMDGOALS)),file)
 ifneq ($(wildcard $(VENV)/installed),)
 ifneq ($(call version,$(PYTHON)),$(call version,$(VENV)/bin/python))
@@ -42,14 +39,14 @@ demo: $(VENV)/installed
 install: $(VENV)/installed
 
 test: $(VENV)/installed
-	XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile $(LEFT_OUT)
+	XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(VENV)/installed-slow
 	XLA_FLAGS="$$XLA_FLAGS $(QUICKLY)" $(VENV)/bin/python -m pytest -m "slow and not exhaustive" -n 2 --dist loadfile --durations 40
 	@python=$(call find,3.12); \
 	if [ -z "$$python" ]; then echo "skipped: make test under Python 3.12, which is not here"; \
 	elif [ "$(call version,$(VENV)/bin/python)" = 3.12 ]; then echo "make test ran under Python 3.12 already"; \
-	else $(MAKE) test VENV=.venv312 PYTHON=$$python LEFT_OUT="$(addprefix --ignore=,$(WITHOUT_JAX))"; fi
+	else $(MAKE) test VENV=.venv312 PYTHON=$$python; fi
 
 test-exhaustive: $(VENV)/installed-slow
 	$(VENV)/bin/python -m pytest -m exhaustive -n 2

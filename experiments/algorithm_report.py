@@ -90,7 +90,7 @@ def decided_iterations(runs: Sequence[Path]) -> list[dict[str, Any]]:
 
 def decided_before(out: Path) -> list[dict[str, Any]]:
     """The gains that an earlier call left in results.json."""
-    return read_json(out / RESULTS)["iterations"] if (out / RESULTS).exists() else []
+    return read_json(out / RESULTS).get("iterations", []) if (out / RESULTS).exists() else []
 
 
 def _seeds_of(runs: Sequence[Path]) -> list[int]:

@@ -1,6 +1,6 @@
 """The methods of the unified paradigm (DeepSeekMath, section 5.2) against each other, from one SFT checkpoint.
 
-    python experiments/compare_algorithms.py --preset tiny             every arm once: about 45 minutes on 2 CPU cores
+    python experiments/compare_algorithms.py --preset tiny             every arm once: under an hour on 2 CPU cores
     python experiments/compare_algorithms.py --preset tiny --seeds 3 --arms grpo_rule grpo_steps    and these two twice more
     python experiments/compare_algorithms.py --preset tiny --search --seeds 5 --out runs/searched    hours; docs/paradigm.md
     python experiments/compare_algorithms.py --preset tiny --search --seeds 5 --out runs/searched --iterative RUNS

@@ -57,7 +57,8 @@ def print_results(results: Results, out: Path) -> None:
         for row in truth_rows(results["steps"]):
             table.add_row(*(cell.partition(" (")[0] for cell in row))  # a terminal has no room for intervals
         Console().print(table)
-    print(f"{out}: report.html, results.json, labels.jsonl, math_shepherd.jsonl")
+    truths = ", truths.jsonl" if results["steps"]["truth"] else ""
+    print(f"{out}: report.html, results.json, labels.jsonl, math_shepherd.jsonl{truths}")
 
 
 def told(results: Results) -> list[str]:

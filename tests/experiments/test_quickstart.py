@@ -77,6 +77,7 @@ def write_seed(path: Path, rows: list[dict[str, str]]) -> Path:
         (("--seed", "seed.jsonl"), "--seed is for --warc"),
         (("--supervision.problems", "0"), "--supervision.problems is 0"),
         (("--supervision.epochs", "0"), "--supervision.epochs is 0"),
+        (("--supervision.weight", "0"), "--supervision.weight is 0"),
         (("--supervision.held-out", "10000"), "--supervision.held-out is 10000"),
         (("--supervision.reward-model.window", "1024"), "--supervision.reward-model.window 1024 is longer"),
         (("--evaluation.sampled-problems", "99"), "must be from 1 to --evaluation.problems"),
